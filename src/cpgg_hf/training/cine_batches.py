@@ -1,0 +1,66 @@
+"""Batches of cines from a memory-mapped data set: no cine is read before a step asks for it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+
+import datasets
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from cpgg_hf.data.cine_dataset import decode_cine, load_cines
+
+_FINGERPRINT_CINES = 64
+
+
+class CineBatches(Dataset):
+    """One split: `cines[[3, 17]]` gives cine (2, T, H, W) uint8 and phenotypes (2, 82) float32, NaN = missing.
+
+    Args:
+        path: a folder written by `cpgg prepare`.
+        split: "train", "validation" or "test".
+    """
+
+    def __init__(self, path: str, split: str) -> None:
+        self.rows: datasets.Dataset = load_cines(path, split).select_columns(["cine", "shape", "phenotypes"])
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, indices: Sequence[int]) -> dict[str, torch.Tensor]:
+        rows = self.rows[list(indices)]
+        coded = zip(rows["cine"], rows["shape"], strict=True)
+        cines = [decode_cine({"cine": cine, "shape": shape}) for cine, shape in coded]
+        return {
+            "cine": torch.from_numpy(np.stack(cines)),
+            "phenotypes": torch.tensor(rows["phenotypes"], dtype=torch.float32),
+        }
+
+    def phenotypes(self) -> np.ndarray:
+        """All phenotypes of the split: (N, 82) float64, NaN = missing."""
+        return np.array(self.rows.select_columns(["phenotypes"])["phenotypes"][:], dtype=np.float64)
+
+    def batches(self, batch_size: int, limit: int | None = None) -> Iterator[dict[str, torch.Tensor]]:
+        """The split in its own order, the first `limit` cines or all."""
+        end = len(self) if limit is None else min(limit, len(self))
+        for first in range(0, end, batch_size):
+            yield self[range(first, min(first + batch_size, end))]
+
+    def fingerprint(self) -> str:
+        """A hash of every phenotype and of 64 cines spread over the split: tells a changed data set apart."""
+        digest = hashlib.sha256(self.phenotypes().tobytes())
+        for index in np.linspace(0, len(self) - 1, min(_FINGERPRINT_CINES, len(self))).astype(int):
+            digest.update(self.rows[int(index)]["cine"])
+        return digest.hexdigest()
+
+
+def to_network(cines: torch.Tensor) -> torch.Tensor:
+    """uint8 (B, T, H, W) to float (B, 1, T, H, W) in [-1, 1]."""
+    return cines.unsqueeze(1).float() / 127.5 - 1.0
+
+
+def to_unit_range(cines: torch.Tensor) -> torch.Tensor:
+    """A network's (B, 1, T, H, W) in [-1, 1] to (B, T, H, W) in [0, 1]."""
+    return (cines.squeeze(1).float() * 0.5 + 0.5).clamp(0.0, 1.0)

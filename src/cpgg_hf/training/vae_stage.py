@@ -1,0 +1,107 @@
+"""The 3D-VAE stage (paper, section 2.1): L1 + KL, and the latent statistics that the MAR relies on.
+
+The adversarial and perceptual terms of the paper are not part of this loss yet.
+"""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from accelerate import Accelerator
+from torch.utils.data import Dataset
+
+from cpgg_hf.models.autoencoder_kl_cpgg import AutoencoderKLCPGG
+from cpgg_hf.training.arguments import TrainingArguments, check_keys
+from cpgg_hf.training.cine_batches import CineBatches, to_network, to_unit_range
+from cpgg_hf.training.pictures import save_reconstruction_sheet
+from cpgg_hf.training.stage import Batch, Stage
+
+
+@dataclass
+class VAEArguments(TrainingArguments):
+    """Arguments of the 3D-VAE stage."""
+
+    kl_weight: float = field(
+        default=1e-6, metadata={"help": "Weight of the KL term, averaged per latent element (L1: per pixel)."}
+    )
+    latent_statistics_cines: int | None = field(
+        default=None,
+        metadata={"help": "Training cines that latents_mean and latents_std are measured on; all if unset."},
+    )
+
+
+class VAEStage(Stage):
+    """Trains `AutoencoderKLCPGG`; after training measures `latents_mean` and `latents_std` and stores them in it."""
+
+    name: ClassVar[str] = "vae"
+    arguments_class: ClassVar[type[TrainingArguments]] = VAEArguments
+    arguments: VAEArguments
+
+    def load_data(self, accelerator: Accelerator) -> tuple[Dataset, str]:
+        """Cines of the training split; those of the validation split are kept for `validate`."""
+        with accelerator.main_process_first():
+            self.training_cines = CineBatches(self.arguments.data, "train")
+            self.validation_cines = CineBatches(self.arguments.data, "validation")
+        return self.training_cines, self.training_cines.fingerprint()
+
+    def build(self) -> AutoencoderKLCPGG:
+        """The VAE of the settings under `model:`."""
+        check_keys(self.arguments.model, list(inspect.signature(AutoencoderKLCPGG.__init__).parameters)[1:], "model")
+        return AutoencoderKLCPGG(**self.arguments.model)
+
+    def loss(self, network: AutoencoderKLCPGG, batch: Batch) -> dict[str, torch.Tensor]:
+        """L1 per pixel + `kl_weight` x KL per latent element, one sample of the posterior a cine."""
+        cines = to_network(batch["cine"])
+        output = network(cines, sample_posterior=True)
+        l1 = (output.sample.float() - cines).abs().mean()
+        kl = kl_per_element(output.latent_dist)
+        return {"loss": l1 + self.arguments.kl_weight * kl, "l1": l1, "kl": kl}
+
+    def validate(self, network: AutoencoderKLCPGG, folder: Path) -> dict[str, float]:
+        """PSNR (dB) and SSIM of held-out cines reconstructed from the posterior's mode, and a sheet of them."""
+        from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
+
+        psnr, ssim, sheet = [], [], []
+        for batch in self.validation_cines.batches(self.arguments.batch_size, self.arguments.validation_samples):
+            cines = to_network(batch["cine"]).to(network.device)
+            reconstructions = to_unit_range(network.decode(network.encode(cines).latent_dist.mode()).sample)
+            for cine, reconstruction in zip(to_unit_range(cines), reconstructions, strict=True):
+                psnr.append(float(peak_signal_noise_ratio(reconstruction, cine, data_range=1.0)))
+                frames = reconstruction.unsqueeze(1), cine.unsqueeze(1)
+                ssim.append(float(structural_similarity_index_measure(*frames, data_range=1.0)))  # type: ignore[arg-type]
+                sheet.append((cine, reconstruction))
+        save_reconstruction_sheet(sheet[:4], folder / "reconstructions.png")
+        return {"psnr": sum(psnr) / len(psnr), "ssim": sum(ssim) / len(ssim)}
+
+    def finish(self, network: AutoencoderKLCPGG) -> None:
+        """Store the per-channel mean and sd of the training set's latents in the network's configuration."""
+        batches = self.training_cines.batches(self.arguments.batch_size, self.arguments.latent_statistics_cines)
+        mean, std = latent_statistics(network, batches)
+        network.register_to_config(latents_mean=mean, latents_std=std)
+
+
+def kl_per_element(posterior: Any) -> torch.Tensor:
+    """KL(posterior || N(0, I)) averaged over latent elements (diffusers' `kl()` is wrong for 5-D latents)."""
+    mean, logvar = posterior.mean.float(), posterior.logvar.float()
+    return 0.5 * (mean.square() + logvar.exp() - 1.0 - logvar).mean()
+
+
+@torch.no_grad()
+def latent_statistics(network: AutoencoderKLCPGG, batches: Any) -> tuple[list[float], list[float]]:
+    """Per-channel mean and sd of the latents that the posterior of these cines gives, its own variance included."""
+    count = 0
+    first: Any = 0.0
+    second: Any = 0.0
+    for batch in batches:
+        posterior = network.encode(to_network(batch["cine"]).to(network.device)).latent_dist
+        mean, var = posterior.mean.double(), posterior.logvar.double().exp()
+        axes = (0, 2, 3, 4)
+        count += mean[:, 0].numel()
+        first = first + mean.sum(axes)
+        second = second + (mean.square() + var).sum(axes)
+    mean = first / count
+    return mean.tolist(), (second / count - mean.square()).sqrt().tolist()
