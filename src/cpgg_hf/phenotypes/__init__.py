@@ -1,1 +1,39 @@
-""""""
+"""The 82 cardiac phenotypes: schema, tables in and out, identities, validation. Imports numpy only.
+
+Every interface of the package speaks physical units and these names; NaN is a missing value.
+"""
+
+from cpgg_hf.phenotypes.identities import (
+    DERIVED_INDICES,
+    FREE_INDICES,
+    complete_identities,
+    enforce_identities,
+    heart_rate,
+    identity_residuals,
+    pulse_pressure,
+)
+from cpgg_hf.phenotypes.schema import NAMES, PHENOTYPES, Phenotype, PhenotypeError, phenotype_index
+from cpgg_hf.phenotypes.tables import as_array, as_frame, read_csv, write_csv
+from cpgg_hf.phenotypes.validation import Finding, ValidationReport, validate
+
+__all__ = [
+    "DERIVED_INDICES",
+    "FREE_INDICES",
+    "NAMES",
+    "PHENOTYPES",
+    "Finding",
+    "Phenotype",
+    "PhenotypeError",
+    "ValidationReport",
+    "as_array",
+    "as_frame",
+    "complete_identities",
+    "enforce_identities",
+    "heart_rate",
+    "identity_residuals",
+    "phenotype_index",
+    "pulse_pressure",
+    "read_csv",
+    "validate",
+    "write_csv",
+]

@@ -1,0 +1,114 @@
+"""The 82 cardiac phenotypes (UK Biobank fields 24100-24181), their names, units and plausible ranges.
+
+CPGG (arXiv 2505.03426) conditions every cine on these 82 numbers. `cpgg_hf.phenotypes` is the one place that knows
+them; every other room speaks to it in physical units. The table itself is `ukb_phenotypes.csv` beside this file;
+definitions follow Bai et al. 2020 (doi 10.1038/s41591-020-1009-y).
+"""
+
+import csv
+import difflib
+import re
+from dataclasses import dataclass
+from importlib import resources
+
+_COLUMN = re.compile(r"(?:participant\.)?(?:f\.|p)?(\d{5})(?:-\d+\.\d+|\.\d+\.\d+|(?:_i\d+)?(?:_a\d+)?)")
+_IN_FOUR_CHAMBER_VIEW = frozenset(
+    ["LVEDV", "LVESV", "LVSV", "LVEF", "LVCO", "RVEDV", "RVESV", "RVSV", "RVEF"]
+    + [f"{chamber}{quantity}" for chamber in ("LA", "RA") for quantity in ("V_max", "V_min", "SV", "EF")]
+    + ["DAo_max_area", "DAo_min_area"]
+    + [f"WT_AHA_{segment}" for segment in (3, 9, 14, 6, 12, 16)]
+    + [f"Ell_{segment}" for segment in range(1, 7)]
+    + ["Ell_Global"]
+)
+
+
+class PhenotypeError(ValueError):
+    """Phenotypes that cannot be what was meant: the message names the column, the value and what to do."""
+
+
+@dataclass(frozen=True)
+class Phenotype:
+    """One of the 82.
+
+    Attributes:
+        field_id: UK Biobank field number, 24100 to 24181.
+        name: UK Biobank's description.
+        short_name: the name used everywhere in this package, e.g. `LVEF`.
+        unit: the physical unit of every value.
+        structure: the part of the heart it belongs to.
+        mean: population mean in `unit` (see `source`).
+        sd: population standard deviation in `unit` (see `source`).
+        minimum: smallest plausible value.
+        maximum: largest plausible value.
+        source: where mean and sd come from; many are assumed. They are no clinical reference ranges.
+        measurable: whether it can be read from a four-chamber cine of known pixel size and frame time.
+    """
+
+    field_id: int
+    name: str
+    short_name: str
+    unit: str
+    structure: str
+    mean: float
+    sd: float
+    minimum: float
+    maximum: float
+    source: str
+    measurable: bool
+
+
+def _read_table() -> tuple[Phenotype, ...]:
+    table = resources.files(__package__).joinpath("ukb_phenotypes.csv")
+    with table.open(encoding="utf-8") as file:
+        return tuple(
+            Phenotype(
+                field_id=int(row["field_id"]),
+                name=row["name"],
+                short_name=row["short_name"],
+                unit=row["unit"],
+                structure=row["structure"],
+                mean=float(row["mean"]),
+                sd=float(row["sd"]),
+                minimum=float(row["min_plausible"]),
+                maximum=float(row["max_plausible"]),
+                source=row["source"],
+                measurable=row["short_name"] in _IN_FOUR_CHAMBER_VIEW,
+            )
+            for row in csv.DictReader(file)
+        )
+
+
+PHENOTYPES: tuple[Phenotype, ...] = _read_table()
+NAMES: tuple[str, ...] = tuple(phenotype.short_name for phenotype in PHENOTYPES)
+_INDEX_OF_NAME = {name: index for index, name in enumerate(NAMES)}
+_INDEX_OF_FIELD = {phenotype.field_id: index for index, phenotype in enumerate(PHENOTYPES)}
+
+
+def phenotype_index(name_or_field: str | int) -> int:
+    """Position (0 to 81) of a phenotype.
+
+    Args:
+        name_or_field: a short name (`"LVEF"`), a field number (`24103`, `"24103"`) or a UK Biobank column name
+            (`"24103-2.0"`, `"f.24103.2.0"`, `"p24103_i2"`).
+
+    Raises:
+        PhenotypeError: the name is unknown; the message gives the nearest valid one.
+    """
+    text = str(name_or_field).strip()
+    if text in _INDEX_OF_NAME:
+        return _INDEX_OF_NAME[text]
+    column = _COLUMN.fullmatch(text)
+    if column and int(column[1]) in _INDEX_OF_FIELD:
+        return _INDEX_OF_FIELD[int(column[1])]
+    raise PhenotypeError(f"unknown phenotype {text!r}: {_suggest(text, int(column[1]) if column else None)}")
+
+
+def _suggest(text: str, field_id: int | None) -> str:
+    first, last = PHENOTYPES[0].field_id, PHENOTYPES[-1].field_id
+    if field_id is not None or text.lstrip("-").isdigit():
+        number = int(text) if field_id is None else field_id
+        nearest = PHENOTYPES[min(max(number, first), last) - first]
+        return f"fields {first} to {last} are known; the nearest is {nearest.field_id} ({nearest.short_name})"
+    lowered = {name.lower(): name for name in NAMES} | {item.name.lower(): item.short_name for item in PHENOTYPES}
+    nearest_name = lowered[difflib.get_close_matches(text.lower(), lowered, n=1, cutoff=0.0)[0]]
+    return f"did you mean {nearest_name!r}? (cpgg_hf.phenotypes.NAMES lists all 82)"

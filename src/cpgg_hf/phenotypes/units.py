@@ -1,0 +1,91 @@
+"""Values of the wrong magnitude: an ejection fraction of 0.55, a volume in litres, a strain as a fraction.
+
+Such a value is a mistake about units, not an unusual heart, so it is an error wherever phenotypes come in. A value
+that is merely outside the plausible range is reported by `validate` and accepted.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from cpgg_hf.phenotypes.schema import NAMES, PHENOTYPES, Phenotype, PhenotypeError
+
+# unit -> (unit that was probably meant, factor from that unit to ours)
+_MISTAKEN_UNITS: dict[str, tuple[tuple[str, float], ...]] = {
+    "mL": (("L", 1e3), ("m^3", 1e6), ("uL", 1e-3)),
+    "%": (("a fraction", 1e2),),
+    "L/min": (("mL/min", 1e-3), ("m^3/min", 1e3)),
+    "g": (("kg", 1e3), ("mg", 1e-3)),
+    "mm": (("cm", 1e1), ("m", 1e3), ("um", 1e-3)),
+    "mm2": (("cm^2", 1e2), ("m^2", 1e6)),
+    "1e-3/mmHg": (("1/mmHg", 1e3),),
+}
+_STRAIN_GROUPS = tuple(
+    np.array(
+        [index for index, name in enumerate(NAMES) if name.startswith(family) and name.endswith("Global") == whole]
+    )
+    for family in ("Ecc_", "Err_", "Ell_")
+    for whole in (False, True)
+)
+_MINIMUM = np.array([phenotype.minimum for phenotype in PHENOTYPES])
+_MAXIMUM = np.array([phenotype.maximum for phenotype in PHENOTYPES])
+
+
+def describe(phenotype: Phenotype, value: float) -> str:
+    """`LVEF = 0.55 % (plausible: 5 to 90 %)`."""
+    limits = f"plausible: {phenotype.minimum:g} to {phenotype.maximum:g} {phenotype.unit}"
+    return f"{phenotype.short_name} = {value:.6g} {phenotype.unit} ({limits})"
+
+
+def wrong_magnitudes(array: np.ndarray) -> Iterator[tuple[int, int, str]]:
+    """Every value whose magnitude says that the unit is wrong.
+
+    Args:
+        array: (B, 82) phenotypes in physical units; NaN = missing.
+
+    Yields:
+        row, column, and one sentence naming column, value, unit, plausible range and what to do.
+    """
+    # Strains may be slightly beyond zero; everything else positive has a sign error or a unit error below half.
+    below = np.where(_MINIMUM > 0, _MINIMUM / 2, np.where(_MINIMUM == 0, 0, 2 * _MINIMUM))
+    above = np.where(_MAXIMUM > 0, 2 * _MAXIMUM, 1)
+    for row, column in np.argwhere((array < below) | (array > above)).tolist():
+        remedy = _remedy(PHENOTYPES[column], array[row, column])
+        if remedy:
+            yield row, column, f"{describe(PHENOTYPES[column], array[row, column])}: {remedy}"
+    yield from _strains_as_fractions(array)
+
+
+def _remedy(phenotype: Phenotype, value: float) -> str:
+    for unit, factor in _MISTAKEN_UNITS[phenotype.unit]:
+        if phenotype.minimum <= value * factor <= phenotype.maximum:
+            return f"it looks like {unit}; multiply by {factor:g} to give it in {phenotype.unit}"
+    if phenotype.minimum <= -value <= phenotype.maximum:
+        return "its sign is wrong; strains that shorten (Ecc, Ell) are negative, all other phenotypes positive"
+    if phenotype.minimum >= 0 > value:
+        return "it cannot be negative; correct it, or leave it out (NaN) if it is missing"
+    if value > 10 * phenotype.maximum or value < phenotype.minimum / 10:
+        return f"its magnitude is wrong; give it in {phenotype.unit}, or leave it out (NaN) if it is missing"
+    return ""
+
+
+def _strains_as_fractions(array: np.ndarray) -> Iterator[tuple[int, int, str]]:
+    # One nearly still segment is a scar; a whole table of strains below 1 % is a table of fractions.
+    for columns in _STRAIN_GROUPS:
+        given = array[:, columns]
+        present = np.isfinite(given) & (given != 0)
+        if present.any() and np.all(np.abs(given[present]) <= 1):
+            row, position = np.argwhere(present)[0]
+            phenotype, value = PHENOTYPES[columns[position]], given[row, position]
+            remedy = f"it looks like a fraction; multiply by 100 to give it in {phenotype.unit}"
+            yield int(row), int(columns[position]), f"{describe(phenotype, value)}: {remedy}"
+
+
+def check_magnitudes(array: np.ndarray) -> None:
+    """Raise `PhenotypeError` for the first value of (B, 82) `array` that is infinite or in the wrong unit."""
+    for row, column in np.argwhere(np.isinf(array)):
+        raise PhenotypeError(
+            f"row {row}: {describe(PHENOTYPES[column], array[row, column])}: it is not finite; missing values are NaN"
+        )
+    for row, _, sentence in wrong_magnitudes(array):
+        raise PhenotypeError(f"row {row}: {sentence}")
