@@ -23,6 +23,7 @@ from cpgg_hf.data.cine_dataset import (
     write_shard,
 )
 from cpgg_hf.data.errors import PreparationError
+from cpgg_hf.phantom.rasterise import SPACING_MM
 
 _CINES_PER_TASK = 4
 
@@ -88,7 +89,7 @@ def prepare_phantom(
     if num_processes < 1 or shard_size < 1:
         raise ValueError(f"num_processes and shard_size must be at least 1, given {num_processes} and {shard_size}.")
     out.mkdir(parents=True, exist_ok=True)
-    population = phantom.POPULATION_VERSION
+    version = f"population {phantom.POPULATION_VERSION} renderer {phantom.RENDERER_VERSION}"
 
     paths = {split: _shard_paths(out, split, num_cines, shard_size) for split, num_cines in counts.items()}
     bar = tqdm(total=sum(counts.values()), unit="cine", desc="rendering phantoms", disable=not progress)
@@ -98,7 +99,7 @@ def prepare_phantom(
         for split, num_cines in counts.items():
             for shard, path in enumerate(paths[split]):
                 first, last = shard * shard_size, min((shard + 1) * shard_size, num_cines)
-                plan = f"phantom population {population} seed {seed} {split} {first}:{last}"
+                plan = f"phantom {version} seed {seed} {split} {first}:{last}"
                 if path.exists():
                     _check_plan(path, plan)
                     bar.update(last - first)
@@ -111,9 +112,10 @@ def prepare_phantom(
     return write_description(
         out,
         source="phantom",
-        population_version=population,
+        population_version=phantom.POPULATION_VERSION,
+        renderer_version=phantom.RENDERER_VERSION,
         seed=seed,
-        spacing_mm=phantom.SPACING_MM,
+        spacing_mm=SPACING_MM,
         data_policy="open",
     )
 

@@ -1,0 +1,187 @@
+"""Cines from and to NIfTI, with the plane's true place in the patient and the frame time in the header."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from cpgg_hf.data.cine_series import MAX_RR_MS, MIN_RR_MS, CineSeries
+from cpgg_hf.data.errors import PreparationError
+from cpgg_hf.data.optional import import_optional
+
+# A textbook four-chamber plane (see `cpgg_hf.preparation.view`) seen with the patient's left on the right: the
+# direction of a row, then of a column, in DICOM patient coordinates.
+TYPICAL_4CH_ORIENTATION = (0.99781, -0.04245, 0.05064, 0.0, -0.76634, -0.64244)
+DEFAULT_SLICE_THICKNESS_MM = 6.0
+_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
+_TIME_UNIT_IN_MS = {"sec": 1000.0, "msec": 1.0, "usec": 0.001}
+
+
+def affine_of_plane(
+    spacing_mm: tuple[float, float],
+    orientation: np.ndarray | None = None,
+    position: np.ndarray | None = None,
+    slice_thickness_mm: float | None = None,
+    shape: tuple[int, int] = (96, 96),
+) -> np.ndarray:
+    """The (4, 4) NIfTI affine of a plane: (column, row, 0) to mm, x to the right, y to the front, z to the head.
+
+    Args:
+        spacing_mm: distance between rows, distance between columns.
+        orientation: (6,) as in DICOM; by default a textbook four-chamber plane.
+        position: (3,) centre of the first pixel as in DICOM; by default the image's centre lies at the origin.
+        slice_thickness_mm: by default 6 mm.
+        shape: rows and columns, used only to centre the image.
+    """
+    directions = np.asarray(TYPICAL_4CH_ORIENTATION if orientation is None else orientation, dtype=np.float64)
+    along_row, along_column = directions[:3], directions[3:]
+    axes = np.stack(
+        [
+            along_row * spacing_mm[1],
+            along_column * spacing_mm[0],
+            np.cross(along_row, along_column) * (slice_thickness_mm or DEFAULT_SLICE_THICKNESS_MM),
+        ],
+        axis=1,
+    )
+    if position is None:
+        position = -axes @ np.array([(shape[1] - 1) / 2, (shape[0] - 1) / 2, 0.0])
+    affine = np.eye(4)
+    affine[:3, :3] = _LPS_TO_RAS @ axes
+    affine[:3, 3] = _LPS_TO_RAS @ np.asarray(position)
+    return affine
+
+
+def write_nifti(
+    path: str | os.PathLike[str],
+    cine: np.ndarray,
+    frame_time_ms: float,
+    spacing_mm: float = 1.8,
+    affine: np.ndarray | None = None,
+) -> Path:
+    """Write a cine as NIfTI (columns, rows, 1, time), in mm and ms; the file appears whole or not at all.
+
+    Args:
+        path: ends in `.nii.gz` or `.nii`.
+        cine: (T, H, W), uint8, or float in [0, 1]; the type is kept (float as float32).
+        frame_time_ms: time from one frame to the next.
+        spacing_mm: pixel size, used where no affine is given.
+        affine: (4, 4) from `affine_of_plane`; by default a textbook four-chamber plane around the origin.
+    """
+    nibabel = import_optional("nibabel", "imaging")
+    path = Path(path)
+    if not path.name.endswith((".nii", ".nii.gz")):
+        raise ValueError(f"{path.name} must end in .nii.gz or .nii.")
+    cine = np.asarray(cine)
+    if cine.ndim != 3:
+        raise ValueError(f"a cine has three axes (T, H, W), given {cine.shape}; pass one cine at a time.")
+    if cine.dtype != np.uint8:
+        cine = cine.astype(np.float32)
+    if affine is None:
+        affine = affine_of_plane((spacing_mm, spacing_mm), shape=cine.shape[1:])
+    image = nibabel.Nifti1Image(np.ascontiguousarray(cine.transpose(2, 1, 0)[:, :, None, :]), affine)
+    image.header.set_xyzt_units("mm", "msec")
+    image.header.set_zooms((*image.header.get_zooms()[:3], frame_time_ms))
+    image.header["cal_max"] = 255 if cine.dtype == np.uint8 else 1
+    image.set_sform(affine, code="scanner")
+    image.set_qform(affine, code="scanner")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{os.getpid()}.partial.{path.name}")
+    try:
+        nibabel.save(image, partial)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
+
+
+def read_nifti(path: str | os.PathLike[str], rr_ms: float | None = None) -> CineSeries:
+    """Read one cine from a NIfTI file of axes (column, row, 1, time), or (column, row, time).
+
+    The axes are taken as stored: the first runs along the image's columns to the right, the second down its rows, as
+    in files converted without flips.
+
+    Args:
+        path: a `.nii` or `.nii.gz` file.
+        rr_ms: length of the heart beat, for files that do not state the frame time.
+
+    Raises:
+        PreparationError: no NIfTI, damaged, other axes than those above, no usable frame time.
+        ImportError: nibabel is not installed.
+    """
+    nibabel = import_optional("nibabel", "imaging")
+    path = Path(path)
+    if not path.is_file():
+        raise PreparationError(f"{path} does not exist; give a .nii or .nii.gz file.")
+    try:
+        image = nibabel.load(path)
+        if not isinstance(image, nibabel.Nifti1Pair):  # Nifti2 derives from it
+            raise PreparationError(f"{path} is {type(image).__name__}, no NIfTI; convert it first.")
+        shape = image.shape
+        if image.get_data_dtype().fields is not None or np.iscomplexobj(np.empty(0, image.get_data_dtype())):
+            raise PreparationError(f"{path} holds colours or complex numbers; give a grey cine.")
+        _check_axes(shape, path)
+        values = np.asarray(image.get_fdata(dtype=np.float32))
+    except PreparationError:
+        raise
+    except (nibabel.filebasedimages.ImageFileError, OSError, EOFError, ValueError, zlib.error) as error:
+        reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
+        raise PreparationError(f"{path} is no readable NIfTI file, or cut off ({reason}); copy it again.") from None
+    frames = np.ascontiguousarray(values.reshape(shape[0], shape[1], -1).transpose(2, 1, 0))
+    notes: tuple[str, ...] = ()
+    if len(shape) == 3:
+        notes = (f"{path}: three axes {shape}; the third was read as time.",)
+    frame_time_ms = rr_ms / len(frames) if rr_ms is not None else _frame_time_ms(image, len(frames), path)
+    affine = np.asarray(image.affine, dtype=np.float64)
+    axes = _LPS_TO_RAS @ affine[:3, :3]
+    lengths = np.linalg.norm(axes, axis=0)
+    stated = bool(image.header["qform_code"] or image.header["sform_code"])
+    placed = stated and bool(np.isfinite(affine).all() and (lengths[:2] > 0).all())
+    if not placed:
+        notes += (f"{path}: the header does not place the image in the patient, so the view cannot be judged.",)
+    zooms = np.array(image.header.get_zooms()[:3], dtype=np.float64)
+    return CineSeries(
+        frames=frames,
+        pixel_spacing_mm=np.array([lengths[1], lengths[0]]) if placed else zooms[[1, 0]],
+        times_ms=np.arange(len(frames)) * frame_time_ms,
+        rr_ms=len(frames) * frame_time_ms,
+        orientation=np.concatenate([axes[:, 0] / lengths[0], axes[:, 1] / lengths[1]]) if placed else None,
+        position=_LPS_TO_RAS @ affine[:3, 3] if placed else None,
+        slice_thickness_mm=float(zooms[2]) if len(shape) == 4 and zooms[2] > 0 else None,
+        origin=str(path),
+        source="nifti",
+        warnings=notes,
+    )
+
+
+def _check_axes(shape: tuple[int, ...], path: Path) -> None:
+    if len(shape) == 4 and shape[2] > 1:
+        raise PreparationError(
+            f"{path} holds {shape[2]} slices of {shape[3]} frames (a stack, as of short-axis slices), expected one "
+            "slice (columns, rows, 1, time); save one slice in its own file."
+        )
+    if len(shape) not in (3, 4) or min(shape) < 1:
+        raise PreparationError(
+            f"{path} has axes {shape}, expected (columns, rows, 1, time) or (columns, rows, time); "
+            "save one slice over time."
+        )
+    if min(shape[:2]) < 16:
+        raise PreparationError(f"{path} has frames of {shape[0]} x {shape[1]} pixels, expected at least 16 x 16.")
+
+
+def _frame_time_ms(image: object, num_frames: int, path: Path) -> float:
+    header = image.header  # type: ignore[attr-defined]
+    zooms = header.get_zooms()
+    stated = float(zooms[3]) if len(zooms) > 3 else 0.0
+    unit = header.get_xyzt_units()[1]
+    # Files without a unit are common: then it is whichever of s and ms makes a heart beat.
+    candidates = [_TIME_UNIT_IN_MS[unit]] if unit in _TIME_UNIT_IN_MS else [1.0, 1000.0]
+    for factor in candidates:
+        if MIN_RR_MS <= stated * factor * num_frames <= MAX_RR_MS:
+            return stated * factor
+    raise PreparationError(
+        f"{path}: a frame time of {stated:g} {unit} for {num_frames} frames makes no heart beat of {MIN_RR_MS:.0f} to "
+        f"{MAX_RR_MS:.0f} ms; give the RR interval in ms (rr_ms)."
+    )
