@@ -1,1 +1,14 @@
-""""""
+"""The phantom: an analytic four-chamber heart computed from 82 phenotypes, imaged as bSSFP cine, with exact truth."""
+
+from cpgg_hf.phantom.population import POPULATION_VERSION, disease_labels, sample_phenotypes
+from cpgg_hf.phantom.rendering import LABELS, RENDERER_VERSION, PhantomCine, render
+
+__all__ = [
+    "LABELS",
+    "POPULATION_VERSION",
+    "RENDERER_VERSION",
+    "PhantomCine",
+    "disease_labels",
+    "render",
+    "sample_phenotypes",
+]
