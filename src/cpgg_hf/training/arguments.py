@@ -71,12 +71,13 @@ class TrainingArguments:
             raise TrainingError(f"adam_betas takes two numbers, given {self.adam_betas}.")
 
 
-# May differ between the run that wrote a checkpoint and the one that resumes it; everything else must be the same.
+# May differ between the run that wrote a checkpoint and the one that resumes it: where things lie (what lies there is
+# compared by fingerprint), how long and how often. Everything else must be the same.
 OPERATIONAL = frozenset(
     {
-        "output_dir", "data", "max_train_steps", "num_train_epochs", "num_workers", "resume_from_checkpoint",
-        "checkpointing_steps", "checkpoints_total_limit", "validation_steps", "validation_samples", "logging_steps",
-        "max_seconds", "report_to",
+        "output_dir", "data", "vae", "phenotype_vae", "latent_cache", "max_train_steps", "num_train_epochs",
+        "num_workers", "resume_from_checkpoint", "checkpointing_steps", "checkpoints_total_limit", "validation_steps",
+        "validation_samples", "logging_steps", "max_seconds", "report_to",
     }
 )  # fmt: skip
 

@@ -40,7 +40,8 @@ class CineBatches(Dataset):
 
     def phenotypes(self) -> np.ndarray:
         """All phenotypes of the split: (N, 82) float64, NaN = missing."""
-        return np.array(self.rows.select_columns(["phenotypes"])["phenotypes"][:], dtype=np.float64)
+        rows = self.rows.select_columns(["phenotypes"]).with_format("numpy", dtype=np.float64)
+        return np.stack(rows["phenotypes"][:])
 
     def batches(self, batch_size: int, limit: int | None = None) -> Iterator[dict[str, torch.Tensor]]:
         """The split in its own order, the first `limit` cines or all."""

@@ -1,0 +1,123 @@
+"""The MAR stage (paper, section 2.3): masked tokens of cached latents, conditioned on phenotypes, diffusion loss."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from dataclasses import fields as dataclass_fields
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch.utils.data import Dataset
+
+from cpgg_hf.models.autoencoder_kl_cpgg import AutoencoderKLCPGG
+from cpgg_hf.models.configuration_cpgg_mar import CPGGMARConfig
+from cpgg_hf.models.modeling_cpgg_mar import CPGGMARModel
+from cpgg_hf.training.arguments import TrainingArguments, check_keys
+from cpgg_hf.training.cine_batches import CineBatches
+from cpgg_hf.training.errors import TrainingError
+from cpgg_hf.training.latent_cache import encode_split
+from cpgg_hf.training.phenotype_scaler import fit_scaler, read_scaler
+from cpgg_hf.training.stage import Batch, Stage
+
+
+@dataclass
+class MARArguments(TrainingArguments):
+    """Arguments of the MAR stage."""
+
+    vae: str = field(default="", metadata={"help": "Folder or repository of the trained 3D-VAE."})
+    phenotype_vae: str | None = field(
+        default=None,
+        metadata={"help": "Phenotype VAE whose scaler to use; unset: fitted on the training split."},
+    )
+    latent_cache: str | None = field(
+        default=None, metadata={"help": "Folder of the cached latents; <output_dir>/latents if unset."}
+    )
+    missing_probability: float = field(
+        default=0.0, metadata={"help": "Probability that a sample loses a random subset of its phenotypes."}
+    )
+
+
+class MARStage(Stage):
+    """Trains `CPGGMARModel` on draws from the latents' cached moments, standardised by the VAE's statistics."""
+
+    name: ClassVar[str] = "mar"
+    arguments_class: ClassVar[type[TrainingArguments]] = MARArguments
+    arguments: MARArguments
+
+    def load_data(self, accelerator: Accelerator) -> tuple[Dataset, str]:
+        """Encodes both splits where the cache lacks them, and settles the phenotype scaler."""
+        arguments = self.arguments
+        if not arguments.vae:
+            raise TrainingError("the MAR needs a trained 3D-VAE; pass its folder with --vae.")
+        vae = AutoencoderKLCPGG.from_pretrained(arguments.vae).to(accelerator.device).eval()
+        if vae.config.latents_mean is None or vae.config.latents_std is None:
+            raise TrainingError(
+                f"the VAE {arguments.vae} has no latents_mean and latents_std in its configuration; take one that "
+                "train_vae.py has finished."
+            )
+        shape = (1, -1, 1, 1, 1)
+        self.latents_mean = torch.tensor(vae.config.latents_mean, device=accelerator.device).view(shape)
+        self.latents_std = torch.tensor(vae.config.latents_std, device=accelerator.device).view(shape)
+
+        with accelerator.main_process_first():
+            training_cines = CineBatches(arguments.data, "train")
+            validation_cines = CineBatches(arguments.data, "validation")
+        cache = Path(arguments.latent_cache or Path(arguments.output_dir) / "latents")
+        self.training_moments, fingerprint = encode_split(accelerator, vae, training_cines, "train", cache)
+        self.validation_moments, _ = encode_split(accelerator, vae, validation_cines, "validation", cache)
+
+        if arguments.phenotype_vae is None:
+            self.phenotype_mean, self.phenotype_sd = fit_scaler(training_cines.phenotypes())
+        else:
+            self.phenotype_mean, self.phenotype_sd = read_scaler(arguments.phenotype_vae)
+        scaler = np.array([self.phenotype_mean, self.phenotype_sd])
+        return self.training_moments, hashlib.sha256(fingerprint.encode() + scaler.tobytes()).hexdigest()
+
+    def build(self) -> CPGGMARModel:
+        """The MAR of the settings under `model:`, for latents of the VAE's shape, with the scaler inside."""
+        settings = self.arguments.model
+        check_keys(settings, [entry.name for entry in dataclass_fields(CPGGMARConfig)], "model")
+        channels, *size = self.training_moments.mean.shape[1:]
+        given = {"latent_channels": channels, "latent_size": tuple(size)}
+        for key, expected in given.items():
+            value = settings.get(key, expected)
+            if (tuple(value) if isinstance(value, list) else value) != expected:
+                raise TrainingError(
+                    f"model.{key} is {value}, the latents of {self.arguments.vae} have {expected}; correct or omit it."
+                )
+        scaler = {"phenotype_mean": self.phenotype_mean, "phenotype_sd": self.phenotype_sd}
+        return CPGGMARModel(CPGGMARConfig(**{**settings, **given, **scaler}))
+
+    def loss(self, network: CPGGMARModel, batch: Batch) -> dict[str, torch.Tensor]:
+        """MSE + VLB of the masked tokens' noise, for one draw of each cine's latents."""
+        phenotypes = batch["phenotypes"]
+        if network.training and self.arguments.missing_probability > 0:
+            phenotypes = hide_phenotypes(phenotypes, self.arguments.missing_probability)
+        output = network(latents=self._draw_latents(batch), phenotypes=phenotypes)
+        return {"loss": output.loss, "mse": output.loss_mse, "vlb": output.loss_vlb}
+
+    def validate(self, network: CPGGMARModel, folder: Path) -> dict[str, float]:  # noqa: ARG002
+        """The loss terms on held-out latents, each batch weighted by its size; the loop fixes the seed."""
+        count = min(self.arguments.validation_samples, len(self.validation_moments))
+        sums: dict[str, float] = {}
+        for first in range(0, count, self.arguments.batch_size):
+            indices = range(first, min(first + self.arguments.batch_size, count))
+            batch = {name: part.to(network.device) for name, part in self.validation_moments[indices].items()}
+            for name, term in self.loss(network, batch).items():
+                sums[name] = sums.get(name, 0.0) + float(term) * len(indices)
+        return {name: total / count for name, total in sums.items()}
+
+    def _draw_latents(self, batch: Batch) -> torch.Tensor:
+        mean, sd = batch["mean"].float(), (0.5 * batch["logvar"].float()).exp()
+        return (mean + sd * torch.randn_like(mean) - self.latents_mean) / self.latents_std
+
+
+def hide_phenotypes(phenotypes: torch.Tensor, probability: float) -> torch.Tensor:
+    """With `probability` a row of (B, 82) loses a subset of its values to NaN; its share is uniform in (0, 1)."""
+    chosen, share = torch.rand(2, len(phenotypes), 1, device=phenotypes.device)
+    hidden = (chosen < probability) & (torch.rand_like(phenotypes) < share)
+    return phenotypes.masked_fill(hidden, float("nan"))
