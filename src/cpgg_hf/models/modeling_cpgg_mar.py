@@ -1,0 +1,505 @@
+"""The masked autoregressive transformer of CPGG (arXiv 2505.03426, section 2.3).
+
+Latents are cut into tokens; an encoder sees the visible ones, a decoder all of them, and a small diffusion head draws each
+masked token from the decoder's vector `z` for it. Phenotypes enter as tokens before the sequence.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from transformers import PreTrainedModel
+from transformers import initialization as init
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.utils import ModelOutput
+
+from cpgg_hf.models.configuration_cpgg_mar import CPGGMARConfig
+from cpgg_hf.models.token_diffusion import TokenDiffusionHead, sample_tokens, token_diffusion_loss
+
+
+@dataclass
+class CPGGMAROutput(ModelOutput):
+    """What `CPGGMARModel` returns.
+
+    Args:
+        loss (`torch.Tensor`, *optional*): mean over the chosen tokens of `loss_mse + loss_vlb`, scalar float32.
+        loss_mse (`torch.Tensor`, *optional*): mean squared error of the noise estimate, scalar float32.
+        loss_vlb (`torch.Tensor`, *optional*): variational bound in bits a dimension, scalar float32.
+        z (`torch.Tensor`): (B, n, decoder_width), what conditions the head for each chosen token.
+        positions (`torch.LongTensor`): (B, n), which tokens those are.
+    """
+
+    loss: torch.Tensor | None = None
+    loss_mse: torch.Tensor | None = None
+    loss_vlb: torch.Tensor | None = None
+    z: torch.Tensor | None = None
+    positions: torch.Tensor | None = None
+
+
+def decoding_schedule(num_tokens: int, num_decoding_steps: int) -> list[int]:
+    """How many tokens each decoding step draws: few at first, many at last (cosine), at least one; they sum to all.
+
+    With as many steps as tokens every step draws one.
+    """
+    if not 1 <= num_decoding_steps <= num_tokens:
+        raise ValueError(f"num_decoding_steps must lie between 1 and {num_tokens} tokens, not {num_decoding_steps}.")
+    remaining = num_tokens
+    drawn = []
+    for step in range(1, num_decoding_steps):
+        masked = min(math.floor(num_tokens * math.cos(math.pi / 2 * step / num_decoding_steps)), remaining - 1)
+        drawn.append(remaining - masked)
+        remaining = masked
+    return [*drawn, remaining]
+
+
+def eager_attention_forward(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: None,
+    scaling: float,
+    dropout: float = 0.0,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Bidirectional attention step by step, for `attn_implementation="eager"`: (B, heads, N, d) -> (B, N, heads, d)."""
+    weights = torch.matmul(query, key.transpose(2, 3)) * scaling
+    weights = F.softmax(weights, dim=-1, dtype=torch.float32).to(query.dtype)
+    weights = F.dropout(weights, p=dropout, training=module.training)
+    return torch.matmul(weights, value).transpose(1, 2).contiguous(), weights
+
+
+def _take_rows(hidden_states: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+    """Takes row `positions[b, i]` of each sample: (B, N, D), (B, n) -> (B, n, D)."""
+    return (
+        hidden_states.flatten(0, 1)
+        .index_select(0, _flat(positions, hidden_states.shape[1]))
+        .unflatten(0, positions.shape)
+    )
+
+
+def _flat(positions: torch.Tensor, num_rows: int) -> torch.Tensor:
+    """Row numbers (B n,) in a batch of sequences laid end to end."""
+    starts = torch.arange(positions.shape[0], device=positions.device).unsqueeze(1) * num_rows
+    return (positions + starts).flatten()
+
+
+class CPGGMARAttention(nn.Module):
+    """Bidirectional multi-head attention, optionally from some of the tokens only."""
+
+    def __init__(self, config: CPGGMARConfig, width: int):
+        super().__init__()
+        self.config = config
+        self.head_dim = width // config.num_attention_heads
+        self.scaling = self.head_dim**-0.5
+        self.dropout = config.dropout
+        self.is_causal = False
+        self.query = nn.Linear(width, width)
+        self.key = nn.Linear(width, width)
+        self.value = nn.Linear(width, width)
+        self.output = nn.Linear(width, width)
+
+    def forward(self, hidden_states: torch.Tensor, query_states: torch.Tensor) -> torch.Tensor:
+        """Attends from `query_states` (B, n, width) to `hidden_states` (B, N, width); returns (B, n, width)."""
+        query, key, value = (
+            projection(states).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+            for projection, states in (
+                (self.query, query_states),
+                (self.key, hidden_states),
+                (self.value, hidden_states),
+            )
+        )
+        attention = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention_forward)
+        attended, _ = attention(
+            self, query, key, value, None, dropout=self.dropout if self.training else 0.0, scaling=self.scaling
+        )
+        return self.output(attended.flatten(2))
+
+
+class CPGGMARLayer(GradientCheckpointingLayer):
+    """Pre-norm transformer layer: attention, then MLP with exact GELU.
+
+    Args:
+        config: the model's configuration.
+        width: of this layer.
+    """
+
+    def __init__(self, config: CPGGMARConfig, width: int):
+        super().__init__()
+        hidden_width = int(width * config.mlp_ratio)
+        self.attention_norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
+        self.attention = CPGGMARAttention(config, width)
+        self.mlp_norm = nn.LayerNorm(width, eps=config.layer_norm_eps)
+        self.mlp_in = nn.Linear(width, hidden_width)
+        self.mlp_out = nn.Linear(hidden_width, width)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, hidden_states: torch.Tensor, positions: torch.Tensor | None = None) -> torch.Tensor:
+        """Maps (B, N, width) to the same, or to the rows at `positions` (B, n) alone: (B, n, width)."""
+        normalised = self.attention_norm(hidden_states)
+        queries = normalised
+        if positions is not None:
+            queries, hidden_states = _take_rows(normalised, positions), _take_rows(hidden_states, positions)
+        hidden_states = hidden_states + self.dropout(self.attention(normalised, queries))
+        update = self.dropout(F.gelu(self.mlp_in(self.mlp_norm(hidden_states))))
+        return hidden_states + self.dropout(self.mlp_out(update))
+
+
+class CPGGMARModel(PreTrainedModel):
+    r"""
+    Phenotypes to cine latents: masked autoregressive transformer with a diffusion loss a token.
+
+    This model inherits from [`~transformers.PreTrainedModel`]: see there for loading, saving, devices and dtypes.
+    `forward` trains it or gives the vectors `z`; `generate_latents` draws latents.
+
+    Args:
+        config ([`CPGGMARConfig`]): the configuration; its defaults are the paper's.
+    """
+
+    config_class = CPGGMARConfig
+    base_model_prefix = "mar"
+    main_input_name = "latents"
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["CPGGMARLayer", "AdaLNBlock"]
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_attention_backend = True
+    _input_embed_layer = "token_projection"
+
+    def __init__(self, config: CPGGMARConfig):
+        super().__init__(config)
+        encoder_width, decoder_width = config.encoder_width, config.decoder_width
+        sequence_length = config.num_condition_tokens + config.num_tokens
+
+        layers = [nn.Linear(config.num_phenotypes, encoder_width)]
+        if config.condition_projection == "mlp":
+            layers += [nn.SiLU(), nn.Linear(encoder_width, encoder_width)]
+        self.condition_projection = nn.Sequential(*layers)
+        self.missing_phenotype_embedding = nn.Parameter(torch.empty(config.num_phenotypes, encoder_width))
+        self.null_condition_embedding = nn.Parameter(torch.empty(encoder_width))
+
+        self.token_projection = nn.Linear(config.token_dim, encoder_width)
+        self.encoder_position_embedding = nn.Parameter(torch.empty(sequence_length, encoder_width))
+        self.embedding_norm = nn.LayerNorm(encoder_width, eps=config.layer_norm_eps)
+        self.encoder_layers = nn.ModuleList(CPGGMARLayer(config, encoder_width) for _ in range(config.encoder_depth))
+        self.encoder_norm = nn.LayerNorm(encoder_width, eps=config.layer_norm_eps)
+
+        self.decoder_projection = nn.Linear(encoder_width, decoder_width)
+        self.mask_token = nn.Parameter(torch.empty(decoder_width))
+        self.decoder_position_embedding = nn.Parameter(torch.empty(sequence_length, decoder_width))
+        self.decoder_layers = nn.ModuleList(CPGGMARLayer(config, decoder_width) for _ in range(config.decoder_depth))
+        self.decoder_norm = nn.LayerNorm(decoder_width, eps=config.layer_norm_eps)
+
+        self.diffusion_position_embedding = nn.Parameter(torch.empty(config.num_tokens, decoder_width))
+        self.diffusion_head = TokenDiffusionHead(
+            config.token_dim, decoder_width, config.head_width, config.head_depth, config.num_train_timesteps
+        )
+        self.post_init()
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        """Initialises one module as published: Xavier, zeros where a layer must start as the identity."""
+        if isinstance(module, nn.Linear):
+            init.xavier_uniform_(module.weight)
+            init.zeros_(module.bias)
+        elif isinstance(module, TokenDiffusionHead):
+            init.normal_(module.time_embedding[0].weight, std=0.02)
+            init.normal_(module.time_embedding[2].weight, std=0.02)
+            for layer in (
+                *(block.modulation for block in module.blocks),
+                module.output.modulation,
+                module.output.linear,
+            ):
+                init.zeros_(layer.weight)
+                init.zeros_(layer.bias)
+        elif isinstance(module, CPGGMARModel):
+            init.zeros_(module.missing_phenotype_embedding)
+            for name, parameter in module.named_parameters(recurse=False):
+                if name != "missing_phenotype_embedding":
+                    init.normal_(parameter, std=0.02)
+        else:
+            super()._init_weights(module)
+
+    def patchify(self, latents: torch.Tensor) -> torch.Tensor:
+        """Cuts latents (B, C, T', H', W') into tokens (B, L, D), ordered by t, h, w; each is flattened channel first."""
+        expected = (self.config.latent_channels, *self.config.latent_size)
+        if tuple(latents.shape[1:]) != expected:
+            raise ValueError(
+                f"latents must have shape (B, {', '.join(map(str, expected))}), as in the model's config; "
+                f"given {tuple(latents.shape)}."
+            )
+        patches = latents
+        for axis, patch in enumerate(self.config.patch_size):
+            patches = patches.unflatten(2 + 2 * axis, (-1, patch))
+        # (B, C, T, t, H, h, W, w) -> (B, T, H, W, C, t, h, w)
+        return patches.permute(0, 2, 4, 6, 1, 3, 5, 7).flatten(4).flatten(1, 3)
+
+    def unpatchify(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Puts tokens (B, L, D) together to latents (B, C, T', H', W'), the inverse of `patchify`."""
+        config = self.config
+        patches = tokens.unflatten(1, config.grid_size).unflatten(4, (config.latent_channels, *config.patch_size))
+        # (B, T, H, W, C, t, h, w) -> (B, C, T, t, H, h, W, w)
+        patches = patches.permute(0, 4, 1, 5, 2, 6, 3, 7)
+        return patches.reshape(tokens.shape[0], config.latent_channels, *config.latent_size)
+
+    def draw_mask(
+        self, batch_size: int, generator: torch.Generator | None = None, device: torch.device | str = "cpu"
+    ) -> torch.Tensor:
+        """Draws a training mask (B, L), True = masked: one ratio for the batch, an order a sample.
+
+        The ratio follows the configured normal distribution truncated to [mask_ratio_minimum, 1].
+        """
+        config = self.config
+        source = "cpu" if generator is None else generator.device
+        distribution = NormalDist(config.mask_ratio_mean, config.mask_ratio_sd)
+        lower, upper = distribution.cdf(config.mask_ratio_minimum), distribution.cdf(1.0)
+        uniform = torch.rand((), generator=generator, device=source, dtype=torch.float64).item()
+        ratio = distribution.inv_cdf(lower + (upper - lower) * uniform)
+        num_masked = min(math.ceil(config.num_tokens * max(ratio, config.mask_ratio_minimum)), config.num_tokens)
+        orders = torch.rand((batch_size, config.num_tokens), generator=generator, device=source).argsort(dim=1)
+        mask = torch.zeros((batch_size, config.num_tokens), dtype=torch.bool, device=source)
+        return mask.scatter(1, orders[:, :num_masked], True).to(device)
+
+    def embed_phenotypes(self, phenotypes: torch.Tensor, drop_condition: torch.Tensor | None = None) -> torch.Tensor:
+        """Embeds phenotypes in physical units as the condition.
+
+        Args:
+            phenotypes: (B, num_phenotypes), float32 or float64; NaN = missing. Standardised in that precision.
+            drop_condition: (B,) bool, where the null embedding takes the condition's place.
+
+        Returns:
+            (B, encoder_width).
+        """
+        if phenotypes.ndim != 2 or phenotypes.shape[1] != self.config.num_phenotypes:
+            raise ValueError(
+                f"phenotypes must have shape (B, {self.config.num_phenotypes}); given {tuple(phenotypes.shape)}."
+            )
+        dtype = torch.promote_types(phenotypes.dtype, torch.float32)
+        mean, sd = (
+            torch.tensor(values, dtype=dtype, device=phenotypes.device)
+            for values in (self.config.phenotype_mean, self.config.phenotype_sd)
+        )
+        with torch.autocast(phenotypes.device.type, enabled=False):  # bfloat16 would round the phenotypes themselves
+            standardised = (phenotypes.to(dtype) - mean) / sd
+            missing = standardised.isnan()
+            weight_dtype = self.missing_phenotype_embedding.dtype
+            condition = self.condition_projection(standardised.masked_fill(missing, 0.0).to(weight_dtype))
+            condition = condition + missing.to(weight_dtype) @ self.missing_phenotype_embedding
+        if drop_condition is None:
+            drop_condition = missing.new_zeros(missing.shape[0])
+        # Blended, so that the null embedding takes part in every training step, as DDP demands.
+        return torch.where(drop_condition.bool().unsqueeze(1), self.null_condition_embedding, condition)
+
+    def encode(self, tokens: torch.Tensor, visible: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
+        """Encodes condition and visible tokens.
+
+        Args:
+            tokens: (B, L, D).
+            visible: (B, v), positions of the visible tokens.
+            condition: (B, encoder_width).
+
+        Returns:
+            (B, num_condition_tokens + v, encoder_width), the condition tokens first.
+        """
+        num_condition_tokens = self.config.num_condition_tokens
+        position_embedding = self.encoder_position_embedding
+        hidden_states = self.token_projection(_take_rows(tokens, visible).to(self.token_projection.weight.dtype))
+        hidden_states = hidden_states + F.embedding(visible + num_condition_tokens, position_embedding)
+        condition_tokens = condition.unsqueeze(1) + position_embedding[:num_condition_tokens]
+        hidden_states = self.embedding_norm(torch.cat([condition_tokens, hidden_states], dim=1))
+        for layer in self.encoder_layers:
+            hidden_states = layer(hidden_states)
+        return self.encoder_norm(hidden_states)
+
+    def decode(self, encoded: torch.Tensor, visible: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+        """Decodes the tokens at some positions from the encoded visible ones.
+
+        Args:
+            encoded: (B, num_condition_tokens + v, encoder_width), from `encode`.
+            visible: (B, v), positions of the visible tokens.
+            positions: (B, n), positions of the tokens that are wanted.
+
+        Returns:
+            (B, n, decoder_width); `z` lacks its position embedding still.
+        """
+        num_condition_tokens, num_tokens = self.config.num_condition_tokens, self.config.num_tokens
+        hidden_states = self.decoder_projection(encoded).to(self.mask_token.dtype)
+        condition_tokens, seen = hidden_states[:, :num_condition_tokens], hidden_states[:, num_condition_tokens:]
+        hidden_states = self.mask_token.expand(encoded.shape[0] * num_tokens, -1)
+        hidden_states = hidden_states.index_copy(0, _flat(visible, num_tokens), seen.flatten(0, 1))
+        hidden_states = torch.cat([condition_tokens, hidden_states.unflatten(0, (-1, num_tokens))], dim=1)
+        hidden_states = hidden_states + self.decoder_position_embedding
+        for layer in self.decoder_layers[:-1]:
+            hidden_states = layer(hidden_states)
+        # No later layer attends to the others' output.
+        hidden_states = self.decoder_layers[-1](hidden_states, positions + num_condition_tokens)
+        return self.decoder_norm(hidden_states)
+
+    def forward(
+        self,
+        latents: torch.Tensor,
+        phenotypes: torch.Tensor,
+        mask: torch.Tensor | None = None,
+        positions: torch.Tensor | None = None,
+        drop_condition: torch.Tensor | None = None,
+        noise: torch.Tensor | None = None,
+        timesteps: torch.Tensor | None = None,
+        generator: torch.Generator | None = None,
+        return_loss: bool = True,
+    ) -> CPGGMAROutput:
+        r"""
+        One training step's loss, or (`return_loss=False`) the vectors `z` alone. What is not given is drawn.
+
+        Args:
+            latents (`torch.Tensor`): standardised latents (B, C, T', H', W'), or their tokens (B, L, D).
+            phenotypes (`torch.Tensor`): (B, num_phenotypes) in physical units, float32 or float64; NaN = missing.
+            mask (`torch.Tensor`, *optional*): (B, L), nonzero = masked; as many in each sample. Drawn by `draw_mask`.
+            positions (`torch.LongTensor`, *optional*): (B, n), the tokens to predict; the masked ones by default, in
+                sequence order.
+            drop_condition (`torch.Tensor`, *optional*): (B,), where the null embedding replaces the condition. Drawn
+                with probability `condition_dropout` in training, nowhere in evaluation.
+            noise (`torch.Tensor`, *optional*): (B, timesteps_per_token, n, D), the noise of the diffusion loss.
+            timesteps (`torch.LongTensor`, *optional*): (B, timesteps_per_token, n), its timesteps.
+            generator (`torch.Generator`, *optional*): where draws come from.
+            return_loss (`bool`, defaults to `True`): whether to compute the loss.
+
+        Returns:
+            [`CPGGMAROutput`].
+        """
+        tokens = self.patchify(latents) if latents.ndim == 5 else latents
+        expected = (phenotypes.shape[0], self.config.num_tokens, self.config.token_dim)
+        if tuple(tokens.shape) != expected:
+            raise ValueError(
+                f"latents of shape {tuple(latents.shape)} do not fit: for {expected[0]} rows of phenotypes this model "
+                f"takes latents {(expected[0], self.config.latent_channels, *self.config.latent_size)} or tokens "
+                f"{expected}."
+            )
+        batch_size, device = tokens.shape[0], tokens.device
+
+        def draw(function: Callable[..., torch.Tensor], *arguments: Any, **options: Any) -> torch.Tensor:
+            source = device if generator is None else generator.device
+            return function(*arguments, generator=generator, device=source, **options).to(device)
+
+        if mask is None:
+            mask = self.draw_mask(batch_size, generator, device)
+        visible, masked = self._split_positions(mask)
+        if positions is None:
+            positions = masked
+        if drop_condition is None and self.training:
+            drop_condition = draw(torch.rand, batch_size) < self.config.condition_dropout
+
+        condition = self.embed_phenotypes(phenotypes, drop_condition)
+        z = self.decode(self.encode(tokens, visible, condition), visible, positions)
+        z = z + F.embedding(positions, self.diffusion_position_embedding)
+        if not return_loss:
+            return CPGGMAROutput(z=z, positions=positions)
+
+        shape = (batch_size, self.config.timesteps_per_token, positions.shape[1])
+        if timesteps is None:
+            timesteps = draw(torch.randint, self.config.num_train_timesteps, shape)
+        if noise is None:
+            noise = draw(torch.randn, (*shape, self.config.token_dim))
+        targets = _take_rows(tokens, positions)
+        mse, vlb = token_diffusion_loss(self.diffusion_head, targets.unsqueeze(1), z.unsqueeze(1), noise, timesteps)
+        loss_mse, loss_vlb = mse.mean(), vlb.mean()
+        return CPGGMAROutput(loss=loss_mse + loss_vlb, loss_mse=loss_mse, loss_vlb=loss_vlb, z=z, positions=positions)
+
+    def _split_positions(self, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Positions of the visible and of the masked tokens, each in sequence order: (B, v), (B, L - v)."""
+        mask = mask.bool()
+        num_masked = mask.sum(dim=1)
+        if (num_masked != num_masked[0]).any():
+            raise ValueError(f"mask must hide as many tokens in each sample; it hides {num_masked.tolist()}.")
+        ranks = mask.long().argsort(dim=1, stable=True)
+        return ranks.tensor_split([mask.shape[1] - int(num_masked[0])], dim=1)
+
+    @torch.no_grad()
+    def generate_latents(
+        self,
+        phenotypes: torch.Tensor,
+        scheduler: Any,
+        num_decoding_steps: int = 16,
+        num_inference_steps: int = 100,
+        guidance_scale: float = 1.0,
+        temperature: float = 1.0,
+        generators: list[torch.Generator] | None = None,
+        latents: torch.Tensor | None = None,
+        callback: Callable[[int, torch.Tensor], torch.Tensor | None] | None = None,
+    ) -> torch.Tensor:
+        r"""
+        Draws latents by iterative decoding: a random order a sample, a cosine schedule, a diffusion chain a token.
+
+        All randomness of sample i comes from `generators[i]`.
+
+        Args:
+            phenotypes (`torch.Tensor`): (B, num_phenotypes) in physical units, NaN = missing; on the device to work on.
+            scheduler: a diffusers scheduler; see `sample_tokens`.
+            num_decoding_steps (`int`, defaults to 16): passes of the transformer, at most one a token.
+            num_inference_steps (`int`, defaults to 100): diffusion steps a token.
+            guidance_scale (`float`, defaults to 1.0): 1 = no guidance, 0 = unconditional.
+            temperature (`float`, defaults to 1.0): scale of the noise added in the diffusion steps.
+            generators (`list[torch.Generator]`, *optional*): one a sample; torch's own by default.
+            latents (`torch.Tensor`, *optional*): (B, C, T', H', W'), the noise that the diffusion starts from.
+            callback (`Callable`, *optional*): called after each decoding step with its number and the latents so far
+                (zero where nothing has been drawn); latents that it returns replace them.
+
+        Returns:
+            (B, C, T', H', W') float32, standardised.
+        """
+        config, device, batch_size = self.config, phenotypes.device, phenotypes.shape[0]
+        sources: list[torch.Generator | None] = [None] * batch_size if generators is None else list(generators)
+        if len(sources) != batch_size:
+            raise ValueError(f"generators must be one a sample: given {len(sources)} for {batch_size} samples.")
+        token_counts = decoding_schedule(config.num_tokens, num_decoding_steps)
+
+        def draw(function: Callable[..., torch.Tensor], argument: Any) -> torch.Tensor:
+            drawn = [function(argument, generator=g, device="cpu" if g is None else g.device) for g in sources]
+            return torch.stack([sample.to(device) for sample in drawn])
+
+        orders = draw(torch.randperm, config.num_tokens)
+        if latents is None:
+            latents = draw(torch.randn, (config.latent_channels, *config.latent_size))
+        start = self.patchify(latents.to(device, torch.float32)) * float(scheduler.init_noise_sigma)
+
+        guided = guidance_scale not in (0.0, 1.0)
+        if guided:
+            drop_condition = torch.arange(2 * batch_size, device=device) >= batch_size
+            phenotypes = phenotypes.repeat(2, 1)
+        else:
+            drop_condition = torch.full((batch_size,), guidance_scale == 0.0, device=device)
+
+        tokens = torch.zeros_like(start)
+        mask = torch.ones(start.shape[:2], dtype=torch.bool, device=device)
+        num_masked = config.num_tokens
+        for step, count in enumerate(token_counts):
+            positions = orders[:, num_masked - count : num_masked]
+            num_masked -= count
+            repeats = (2, 1) if guided else (1, 1)
+            z = self(
+                tokens.repeat(*repeats, 1),
+                phenotypes,
+                mask=mask.repeat(repeats),
+                positions=positions.repeat(repeats),
+                drop_condition=drop_condition,
+                return_loss=False,
+            ).z
+            scheduler.set_timesteps(num_inference_steps)  # anew, as multi-step schedulers keep a history
+            drawn = sample_tokens(
+                self.diffusion_head, z, _take_rows(start, positions), scheduler, sources, guidance_scale, temperature
+            )
+            tokens = tokens.scatter(1, positions.unsqueeze(-1).expand_as(drawn), drawn)
+            mask = mask.scatter(1, positions, False)
+            if callback is not None:
+                replaced = callback(step, self.unpatchify(tokens))
+                if replaced is not None:
+                    tokens = self.patchify(replaced)
+        return self.unpatchify(tokens)
+
+
+__all__ = ["CPGGMARModel", "CPGGMAROutput"]

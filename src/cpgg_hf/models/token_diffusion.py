@@ -1,0 +1,308 @@
+"""Diffusion of single tokens: the denoising head of CPGG's transformer (arXiv 2505.03426, section 2.3), its loss, its use.
+
+The head is the AdaLN MLP of MAR (arXiv 2406.11838, appendix) and the loss that of improved diffusion (arXiv 2102.09672):
+mean squared error of the noise plus the variational bound that teaches the variance.
+"""
+
+import inspect
+import math
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+_TIME_CHANNELS = 256
+_NORM_EPS = 1e-6
+_BIN_HALF_WIDTH = 1.0 / 255.0
+_MODULATION_ELEMENTS = 2**24  # decoding precomputes modulations for as many steps as fit in so many numbers
+
+
+class Modulation(NamedTuple):
+    """What a layer does to its normalised input, each (..., width): shift + scale * input; and the residual's gate."""
+
+    shift: torch.Tensor
+    scale: torch.Tensor
+    gate: torch.Tensor | None = None
+
+
+class AdaLNBlock(nn.Module):
+    """Residual MLP whose normalised input is modulated and whose output is gated by timestep and condition."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.norm = nn.LayerNorm(width, eps=_NORM_EPS)
+        self.modulation = nn.Linear(width, 3 * width)
+        self.linear_in = nn.Linear(width, width)
+        self.linear_out = nn.Linear(width, width)
+
+    def modulate(self, embedding: torch.Tensor) -> Modulation:
+        """Turns the activated embedding (..., width) of timestep and condition into this block's modulation."""
+        shift, scale, gate = self.modulation(embedding).chunk(3, dim=-1)
+        return Modulation(shift, 1.0 + scale, gate)
+
+    def forward(self, hidden_states: torch.Tensor, modulation: Modulation) -> torch.Tensor:
+        update = torch.addcmul(modulation.shift, self.norm(hidden_states), modulation.scale)
+        update = self.linear_out(F.silu(self.linear_in(update)))
+        return torch.addcmul(hidden_states, modulation.gate, update)
+
+
+class AdaLNOutput(nn.Module):
+    """Last layer: parameter-free normalisation, modulation, linear."""
+
+    def __init__(self, width: int, out_channels: int):
+        super().__init__()
+        self.norm = nn.LayerNorm(width, eps=_NORM_EPS, elementwise_affine=False)
+        self.modulation = nn.Linear(width, 2 * width)
+        self.linear = nn.Linear(width, out_channels)
+
+    def modulate(self, embedding: torch.Tensor) -> Modulation:
+        """Turns the activated embedding (..., width) of timestep and condition into this layer's modulation."""
+        shift, scale = self.modulation(embedding).chunk(2, dim=-1)
+        return Modulation(shift, 1.0 + scale)
+
+    def forward(self, hidden_states: torch.Tensor, modulation: Modulation) -> torch.Tensor:
+        return self.linear(torch.addcmul(modulation.shift, self.norm(hidden_states), modulation.scale))
+
+
+class TokenDiffusionHead(nn.Module):
+    """Estimates the noise in a token, and the variance of the reverse step, from the transformer's vector `z`.
+
+    Args:
+        token_dim: numbers in a token, D.
+        condition_width: width of `z`.
+        width: width of the head.
+        depth: number of residual blocks.
+        num_train_timesteps: steps of the diffusion.
+    """
+
+    def __init__(self, token_dim: int, condition_width: int, width: int, depth: int, num_train_timesteps: int):
+        super().__init__()
+        self.token_dim = token_dim
+        self.width = width
+        self.num_train_timesteps = num_train_timesteps
+        self.time_embedding = nn.Sequential(nn.Linear(_TIME_CHANNELS, width), nn.SiLU(), nn.Linear(width, width))
+        self.condition_projection = nn.Linear(condition_width, width)
+        self.input_projection = nn.Linear(token_dim, width)
+        self.blocks = nn.ModuleList(AdaLNBlock(width) for _ in range(depth))
+        self.output = AdaLNOutput(width, 2 * token_dim)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the weights."""
+        return self.input_projection.weight.dtype
+
+    def embed_timesteps(self, timesteps: torch.Tensor) -> torch.Tensor:
+        """Embeds timesteps (...) in [0, num_train_timesteps) as (..., width).
+
+        A batch of integers larger than the diffusion has steps is looked up in a table, so that none is embedded twice.
+        """
+        if timesteps.numel() > self.num_train_timesteps and not timesteps.is_floating_point():
+            all_timesteps = torch.arange(self.num_train_timesteps, device=timesteps.device)
+            return F.embedding(timesteps, self.embed_timesteps(all_timesteps))
+        half = _TIME_CHANNELS // 2
+        frequencies = torch.exp(torch.arange(half, device=timesteps.device) * (-math.log(10000.0) / half))
+        angles = timesteps.float().unsqueeze(-1) * frequencies
+        return self.time_embedding(torch.cat([angles.cos(), angles.sin()], dim=-1).to(self.dtype))
+
+    def modulations(self, embedding: torch.Tensor) -> list[Modulation]:
+        """Turns the sum (..., width) of embedded timestep and projected condition into each layer's modulation."""
+        activated = F.silu(embedding)
+        return [layer.modulate(activated) for layer in (*self.blocks, self.output)]
+
+    def denoise(self, hidden_states: torch.Tensor, modulations: list[Modulation]) -> torch.Tensor:
+        """Runs the blocks on the projected noisy tokens (..., width); returns what `forward` returns."""
+        for block, modulation in zip(self.blocks, modulations[:-1], strict=True):
+            hidden_states = block(hidden_states, modulation)
+        return self.output(hidden_states, modulations[-1])
+
+    def forward(self, noisy_tokens: torch.Tensor, timesteps: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
+        """Estimates noise and variance.
+
+        Args:
+            noisy_tokens: (..., D).
+            timesteps: (...), in [0, num_train_timesteps).
+            z: (..., condition_width), or any shape that broadcasts to it.
+
+        Returns:
+            (..., 2 D): the noise, then where the log-variance lies between its bounds, from -1 to 1.
+        """
+        embedding = self.embed_timesteps(timesteps) + self.condition_projection(z.to(self.dtype))
+        return self.denoise(self.input_projection(noisy_tokens.to(self.dtype)), self.modulations(embedding))
+
+
+@cache
+def cosine_betas(num_train_timesteps: int) -> np.ndarray:
+    """The cosine schedule of improved diffusion, equation 17: (num_train_timesteps,) float64, at most 0.999."""
+    ends = np.arange(num_train_timesteps + 1) / num_train_timesteps
+    alphas_cumprod = np.cos((ends + 0.008) / 1.008 * np.pi / 2) ** 2
+    return np.minimum(1.0 - alphas_cumprod[1:] / alphas_cumprod[:-1], 0.999)
+
+
+class _LossTables(NamedTuple):
+    """Per timestep, float32: how to add noise, and the terms of the divergence between true and modelled reverse step."""
+
+    signal: torch.Tensor
+    noise: torch.Tensor
+    minimum_log_variance: torch.Tensor
+    log_variance_range: torch.Tensor
+    mean_weight: torch.Tensor
+
+
+@cache
+def _loss_tables(num_train_timesteps: int, device: torch.device) -> _LossTables:
+    betas = cosine_betas(num_train_timesteps)
+    alphas_cumprod = np.cumprod(1.0 - betas)
+    previous = np.append(1.0, alphas_cumprod[:-1])
+    variance = betas * (1.0 - previous) / (1.0 - alphas_cumprod)
+    variance[0] = variance[1]
+    # (coefficient of the noise error in the posterior mean)^2 / variance, simplified; t = 0 has a loss of its own
+    mean_weight = np.append(0.0, betas[1:] / ((1.0 - betas[1:]) * (1.0 - previous[1:])))
+    tables = (
+        np.sqrt(alphas_cumprod),
+        np.sqrt(1.0 - alphas_cumprod),
+        np.log(variance),
+        np.log(betas) - np.log(variance),
+        mean_weight,
+    )
+    # The cache may first be filled under inference_mode; its tensors must serve training all the same.
+    with torch.inference_mode(False):
+        return _LossTables(*(torch.from_numpy(table.astype(np.float32)).to(device) for table in tables))
+
+
+def _gaussian_cdf(x: torch.Tensor) -> torch.Tensor:
+    return 0.5 * (1.0 + torch.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x**3)))
+
+
+def _discretised_gaussian_log_likelihood(
+    tokens: torch.Tensor, centred: torch.Tensor, log_scale: torch.Tensor
+) -> torch.Tensor:
+    """Log-probability of the 1/255 bin around each value; the bins at -1 and 1 reach to infinity."""
+    below = _gaussian_cdf((centred + _BIN_HALF_WIDTH) * torch.exp(-log_scale))
+    above = _gaussian_cdf((centred - _BIN_HALF_WIDTH) * torch.exp(-log_scale))
+    probability = torch.where(tokens > 0.999, 1.0 - above, below - above)
+    probability = torch.where(tokens < -0.999, below, probability)
+    return probability.clamp(min=1e-12).log()
+
+
+def token_diffusion_loss(
+    head: TokenDiffusionHead, tokens: torch.Tensor, z: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean squared error of the noise and variational bound of each token (arXiv 2102.09672, equations 14-16).
+
+    Schedule and bound are computed in float32, whatever the precision of the head.
+
+    Args:
+        head: the denoising head.
+        tokens: (..., D), clean; may broadcast.
+        z: (..., condition_width); may broadcast.
+        noise: (..., D), standard normal.
+        timesteps: (...), integers in [0, num_train_timesteps).
+
+    Returns:
+        mean squared error (...) and variational bound in bits a dimension (...), float32. Only the variance learns from
+        the bound: the mean is detached there.
+    """
+    tables = _loss_tables(head.num_train_timesteps, timesteps.device)
+    signal, sigma, minimum_log_variance, log_variance_range, mean_weight = (
+        table[timesteps].unsqueeze(-1) for table in tables
+    )
+    tokens, noise = tokens.float(), noise.float()
+    output = head(signal * tokens + sigma * noise, timesteps, z).float()
+    noise_estimate, variance_value = output.split(head.token_dim, dim=-1)
+    error = noise_estimate - noise
+    squared_error = error.square()
+    mse = squared_error.mean(dim=-1)
+
+    # With the model's variance e^d times the posterior's, and both means apart by the noise error alone,
+    # KL = (d - 1 + e^-d (1 + weight error^2)) / 2.
+    log_ratio = 0.5 * (variance_value + 1.0) * log_variance_range
+    divergence = log_ratio + torch.expm1(-log_ratio) + torch.exp(-log_ratio) * (mean_weight * squared_error.detach())
+    bound = 0.5 * divergence.mean(dim=-1)
+
+    first = timesteps == 0  # the last reverse step has a likelihood instead
+    tokens, error = tokens.expand_as(error)[first], error[first].detach()
+    log_scale = 0.5 * (minimum_log_variance[first] + log_ratio[first])
+    centred = (sigma[first] / signal[first]) * error
+    likelihood = _discretised_gaussian_log_likelihood(tokens, centred, log_scale).mean(dim=-1)
+    bound = bound.masked_scatter(first, -likelihood)
+    return mse, bound / math.log(2.0)
+
+
+@torch.no_grad()
+def sample_tokens(
+    head: TokenDiffusionHead,
+    z: torch.Tensor,
+    noise: torch.Tensor,
+    scheduler: Any,
+    generators: list[torch.Generator | None],
+    guidance_scale: float = 1.0,
+    temperature: float = 1.0,
+) -> torch.Tensor:
+    """Draws tokens by the reverse diffusion chain of `scheduler`, whose timesteps must have been set.
+
+    What depends on timestep and condition only (over half of the arithmetic) is computed for many steps at once.
+
+    Args:
+        head: the denoising head.
+        z: (B, n, condition_width), or (2 B, n, condition_width) for guidance: conditional, then unconditional.
+        noise: (B, n, D) float32, where the chains start.
+        scheduler: a diffusers scheduler. `CPGGDDPMScheduler` gets noise estimate and variance, any other one the noise
+            estimate alone.
+        generators: one a sample; all randomness of a sample comes from its own.
+        guidance_scale: constant scale of the guidance of the noise estimate; the variance is the conditional one.
+        temperature: scale of the noise that each step adds; only `CPGGDDPMScheduler` knows one other than 1.
+
+    Returns:
+        (B, n, D) float32.
+    """
+    batch_size, num_tokens, token_dim = noise.shape
+    guided = z.shape[0] == 2 * batch_size
+    accepted = inspect.signature(scheduler.step).parameters
+    learned_variance = "variance_noise" in accepted and "temperature" in accepted
+    if temperature != 1.0 and not learned_variance:
+        raise ValueError(
+            f"{type(scheduler).__name__} has no temperature (given {temperature}): use CPGGDDPMScheduler, or 1.0."
+        )
+
+    timesteps = scheduler.timesteps
+    if learned_variance:
+        shape = (len(timesteps), token_dim, num_tokens)
+        added_noise = [
+            torch.randn(shape, generator=g, device=z.device if g is None else g.device).to(z.device)
+            for g in generators
+        ]
+        # (steps, B, D, n) in the memory order of the samples below, so that a step runs over plain rows
+        added_noise = torch.stack(added_noise, dim=1).transpose(2, 3).contiguous().transpose(2, 3)
+        options = {"temperature": temperature}
+    else:
+        options = {"generator": generators} if "generator" in accepted and None not in generators else {}
+
+    condition = head.condition_projection(z.to(head.dtype))
+    times = head.embed_timesteps(timesteps.to(z.device))[:, None, None]
+    steps_at_once = max(1, _MODULATION_ELEMENTS // (condition.numel() * (3 * len(head.blocks) + 2)))
+    sample = noise.transpose(1, 2)  # (B, D, n): a list of generators needs the batch in front
+    for start in range(0, len(timesteps), steps_at_once):
+        block_modulations = head.modulations(times[start : start + steps_at_once] + condition)
+        for offset, timestep in enumerate(timesteps[start : start + steps_at_once]):
+            modulations = [Modulation(*(m if m is None else m[offset] for m in layer)) for layer in block_modulations]
+            model_input = sample
+            if hasattr(scheduler, "scale_model_input"):  # flow-matching schedulers have none
+                model_input = scheduler.scale_model_input(sample, timestep)
+            hidden_states = head.input_projection(model_input.transpose(1, 2).to(head.dtype))
+            if guided:
+                hidden_states = torch.cat([hidden_states, hidden_states])
+            output = head.denoise(hidden_states, modulations).float()
+            if guided:
+                output, unconditional = output.chunk(2)
+                noise_estimate, variance_value = output.split(token_dim, dim=-1)
+                noise_estimate = torch.lerp(unconditional[..., :token_dim], noise_estimate, guidance_scale)
+                output = torch.cat([noise_estimate, variance_value], dim=-1) if learned_variance else noise_estimate
+            elif not learned_variance:
+                output = output[..., :token_dim]
+            if learned_variance:
+                options["variance_noise"] = added_noise[start + offset]
+            sample = scheduler.step(output.transpose(1, 2), timestep, sample, return_dict=False, **options)[0]
+    return sample.transpose(1, 2)
