@@ -68,7 +68,7 @@ def cine_row(
         frame_time_ms: time from one frame to the next in ms.
         subject: the subject's name within the data set; never a hospital's or a biobank's identifier.
         source: where the cine comes from: "phantom", "dicom", "nifti", ...
-        data_policy: "open", or "restricted" for what must not be published.
+        data_policy: "phantom", "public", or "restricted" for what must not be published.
         view: the view as judged, e.g. "4ch".
         seed: what a synthetic cine was drawn from.
         phenotypes: (82,) in physical units, NaN = missing; None = all missing.

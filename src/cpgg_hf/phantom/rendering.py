@@ -208,10 +208,11 @@ def _acquire(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     shading = 1 + (slope[0] - 0.02) * x + (slope[1] - 0.10) * y + slope[2] * (x * x + y * y - 0.6)
     # Slow variation of the signal (field inhomogeneity, steady flow).
     uneven = 0.03 * zoom(np.clip(rng.standard_normal((7, 7)), -2, 2), GRID_SIZE / 7, order=3)
-    kernel = _point_spread(rng.uniform(1.75, 2.2))
+    kernel = _point_spread(rng.uniform(1.8, 2.5))
     image = image * (shading * (1 + uneven)).astype(np.float32)
     image = convolve1d(convolve1d(image, kernel, axis=1, mode="nearest"), kernel, axis=2, mode="nearest")
-    sd = 0.005 * np.exp(0.3 * np.clip(rng.standard_normal(), -2, 2))
+    # From denoised reconstructions to plain ones: blood over noise from about 150 upwards.
+    sd = 0.001 * np.exp(0.8 * np.clip(rng.standard_normal(), -2, 2))
     noise = rng.standard_normal((2, _ACQUIRED_PHASES, GRID_SIZE, GRID_SIZE), dtype=np.float32) * np.float32(sd)
     phase = np.arange(NUM_FRAMES) * (_ACQUIRED_PHASES / NUM_FRAMES)
     before, share = phase.astype(int), (phase % 1)[:, None, None].astype(np.float32)

@@ -44,7 +44,7 @@ def phantom_row(seed: int, split: str, index: int) -> dict[str, Any]:
         frame_time_ms=rendered.frame_time_ms,
         subject=f"phantom-{seed}-{split}-{index:06d}",
         source="phantom",
-        data_policy="open",
+        data_policy="phantom",
         seed=own_seed,
         phenotypes=rendered.phenotypes,
     )
@@ -116,7 +116,7 @@ def prepare_phantom(
         renderer_version=phantom.RENDERER_VERSION,
         seed=seed,
         spacing_mm=SPACING_MM,
-        data_policy="open",
+        data_policy="phantom",
     )
 
 
