@@ -25,7 +25,7 @@ def main() -> None:
         "cines_per_second_and_core": round(1 / float(np.median(seconds)), 2),
         "num_cines": NUM_CINES,
         "clock": "process time, median of single cines",
-        "machine": f"{platform.processor() or platform.machine()}, numpy {np.__version__}, Python {platform.python_version()}",
+        "machine": f"{platform.machine()}, numpy {np.__version__}, Python {platform.python_version()}",
     }
     print(json.dumps(result, indent=2))
     results = Path(__file__).with_name("results")
