@@ -1,0 +1,110 @@
+import numpy as np
+import pandas
+import pytest
+import torch
+
+from cpgg_hf.phenotypes import NAMES, PHENOTYPES, PhenotypeError, as_array, as_frame, read_csv, write_csv
+
+MEANS = np.array([phenotype.mean for phenotype in PHENOTYPES])
+
+
+@pytest.fixture
+def rows():
+    rows = MEANS * np.random.default_rng(0).uniform(0.9, 1.1, (4, 82))
+    rows[2, 5] = np.nan
+    return rows
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda rows: rows,
+        torch.tensor,
+        list,
+        lambda rows: [torch.tensor(row) for row in rows],
+        lambda rows: [dict(zip(NAMES, row, strict=True)) for row in rows],
+        lambda rows: {name: rows[:, index] for index, name in reversed(list(enumerate(NAMES)))},
+        lambda rows: pandas.DataFrame(rows[:, ::-1], columns=[f"f.{24181 - index}.2.0" for index in range(82)]),
+        as_frame,
+    ],
+    ids=["array", "tensor", "list", "tensors", "dicts", "dict of columns", "UK Biobank frame, reversed", "frame"],
+)
+def test_every_form_of_table_gives_the_same_array(rows, form):
+    array = as_array(form(rows))
+    assert array.dtype == np.float64
+    np.testing.assert_array_equal(array, rows)
+
+
+def test_what_is_absent_none_or_empty_is_missing():
+    array = as_array([{"LVEF": 30, "LVEDV": None}, {24100: 220.0}])
+    assert np.argwhere(np.isfinite(array)).tolist() == [[0, 3], [1, 0]]
+    assert as_array({}).shape == (1, 82)
+
+
+def test_csv_gives_back_the_same_numbers(rows, tmp_path):
+    write_csv(rows, tmp_path / "phenotypes.csv")
+    np.testing.assert_array_equal(read_csv(tmp_path / "phenotypes.csv"), rows)
+
+
+def test_csv_from_uk_biobank_is_read_with_its_subject_column(tmp_path):
+    path = tmp_path / "ukb.csv"
+    path.write_text("eid,24103-2.0,24100-2.0\n1000010,61.5,\n1000028,NA,150\n")
+    array = read_csv(path)
+    assert array.shape == (2, 82)
+    assert (array[0, 3], array[1, 0], np.isfinite(array).sum()) == (61.5, 150.0, 2)
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        ("LVEDV,LVEV\n150,60\n", "LVEV"),
+        ("LVEDV,LVEDV\n150,160\n", "LVEDV"),
+        ("24103-2.0,24103-3.0\n60,61\n", "24103-3.0"),
+        ("LVEDV\nbig\n", "big"),
+        ("LVEDV\n", "B >= 1"),
+        ("", "no readable CSV"),
+    ],
+)
+def test_a_csv_that_cannot_be_meant_is_refused_with_file_and_column(tmp_path, content, named):
+    path = tmp_path / "broken.csv"
+    path.write_text(content)
+    with pytest.raises(PhenotypeError, match=named) as caught:
+        read_csv(path)
+    assert "broken.csv" in str(caught.value)
+
+
+@pytest.mark.parametrize("shape", [(3, 81), (82, 3), (0, 82), (1, 2, 82), ()])
+def test_a_wrong_shape_is_refused(shape):
+    with pytest.raises(PhenotypeError, match="82"):
+        as_array(np.zeros(shape))
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "remedy"),
+    [
+        ("LVEF", 0.55, "multiply by 100"),
+        ("LVEDV", 0.143, "multiply by 1000"),
+        ("LVEDV", 1.43e-4, r"m\^3"),
+        ("LAV_min", -20.0, "negative"),
+        ("LVCO", 5340.0, "mL/min"),
+        ("WT_AHA_3", 0.7, "cm"),
+        ("AAo_max_area", 8.97, r"cm\^2"),
+        ("DAo_distensibility", 0.0025, "1/mmHg"),
+        ("Ecc_Global", 22.3, "sign"),
+        ("Ell_1", -0.185, "fraction"),
+        ("Err_Global", 0.45, "fraction"),
+        ("LVM", np.inf, "finite"),
+    ],
+)
+def test_a_wrong_unit_is_refused_with_column_value_unit_range_and_remedy(column, value, remedy):
+    with pytest.raises(PhenotypeError, match=remedy) as caught:
+        as_array([{}, {column: value}])
+    phenotype = PHENOTYPES[NAMES.index(column)]
+    for part in ("row 1", f"{column} = {value:g} {phenotype.unit}", f"{phenotype.minimum:g} to {phenotype.maximum:g}"):
+        assert part in str(caught.value)
+
+
+def test_an_unusual_heart_is_no_unit_error():
+    unusual = {"LVEF": 4.0, "LVEDV": 520.0, "WT_AHA_14": 1.3, "Ell_1": -0.5, "Ell_2": -12.0, "Ecc_AHA_1": 0.0}
+    array = as_array(unusual)
+    assert [array[0, NAMES.index(name)] for name in unusual] == list(unusual.values())
