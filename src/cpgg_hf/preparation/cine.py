@@ -101,7 +101,7 @@ def prepare_series(series: CineSeries, spacing_mm: float = 1.8, size: int = 96, 
 
 
 def upright(series: CineSeries) -> CineSeries:
-    """A four-chamber series mirrored to show the patient's left on the right and the back at the bottom, like phantoms.
+    """A four-chamber series mirrored as phantoms are drawn: the patient's left on the right, the back at the bottom.
 
     Scanners store oblique planes upside down or not depending on their tilt; the plane's place stays true.
     """

@@ -1,0 +1,182 @@
+"""What `cpgg prepare dicom` and `cpgg prepare nifti` do: one acquired cine in, one prepared folder out.
+
+The folder holds `cine.nii.gz` (true affine and frame time), the cine as a one-row data set (split "test") and
+`report.json`. It appears whole or not at all.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cpgg_hf.data.cine_dataset import CineWriter, write_description
+from cpgg_hf.data.cine_series import CineSeries
+from cpgg_hf.data.dicom import read_dicom_folder
+from cpgg_hf.data.errors import PreparationError
+from cpgg_hf.data.nifti import read_nifti, write_nifti
+from cpgg_hf.preparation.cine import PreparedCine, prepare_series, upright
+from cpgg_hf.preparation.view import ViewJudgement, judge_view, require_view
+
+CINE_FILE = "cine.nii.gz"
+REPORT_FILE = "report.json"
+_SUBJECT = "subject-1"  # the files' own identifiers stay behind
+
+
+def prepare_dicom_folder(
+    folder: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    view: str = "4ch",
+    phenotypes: str | os.PathLike[str] | None = None,
+    rr_ms: float | None = None,
+    turn_upright: bool = False,
+    data_policy: str = "restricted",
+) -> dict[str, Any]:
+    """Prepare the one cine series of a DICOM folder.
+
+    Args:
+        folder: the frames of one series.
+        out: the folder to write; must not exist, or be empty.
+        view: "4ch" refuses planes that look like another view; "any" takes every plane.
+        phenotypes: JSON file `{"phenotypes": {"LVEF": 61.0, ...}}` with what is known of the subject.
+        rr_ms: length of the heart beat, for files that do not state it.
+        turn_upright: mirror a four-chamber cine so that it stands as phantoms do, see `upright`.
+        data_policy: "restricted" (patients' data, never published) or "open".
+
+    Returns:
+        The content of `report.json`.
+
+    Raises:
+        PreparationError: input that cannot be used, in one sentence; nothing is written then.
+    """
+    return _prepare(
+        lambda: read_dicom_folder(folder, rr_ms), out, view, phenotypes, turn_upright=turn_upright, policy=data_policy
+    )
+
+
+def prepare_nifti_file(
+    path: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    view: str = "4ch",
+    phenotypes: str | os.PathLike[str] | None = None,
+    rr_ms: float | None = None,
+    turn_upright: bool = False,
+    data_policy: str = "restricted",
+) -> dict[str, Any]:
+    """Prepare the one cine of a NIfTI file; arguments, result and errors as `prepare_dicom_folder`."""
+    return _prepare(
+        lambda: read_nifti(path, rr_ms), out, view, phenotypes, turn_upright=turn_upright, policy=data_policy
+    )
+
+
+def read_phenotypes_json(path: str | os.PathLike[str]) -> np.ndarray:
+    """The (82,) phenotypes of a JSON file `{"phenotypes": {name or field: value}}`.
+
+    What the given values determine is filled in (two of EDV, ESV, SV, EF give the others); the rest is NaN.
+
+    Raises:
+        PreparationError: no such file, or another form.
+        PhenotypeError: an unknown phenotype, an impossible value, or values that contradict each other.
+    """
+    from cpgg_hf.phenotypes import as_array, complete_identities
+
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise PreparationError(f"{path} cannot be read as JSON ({error}); expected {_PHENOTYPES_FORM}.") from None
+    if not isinstance(content, dict) or not isinstance(content.get("phenotypes"), dict):
+        raise PreparationError(f"{path} holds no phenotypes; expected {_PHENOTYPES_FORM}.")
+    return complete_identities(as_array(content["phenotypes"]))[0]
+
+
+_PHENOTYPES_FORM = '{"phenotypes": {"LVEF": 61.0, ...}}'
+
+
+def _prepare(
+    read: Callable[[], CineSeries],
+    out: str | os.PathLike[str],
+    view: str,
+    phenotypes: str | os.PathLike[str] | None,
+    *,
+    turn_upright: bool,
+    policy: str,
+) -> dict[str, Any]:
+    out = Path(out)
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise PreparationError(f"{out} exists already; choose another folder, or delete it first.")
+    known = None if phenotypes is None else read_phenotypes_json(phenotypes)
+    series = read()
+    judgement = judge_view(series.normal)
+    view_notes = require_view(judgement, view, series.origin)
+    prepared = prepare_series(upright(series) if turn_upright else series)
+    report = _report(series, prepared, judgement, view, known, view_notes)
+
+    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
+    partial.mkdir(parents=True)
+    try:
+        write_nifti(
+            partial / CINE_FILE, prepared.cine, prepared.frame_time_ms, prepared.spacing_mm, prepared.affine
+        )  # fmt: skip
+        with CineWriter(partial, "test") as writer:
+            writer.add(
+                prepared.cine,
+                spacing_mm=prepared.spacing_mm,
+                frame_time_ms=prepared.frame_time_ms,
+                subject=_SUBJECT,
+                source=series.source,
+                data_policy=policy,
+                view=judgement.view,
+                phenotypes=known,
+            )
+        write_description(partial, source=series.source, spacing_mm=prepared.spacing_mm, data_policy=policy)
+        (partial / REPORT_FILE).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        partial.replace(out)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    return report
+
+
+def _report(
+    series: CineSeries,
+    prepared: PreparedCine,
+    judgement: ViewJudgement,
+    view: str,
+    known: np.ndarray | None,
+    view_notes: tuple[str, ...],
+) -> dict[str, Any]:
+    from cpgg_hf.phenotypes import NAMES
+
+    given = {} if known is None else {name: float(v) for name, v in zip(NAMES, known, strict=True) if not np.isnan(v)}
+    return {
+        "input": series.origin,
+        "source": series.source,
+        "view": {
+            "asked": view,
+            "judged": judgement.view,
+            "confidence": round(judgement.confidence, 2),
+            "degrees_from_typical": {name: round(angle, 1) for name, angle in judgement.angles.items()},
+        },
+        "acquired": {
+            "num_frames": len(series.frames),
+            "rows": series.frames.shape[1],
+            "columns": series.frames.shape[2],
+            "pixel_spacing_mm": [round(float(value), 4) for value in series.pixel_spacing_mm],
+            "frame_time_ms": round(series.frame_time_ms, 3),
+            "rr_ms": round(series.rr_ms, 1),
+            "heart_rate": round(60000 / series.rr_ms, 1),
+        },
+        "prepared": {
+            "shape": list(prepared.cine.shape),
+            "spacing_mm": prepared.spacing_mm,
+            "frame_time_ms": round(prepared.frame_time_ms, 4),
+            "center_row_column": [round(float(value), 1) for value in prepared.center],
+        },
+        "phenotypes": given,
+        "warnings": [*view_notes, *prepared.warnings],
+    }
