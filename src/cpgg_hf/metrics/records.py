@@ -1,0 +1,41 @@
+"""Results as plain records: frozen dataclasses that become JSON (metrics: how good the generated cines are)."""
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+def to_plain(value: Any) -> Any:
+    """Dataclass, DataFrame, array or scalar -> what JSON can hold; a number that is not finite becomes None.
+
+    A DataFrame becomes a list of rows, its index first (as `index`, or under the index's own name).
+    """
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: to_plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {str(key): to_plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | np.ndarray):
+        return [to_plain(item) for item in value]
+    if hasattr(value, "to_dict") and hasattr(value, "reset_index"):
+        return to_plain(value.reset_index().to_dict(orient="records"))
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+class Record:
+    """Mixin for the frozen result dataclasses of this room."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The record as nested dicts and lists, ready for `json.dumps`."""
+        return to_plain(self)
+
+    def save_json(self, path: str | Path) -> None:
+        """Write `to_dict()` to `path`, indented."""
+        Path(path).write_text(json.dumps(self.to_dict(), indent=2) + "\n")
