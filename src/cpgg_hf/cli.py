@@ -1,0 +1,291 @@
+"""The `cpgg` command line: reads arguments, calls the functions in `cpgg_hf.commands`, prints what they return.
+
+Exit codes: 0 done, 1 failed (`error: ...` in one line on stderr; the traceback with `--debug`), 2 wrong usage.
+"""
+
+import argparse
+import json
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Any
+
+from cpgg_hf.version import __version__
+
+_SHIPPED = "checkpoint folder or hub repository (default: the one that the repository ships)"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command and returns the exit code; wrong usage leaves by `SystemExit(2)`."""
+    arguments = build_parser().parse_args(argv)
+    try:
+        arguments.run(arguments)
+    except KeyboardInterrupt:
+        print("error: interrupted", file=sys.stderr)
+        return 1
+    except Exception as error:
+        if arguments.debug:
+            traceback.print_exc()
+        print(f"error: {_one_line(error)}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all commands; each one's `run` is the function that carries it out."""
+    parser = argparse.ArgumentParser(prog="cpgg", description="Phenotype-controlled cardiac cine MRI (CPGG).")
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--debug", action="store_true", help="show the traceback of an error")
+
+    def add(parent: Any, name: str, run: Any, text: str, **options: Any) -> argparse.ArgumentParser:
+        command = parent.add_parser(name, help=text, description=text, parents=[common], **options)
+        command.set_defaults(run=run)
+        return command
+
+    demo = add(commands, "demo", _demo, "generate hearts of rising LV volume, measure them, draw them")
+    demo.add_argument("--model", help=_SHIPPED)
+    demo.add_argument("--out", default="outputs/demo", help="folder to write (default: %(default)s)")
+    demo.add_argument("--seed", type=int, default=0)
+
+    sample = add(commands, "sample-phenotypes", _sample_phenotypes, "draw phenotypes and write them as CSV")
+    _add_request(sample)
+    sample.add_argument("--out", required=True, help="CSV file to write")
+
+    generate = add(commands, "generate", _generate, "generate cines from phenotypes")
+    _add_request(generate)
+    generate.add_argument("--out", required=True, help="folder to write; must be new or empty")
+    generate.add_argument("--format", type=_formats, default=("nifti",), help="nifti, gif, or nifti,gif")
+    generate.add_argument("--batch-size", type=_positive, default=8, help="cines in memory at once; changes no byte")
+    generate.add_argument("--guidance-scale", type=float, help="1 = none, 0 = unconditional (default: the model's)")
+    generate.add_argument("--num-decoding-steps", type=_positive, help="passes of the transformer")
+    generate.add_argument("--num-inference-steps", type=_positive, help="diffusion steps a token")
+    generate.add_argument("--temperature", type=float, default=1.0, help="scale of the diffusion's noise")
+
+    prepare = commands.add_parser("prepare", help="turn DICOM, NIfTI or phantoms into cines on the package's grid")
+    sources = prepare.add_subparsers(dest="source", required=True, metavar="SOURCE")
+    for name, text in (("dicom", "a DICOM folder of one series"), ("nifti", "a NIfTI file of one slice")):
+        source = add(sources, name, _prepare_series, f"prepare {text}")
+        source.add_argument("input", help=text)
+        source.add_argument("--out", required=True, help="folder to write; must be new or empty")
+        source.add_argument("--view", choices=("4ch", "any"), default="4ch", help="which planes to accept")
+        source.add_argument("--phenotypes", help="JSON file with what is known of the subject")
+        source.add_argument("--rr-ms", type=float, help="length of the heart beat, where the files do not state it")
+        source.add_argument("--upright", action="store_true", help="mirror the cine so that it stands as phantoms do")
+        source.add_argument("--json", action="store_true", help="print the report as JSON")
+    phantom = add(sources, "phantom", _prepare_phantom, "render a data set of phantom cines")
+    phantom.add_argument("--out", required=True, help="folder of the data set; an interrupted one is continued")
+    phantom.add_argument("--num-train", type=int, default=1000)
+    phantom.add_argument("--num-validation", type=int, default=100)
+    phantom.add_argument("--num-test", type=int, default=100)
+    phantom.add_argument("--seed", type=int, default=0)
+    phantom.add_argument("--num-processes", type=_positive, default=1)
+
+    measure = add(commands, "measure", _measure, "measure the phenotypes that a cine shows")
+    measure.add_argument("cine", help="NIfTI file or DICOM folder")
+    _add_segmenter(measure)
+    measure.add_argument("--json", action="store_true", help="print the measurement as JSON")
+
+    evaluate = commands.add_parser("evaluate", help="judge generated cines")
+    questions = evaluate.add_subparsers(dest="question", required=True, metavar="QUESTION")
+    fidelity = add(questions, "fidelity", _fidelity, "how near generated cines are to true ones, as a set")
+    fidelity.add_argument("generated", help="folder of cines, or data set")
+    fidelity.add_argument("true", help="the same, of at least twice as many true cines")
+    controllability = add(
+        questions, "controllability", _controllability, "how well cines show the phenotypes they were asked for"
+    )
+    controllability.add_argument("generated", help="folder that `cpgg generate` wrote, or data set")
+    _add_segmenter(controllability)
+    for question in (fidelity, controllability):
+        question.add_argument("--seed", type=int, default=0)
+        question.add_argument("--json", action="store_true", help="print the figures as JSON")
+
+    report = add(commands, "report", _report, "set a real cine beside one generated from the subject's phenotypes")
+    report.add_argument("input", help="NIfTI file or DICOM folder of a four-chamber cine")
+    report.add_argument("--phenotypes", required=True, help="CSV or JSON file with what is known of the subject")
+    report.add_argument("--model", help=_SHIPPED)
+    report.add_argument("--out", required=True, help="folder to write; it will hold pictures of the subject")
+    report.add_argument("--view", choices=("4ch", "any"), default="4ch", help="which planes to accept")
+    report.add_argument("--seed", type=int, default=0)
+    report.add_argument("--json", action="store_true", help="print the report as JSON")
+    return parser
+
+
+def _add_request(command: argparse.ArgumentParser) -> None:
+    from cpgg_hf.commands.requests import assignment
+
+    command.add_argument("--model", help=_SHIPPED)
+    request = command.add_mutually_exclusive_group()
+    request.add_argument("--phenotypes", metavar="FILE", help="CSV table (one row a heart) or JSON file of one heart")
+    request.add_argument(
+        "--set", action="append", default=[], type=assignment, metavar="NAME=VALUE", help="fix a phenotype; repeatable"
+    )
+    command.add_argument("--num-samples", type=_positive, default=1, help="for each row that is asked for")
+    command.add_argument("--seed", type=int, default=0)
+
+
+def _add_segmenter(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--segmenter", help="folder of the segmenter (default: the shipped checkpoint's)")
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
+
+
+def _formats(text: str) -> tuple[str, ...]:
+    from cpgg_hf.commands.generation import FORMATS
+
+    formats = tuple(text.split(","))
+    unknown = set(formats) - set(FORMATS)
+    if unknown:
+        raise argparse.ArgumentTypeError(f"unknown format {min(unknown)!r}; expected some of {','.join(FORMATS)}")
+    return formats
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    # An error that is not one of ours names its kind, as its text alone may say little (KeyError: 'x').
+    if isinstance(error, ValueError | OSError | ImportError):
+        return text
+    return f"{type(error).__name__}: {text} (--debug shows where)"
+
+
+def _print_json(content: Any) -> None:
+    print(json.dumps(content, indent=2))
+
+
+def _demo(arguments: argparse.Namespace) -> None:
+    from cpgg_hf.demo import run_demo
+
+    run_demo(arguments.out, arguments.model, arguments.seed)
+
+
+def _sample_phenotypes(arguments: argparse.Namespace) -> None:
+    from cpgg_hf.commands.generation import sample_phenotypes
+
+    count = sample_phenotypes(
+        arguments.model, arguments.phenotypes, arguments.set, arguments.num_samples, arguments.seed, arguments.out
+    )
+    print(f"wrote {count} rows to {arguments.out}")
+
+
+def _generate(arguments: argparse.Namespace) -> None:
+    from cpgg_hf.commands.generation import generate
+
+    count = generate(
+        arguments.model,
+        arguments.phenotypes,
+        arguments.set,
+        arguments.num_samples,
+        arguments.seed,
+        arguments.out,
+        arguments.format,
+        arguments.batch_size,
+        guidance_scale=arguments.guidance_scale,
+        num_decoding_steps=arguments.num_decoding_steps,
+        num_inference_steps=arguments.num_inference_steps,
+        temperature=arguments.temperature,
+    )
+    print(f"wrote {count} cines to {arguments.out}")
+
+
+def _prepare_series(arguments: argparse.Namespace) -> None:
+    from cpgg_hf.preparation.folder import prepare_dicom_folder, prepare_nifti_file
+
+    prepare = prepare_dicom_folder if arguments.source == "dicom" else prepare_nifti_file
+    report = prepare(
+        arguments.input,
+        arguments.out,
+        view=arguments.view,
+        phenotypes=arguments.phenotypes,
+        rr_ms=arguments.rr_ms,
+        turn_upright=arguments.upright,
+    )
+    if arguments.json:
+        _print_json(report)
+        return
+    for warning in report["warnings"]:
+        print(f"note: {warning}", file=sys.stderr)
+    view, beat = report["view"], report["acquired"]
+    judged = f"view judged {view['judged']} (confidence {view['confidence']:g})"
+    print(f"{beat['num_frames']} frames, {beat['heart_rate']:g} bpm, {judged}")
+    print(f"wrote {arguments.out}")
+
+
+def _prepare_phantom(arguments: argparse.Namespace) -> None:
+    from cpgg_hf.preparation.phantom import prepare_phantom
+
+    prepare_phantom(
+        arguments.out,
+        arguments.num_train,
+        arguments.num_validation,
+        arguments.num_test,
+        arguments.seed,
+        arguments.num_processes,
+    )
+    print(f"wrote {arguments.out}")
+
+
+def _measure(arguments: argparse.Namespace) -> None:
+    from cpgg_hf.commands.evaluation import measure
+
+    measurement = measure(arguments.cine, arguments.segmenter)
+    if arguments.json:
+        _print_json(measurement)
+        return
+    for name, value in measurement["phenotypes"].items():
+        print(f"{name:16s}{value:10.2f} {measurement['units'][name]}")
+    if not measurement["phenotypes"]:
+        print("no heart was found")
+
+
+def _controllability(arguments: argparse.Namespace) -> None:
+    from cpgg_hf.commands.evaluation import evaluate_controllability
+    from cpgg_hf.metrics import to_plain
+
+    table = evaluate_controllability(arguments.generated, arguments.segmenter, arguments.seed)
+    if arguments.json:
+        _print_json(to_plain(table))
+    else:
+        print(table.drop(columns="measurable").to_string(float_format="{:.3f}".format))
+
+
+def _fidelity(arguments: argparse.Namespace) -> None:
+    from cpgg_hf.commands.evaluation import evaluate_fidelity
+
+    report = evaluate_fidelity(arguments.generated, arguments.true, arguments.seed)
+    if arguments.json:
+        _print_json(report.to_dict())
+        return
+    for name in ("frechet", "precision_recall", "true_precision_recall"):
+        print(name, *(f"{key}={value}" for key, value in getattr(report, name).to_dict().items()))
+    print(report.statistics.to_string(float_format="{:.4g}".format))
+
+
+def _report(arguments: argparse.Namespace) -> None:
+    from cpgg_hf.commands.report import report
+
+    result = report(
+        arguments.input, arguments.phenotypes, arguments.out, arguments.model, arguments.view, arguments.seed
+    )
+    if arguments.json:
+        _print_json(result)
+        return
+    for warning in result["warnings"]:
+        print(f"note: {warning}", file=sys.stderr)
+    quality = result["vae_reconstruction"]
+    print(f"the VAE's reconstruction of the real cine: PSNR {quality['psnr_db']:.1f} dB, SSIM {quality['ssim']:.3f}")
+    print(f"{'':12s}{'known':>10s}{'completed':>10s}{'generated':>10s}   (the last measured)")
+    for row in result["phenotypes"]:
+        if row["measured_generated"] is not None:
+            cells = (row["known"], row["completed"], row["measured_generated"])
+            print(f"{row['phenotype']:12s}" + "".join(f"{'' if x is None else format(x, '.1f'):>10s}" for x in cells))
+    print(result["note"])
+    print(f"wrote {arguments.out}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

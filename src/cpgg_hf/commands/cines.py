@@ -1,0 +1,81 @@
+"""Cines as the commands read them: one from NIfTI or DICOM, or all of a folder that the package wrote."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cpgg_hf.commands.staging import CommandError
+from cpgg_hf.data.cine_dataset import DESCRIPTION_FILE
+from cpgg_hf.phenotypes import NAMES, read_csv
+
+SPACING_MM, NUM_FRAMES, SIZE = 1.8, 50, 96
+
+
+@dataclass(frozen=True)
+class CineSet:
+    """Cines of one folder.
+
+    Attributes:
+        cines: (T, H, W) each, uint8 or float in [0, 1].
+        spacing_mm: (N,).
+        frame_time_ms: (N,).
+        phenotypes: (N, 82) what they were conditioned on or rendered from; NaN = not known.
+    """
+
+    cines: list[np.ndarray]
+    spacing_mm: np.ndarray
+    frame_time_ms: np.ndarray
+    phenotypes: np.ndarray
+
+
+def read_cine(path: str | os.PathLike[str]) -> tuple[np.ndarray, float, float]:
+    """One cine: (T, H, W) in [0, 1], spacing in mm, frame time in ms.
+
+    A NIfTI file that is on the package's grid already, in [0, 1], is taken as it is; any other one, and a DICOM
+    folder, is prepared first (resampled, cropped around the heart, normalised), whatever its view.
+    """
+    from cpgg_hf.data.dicom import read_dicom_folder
+    from cpgg_hf.data.nifti import read_nifti
+    from cpgg_hf.preparation.cine import prepare_series
+
+    series = read_dicom_folder(path) if Path(path).is_dir() else read_nifti(path)
+    frames = series.frames
+    on_grid = frames.shape == (NUM_FRAMES, SIZE, SIZE) and np.allclose(series.pixel_spacing_mm, SPACING_MM, atol=1e-3)
+    if on_grid and frames.min() >= 0 and frames.max() <= 1:
+        return frames, SPACING_MM, series.frame_time_ms
+    prepared = prepare_series(series)
+    return prepared.cine, prepared.spacing_mm, prepared.frame_time_ms
+
+
+def read_cine_set(folder: str | os.PathLike[str], split: str = "test") -> CineSet:
+    """All cines of a folder that `cpgg generate` wrote, or of one split of a data set that `cpgg prepare` wrote.
+
+    Raises:
+        CommandError: it is neither.
+    """
+    folder = Path(folder)
+    if (folder / DESCRIPTION_FILE).is_file():
+        return _read_dataset(folder, split)
+    paths = sorted(folder.glob("*.nii.gz"))
+    if not paths:
+        raise CommandError(f"{folder} holds neither {DESCRIPTION_FILE} nor .nii.gz files; give a folder of cines.")
+    cines, spacings, frame_times = zip(*(read_cine(path) for path in paths), strict=True)
+    table = folder / "phenotypes.csv"
+    phenotypes = read_csv(table) if table.is_file() else np.full((len(paths), len(NAMES)), np.nan)
+    if len(phenotypes) != len(paths):
+        raise CommandError(f"{table} has {len(phenotypes)} rows for {len(paths)} cines; expected one a cine.")
+    return CineSet(list(cines), np.array(spacings), np.array(frame_times), phenotypes)
+
+
+def _read_dataset(folder: Path, split: str) -> CineSet:
+    from cpgg_hf.data.cine_dataset import decode_cine, load_cines
+
+    rows = load_cines(folder, split)
+    return CineSet(
+        [decode_cine(row) for row in rows],
+        np.array(rows["spacing_mm"]),
+        np.array(rows["frame_time_ms"]),
+        np.array(rows["phenotypes"], dtype=np.float64),
+    )

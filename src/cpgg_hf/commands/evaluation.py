@@ -1,0 +1,58 @@
+"""`cpgg measure` and `cpgg evaluate`: which phenotypes cines show, how true they look, how well they obey."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cpgg_hf.commands.cines import read_cine, read_cine_set
+from cpgg_hf.commands.models import load_segmenter
+from cpgg_hf.commands.staging import CommandError
+from cpgg_hf.phenotypes import NAMES, PHENOTYPES, phenotype_index
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from cpgg_hf.metrics import FidelityReport
+
+
+def measure(path: str, segmenter: str | None) -> dict[str, Any]:
+    """Measures one cine (a NIfTI file or a DICOM folder): its geometry and every phenotype that it shows."""
+    from cpgg_hf.measure import measure_cine
+
+    cine, spacing_mm, frame_time_ms = read_cine(path)
+    measurement = measure_cine(cine, spacing_mm, frame_time_ms, load_segmenter(segmenter))
+    phenotypes = {
+        name: float(value) for name, value in zip(NAMES, measurement.phenotypes, strict=True) if np.isfinite(value)
+    }
+    return {
+        "cine": path,
+        "spacing_mm": float(spacing_mm),
+        "frame_time_ms": float(frame_time_ms),
+        "end_systole_frame": int(measurement.end_systole),
+        "phenotypes": phenotypes,
+        "units": {name: PHENOTYPES[phenotype_index(name)].unit for name in phenotypes},
+    }
+
+
+def evaluate_controllability(generated: str, segmenter: str | None, seed: int = 0) -> "pd.DataFrame":
+    """Measured against requested phenotypes of a folder of cines; see `cpgg_hf.metrics.adherence`.
+
+    Only phenotypes that a four-chamber view shows have rows.
+    """
+    from cpgg_hf.measure import measure_cines
+    from cpgg_hf.metrics import adherence
+
+    cines = read_cine_set(generated)
+    if not np.isfinite(cines.phenotypes).any():
+        raise CommandError(f"{generated} says no phenotypes that were asked for; put phenotypes.csv beside the cines.")
+    network = load_segmenter(segmenter)
+    measured = measure_cines(cines.cines, cines.spacing_mm, cines.frame_time_ms, network, progress=True)
+    table = adherence(cines.phenotypes, measured, seed)
+    return table[table["measurable"]]
+
+
+def evaluate_fidelity(generated: str, true: str, seed: int = 0) -> "FidelityReport":
+    """Generated against true cines, at least twice as many of these; see `cpgg_hf.metrics.fidelity_report`."""
+    from cpgg_hf.metrics import RandomFeatureNetwork, fidelity_report
+
+    return fidelity_report(read_cine_set(generated).cines, read_cine_set(true).cines, RandomFeatureNetwork(), seed)
