@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,9 +13,9 @@ from cpgg_hf.data.cine_series import MAX_RR_MS, MIN_RR_MS, CineSeries
 from cpgg_hf.data.errors import PreparationError
 from cpgg_hf.data.optional import import_optional
 
-# A textbook four-chamber plane (see `cpgg_hf.preparation.view`) seen with the patient's left on the right: the
-# direction of a row, then of a column, in DICOM patient coordinates.
-TYPICAL_4CH_ORIENTATION = (0.99781, -0.04245, 0.05064, 0.0, -0.76634, -0.64244)
+# A textbook four-chamber plane (see `cpgg_hf.preparation.view`) with the patient's left on the right and the back
+# at the bottom, as phantoms are drawn: the direction of a row, then of a column, in DICOM patient coordinates.
+TYPICAL_4CH_ORIENTATION = (0.99781, -0.04245, 0.05064, 0.0, 0.76634, 0.64244)
 DEFAULT_SLICE_THICKNESS_MM = 6.0
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
 _TIME_UNIT_IN_MS = {"sec": 1000.0, "msec": 1.0, "usec": 0.001}
@@ -37,7 +38,9 @@ def affine_of_plane(
         shape: rows and columns, used only to centre the image.
     """
     directions = np.asarray(TYPICAL_4CH_ORIENTATION if orientation is None else orientation, dtype=np.float64)
-    along_row, along_column = directions[:3], directions[3:]
+    along_row = directions[:3] / np.linalg.norm(directions[:3])
+    along_column = directions[3:] - (directions[3:] @ along_row) * along_row
+    along_column /= np.linalg.norm(along_column)
     axes = np.stack(
         [
             along_row * spacing_mm[1],
@@ -137,8 +140,7 @@ def read_nifti(path: str | os.PathLike[str], rr_ms: float | None = None) -> Cine
     affine = np.asarray(image.affine, dtype=np.float64)
     axes = _LPS_TO_RAS @ affine[:3, :3]
     lengths = np.linalg.norm(axes, axis=0)
-    stated = bool(image.header["qform_code"] or image.header["sform_code"])
-    placed = stated and bool(np.isfinite(affine).all() and (lengths[:2] > 0).all())
+    placed = _is_placed(image, axes)
     if not placed:
         notes += (f"{path}: the header does not place the image in the patient, so the view cannot be judged.",)
     zooms = np.array(image.header.get_zooms()[:3], dtype=np.float64)
@@ -156,6 +158,17 @@ def read_nifti(path: str | os.PathLike[str], rr_ms: float | None = None) -> Cine
     )
 
 
+def _is_placed(image: Any, axes: np.ndarray) -> bool:
+    """Whether the header says how the plane lies in the patient.
+
+    Axes exactly along the patient's are what software writes that does not know: no heart is planned so.
+    """
+    if not (image.header["qform_code"] or image.header["sform_code"]) or not np.isfinite(image.affine).all():
+        return False
+    lengths = np.linalg.norm(axes[:, :2], axis=0)
+    return bool((lengths > 0).all() and (np.abs(axes[:, :2]).max(axis=0) < 0.99999 * lengths).any())
+
+
 def _check_axes(shape: tuple[int, ...], path: Path) -> None:
     if len(shape) == 4 and shape[2] > 1:
         raise PreparationError(
@@ -171,8 +184,8 @@ def _check_axes(shape: tuple[int, ...], path: Path) -> None:
         raise PreparationError(f"{path} has frames of {shape[0]} x {shape[1]} pixels, expected at least 16 x 16.")
 
 
-def _frame_time_ms(image: object, num_frames: int, path: Path) -> float:
-    header = image.header  # type: ignore[attr-defined]
+def _frame_time_ms(image: Any, num_frames: int, path: Path) -> float:
+    header = image.header
     zooms = header.get_zooms()
     stated = float(zooms[3]) if len(zooms) > 3 else 0.0
     unit = header.get_xyzt_units()[1]

@@ -1,0 +1,65 @@
+"""Writes DICOM cine series with a given geometry, for the tests of readers."""
+
+from pathlib import Path
+
+import numpy as np
+from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
+
+# A plane tilted as four-chamber planes are, and a short-axis plane of the same heart: rows, then columns.
+FOUR_CHAMBER = (1.0, 0.0, 0.0, 0.0, 0.7660444, 0.6427876)
+SHORT_AXIS = (0.7071068, 0.7071068, 0.0, -0.3319592, 0.3319592, -0.8829476)
+PATIENT = "Doe^Jane"
+
+
+def write_dicom_series(
+    folder: Path,
+    cine: np.ndarray,
+    *,
+    spacing: tuple[float, float] = (1.4, 1.4),
+    orientation: tuple[float, ...] = FOUR_CHAMBER,
+    position: tuple[float, float, float] = (-120.0, -60.0, 40.0),
+    times: np.ndarray | None = None,
+    rr_ms: float = 900.0,
+    series_uid: str | None = None,
+    description: str = "cine 4ch",
+    prefix: str = "image",
+    change=lambda index, dataset: None,
+) -> list[Path]:
+    """Writes one file a frame; file names do not sort in the order of time. `change` may alter each data set."""
+    folder.mkdir(parents=True, exist_ok=True)
+    times = np.arange(len(cine)) * rr_ms / len(cine) if times is None else times
+    series_uid = series_uid or generate_uid()
+    paths = []
+    for index, frame in enumerate(np.asarray(cine, dtype=np.uint16)):
+        path = folder / f"{prefix}{(index * 7) % 101:03d}.dcm"
+        meta = FileMetaDataset()
+        meta.MediaStorageSOPClassUID = MRImageStorage
+        meta.MediaStorageSOPInstanceUID = generate_uid()
+        meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        dataset = FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
+        dataset.SOPClassUID = MRImageStorage
+        dataset.SOPInstanceUID = meta.MediaStorageSOPInstanceUID
+        dataset.PatientName = PATIENT
+        dataset.PatientID = "1234567"
+        dataset.Modality = "MR"
+        dataset.SeriesDescription = description
+        dataset.SeriesInstanceUID = series_uid
+        dataset.InstanceNumber = index + 1
+        dataset.TriggerTime = float(times[index])
+        dataset.NominalInterval = round(rr_ms)
+        dataset.PixelSpacing = list(spacing)
+        dataset.SliceThickness = 6.0
+        dataset.ImageOrientationPatient = list(orientation)
+        dataset.ImagePositionPatient = list(position)
+        dataset.SamplesPerPixel = 1
+        dataset.PhotometricInterpretation = "MONOCHROME2"
+        dataset.Rows, dataset.Columns = frame.shape
+        dataset.BitsAllocated = dataset.BitsStored = 16
+        dataset.HighBit = 15
+        dataset.PixelRepresentation = 0
+        dataset.PixelData = frame.tobytes()
+        change(index, dataset)
+        dataset.save_as(path)
+        paths.append(path)
+    return paths

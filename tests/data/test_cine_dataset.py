@@ -1,0 +1,103 @@
+"""What is written as a data set comes back, through this package and through plain `datasets`."""
+
+import datasets
+import numpy as np
+import pytest
+
+from cpgg_hf.data import PreparationError
+from cpgg_hf.data.cine_dataset import CineWriter, cine_row, decode_cine, load_cines, write_description
+
+
+def description(subject: str = "a") -> dict:
+    return {"spacing_mm": 1.8, "frame_time_ms": 18.5, "subject": subject, "source": "phantom", "data_policy": "open"}
+
+
+@pytest.fixture
+def cines() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (5, 6, 8, 10), dtype=np.uint8)
+
+
+@pytest.fixture
+def folder(tmp_path, cines):
+    phenotypes = np.arange(82.0)
+    phenotypes[3] = np.nan
+    with CineWriter(tmp_path / "data", "train", shard_size=2) as writer:
+        for index, cine in enumerate(cines):
+            writer.add(cine, seed=index or None, phenotypes=phenotypes, **description(f"subject-{index}"))
+    write_description(tmp_path / "data", spacing_mm=1.8)
+    return tmp_path / "data"
+
+
+def test_cines_come_back_bit_by_bit_and_in_order(folder, cines, tmp_path):
+    loaded = load_cines(folder, cache_dir=tmp_path / "cache")
+    assert [row["subject"] for row in loaded] == [f"subject-{index}" for index in range(5)]
+    assert np.array_equal(np.stack([decode_cine(row) for row in loaded]), cines)
+    assert loaded[0]["seed"] is None
+    assert loaded[4]["seed"] == 4
+    assert np.array_equal(np.flatnonzero(np.isnan(loaded[2]["phenotypes"])), [3])
+
+
+def test_the_set_is_mapped_from_disk_not_held_in_memory(folder, tmp_path):
+    loaded = load_cines(folder, cache_dir=tmp_path / "cache")
+    assert loaded.cache_files
+    assert all(str(tmp_path / "cache") in file["filename"] for file in loaded.cache_files)
+
+
+def test_plain_datasets_reads_the_folder(folder, cines, tmp_path):
+    shards = sorted(str(path) for path in folder.glob("train-*-of-00003.parquet"))
+    stream = datasets.load_dataset("parquet", data_files={"train": shards}, split="train", streaming=True)
+    assert np.array_equal(np.stack([decode_cine(row) for row in stream]), cines)
+    whole = datasets.load_dataset(str(folder), cache_dir=str(tmp_path / "cache"))
+    assert whole["train"].num_rows == 5
+
+
+def test_float_cines_are_rounded_to_255_levels():
+    cine = np.random.default_rng(1).random((4, 5, 6))
+    assert np.abs(decode_cine(cine_row(cine, **description())) / 255 - cine).max() <= 0.5 / 255 + 1e-12
+
+
+@pytest.mark.parametrize(
+    ("cine", "message"),
+    [
+        (np.full((4, 5, 6), 1.5), r"must lie in \[0, 1\].*1.5"),
+        (np.full((4, 5, 6), np.nan), r"must lie in \[0, 1\]"),
+        (np.zeros((1, 4, 5, 6), np.uint8), r"three axes \(T, H, W\), given \(1, 4, 5, 6\)"),
+    ],
+)
+def test_what_is_no_cine_is_refused(cine, message):
+    with pytest.raises(ValueError, match=message):
+        cine_row(cine, **description())
+
+
+def test_an_interrupted_writer_leaves_nothing(tmp_path, cines):
+    def interrupted() -> None:
+        with CineWriter(tmp_path, "train", shard_size=1) as writer:
+            writer.add(cines[0], **description())
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_shard_is_noticed(folder):
+    (folder / "train-00001-of-00003.parquet").unlink()
+    with pytest.raises(PreparationError, match="2 shards of the split 'train' where 3 are expected"):
+        load_cines(folder)
+
+
+def test_an_absent_split_is_named_with_those_that_exist(folder):
+    with pytest.raises(PreparationError, match="no split 'test'; it has train"):
+        load_cines(folder, split="test")
+
+
+def test_an_unfinished_set_is_no_set(tmp_path, cines):
+    with CineWriter(tmp_path, "train") as writer:
+        writer.add(cines[0], **description())
+    with pytest.raises(PreparationError, match=r"no dataset\.json"):
+        load_cines(tmp_path)
+
+
+def test_a_split_is_not_written_twice(folder):
+    with pytest.raises(PreparationError, match="exists already"):
+        CineWriter(folder, "train")

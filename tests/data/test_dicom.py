@@ -1,0 +1,209 @@
+"""DICOM folders: the right order, the right geometry, and one clear sentence for each thing that is wrong."""
+
+import sys
+
+import numpy as np
+import pytest
+from dicom_files import FOUR_CHAMBER, PATIENT, write_dicom_series
+from pydicom.uid import generate_uid
+
+from cpgg_hf.data import PreparationError
+from cpgg_hf.data.dicom import read_dicom_folder
+
+
+@pytest.fixture
+def cine() -> np.ndarray:
+    """Ten frames whose brightness tells their number."""
+    noise = np.random.default_rng(0).integers(0, 50, (10, 20, 24))
+    return noise + 100 * np.arange(1, 11)[:, None, None]
+
+
+def test_frames_are_sorted_by_trigger_time(tmp_path, cine):
+    def reverse_numbers(index, dataset):
+        dataset.InstanceNumber = 100 - index
+
+    write_dicom_series(tmp_path, cine, spacing=(1.5, 1.25), change=reverse_numbers)
+    series = read_dicom_folder(tmp_path)
+    assert np.array_equal(series.frames, cine)
+    assert series.frames.dtype == np.float32
+    assert series.pixel_spacing_mm.tolist() == [1.5, 1.25]
+    assert series.rr_ms == pytest.approx(900)
+    assert series.frame_time_ms == pytest.approx(90)
+    assert series.position.tolist() == [-120, -60, 40]
+    assert series.slice_thickness_mm == 6
+    assert series.warnings == ()
+
+
+def test_the_normal_is_perpendicular_to_rows_and_columns(tmp_path, cine):
+    write_dicom_series(tmp_path, cine)
+    normal = read_dicom_folder(tmp_path).normal
+    assert np.linalg.norm(normal) == pytest.approx(1)
+    assert np.abs(normal @ np.array(FOUR_CHAMBER).reshape(2, 3).T).max() < 1e-6
+
+
+def test_without_trigger_times_instance_numbers_decide_and_it_is_said(tmp_path, cine):
+    def forget(index, dataset):
+        del dataset.TriggerTime
+
+    write_dicom_series(tmp_path, cine, change=forget)
+    series = read_dicom_folder(tmp_path)
+    assert np.array_equal(series.frames, cine)
+    assert series.rr_ms == pytest.approx(900)
+    assert "no usable trigger times; frames sorted by InstanceNumber" in " ".join(series.warnings)
+
+
+def test_prospective_gating_keeps_the_stated_beat_and_says_what_is_missing(tmp_path, cine):
+    write_dicom_series(tmp_path, cine, times=np.arange(10) * 75.0, rr_ms=900)
+    series = read_dicom_folder(tmp_path)
+    assert series.rr_ms == 900
+    assert "leave out the last 17% of the beat" in " ".join(series.warnings)
+
+
+def test_an_rr_interval_can_be_given(tmp_path, cine):
+    def forget(index, dataset):
+        del dataset.TriggerTime
+        del dataset.NominalInterval
+
+    write_dicom_series(tmp_path, cine, change=forget)
+    with pytest.raises(PreparationError, match=r"give the RR interval in ms \(rr_ms\)"):
+        read_dicom_folder(tmp_path)
+    assert read_dicom_folder(tmp_path, rr_ms=800).frame_time_ms == pytest.approx(80)
+
+
+def test_identifiers_that_break_the_rules_warn_and_are_not_repeated(tmp_path, cine):
+    uid = "1.2.840.00099.123456"
+    with pytest.warns(UserWarning, match="Invalid value for VR UI"):
+        write_dicom_series(tmp_path, cine, series_uid=uid)
+    series = read_dicom_folder(tmp_path)
+    assert len(series.frames) == 10
+    assert "break DICOM's rules" in series.warnings[0]
+    assert uid not in " ".join(series.warnings)
+
+
+def test_rescaling_is_applied(tmp_path, cine):
+    def rescale(index, dataset):
+        dataset.RescaleSlope, dataset.RescaleIntercept = 2.0, -10.0
+
+    write_dicom_series(tmp_path, cine, change=rescale)
+    assert np.array_equal(read_dicom_folder(tmp_path).frames, 2 * cine - 10)
+
+
+def test_other_files_are_passed_over_with_a_warning(tmp_path, cine):
+    write_dicom_series(tmp_path, cine)
+    (tmp_path / "notes.txt").write_text("second scan")
+    series = read_dicom_folder(tmp_path)
+    assert len(series.frames) == 10
+    assert "1 files that are no DICOM passed over" in series.warnings[0]
+
+
+def test_two_series_are_refused_by_name(tmp_path, cine):
+    write_dicom_series(tmp_path, cine, description="cine 4ch")
+    write_dicom_series(tmp_path, cine[:8], description="cine sax", prefix="other")
+    with pytest.raises(PreparationError, match=r"holds 2 series, expected one: 10 frames of 'cine 4ch'.*8 frames of"):
+        read_dicom_folder(tmp_path)
+
+
+def test_a_folder_without_images_is_refused(tmp_path):
+    (tmp_path / "notes.txt").write_text("nothing here")
+    with pytest.raises(PreparationError, match="holds no DICOM images"):
+        read_dicom_folder(tmp_path)
+    with pytest.raises(PreparationError, match="is no folder"):
+        read_dicom_folder(tmp_path / "absent")
+
+
+def test_dicom_without_an_image_is_refused(tmp_path, cine):
+    def report(index, dataset):
+        dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID = "1.2.840.10008.5.1.4.1.1.88.11"
+        for name in ("PixelData", "Rows", "Columns"):
+            delattr(dataset, name)
+
+    write_dicom_series(tmp_path, cine, change=report)
+    with pytest.raises(PreparationError, match=r"no DICOM images .found 10 DICOM files without an image"):
+        read_dicom_folder(tmp_path)
+
+
+def test_frames_of_different_sizes_are_refused(tmp_path, cine):
+    def shrink(index, dataset):
+        if index == 4:
+            dataset.Rows = 10
+            dataset.PixelData = dataset.PixelData[: len(dataset.PixelData) // 2]
+
+    write_dicom_series(tmp_path, cine, change=shrink)
+    with pytest.raises(PreparationError, match=r"differ in size.* 20 x 24 and image028\.dcm is 10 x 24"):
+        read_dicom_folder(tmp_path)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.4, 0.8, 0.999])
+def test_a_file_cut_off_anywhere_is_refused_by_name(tmp_path, cine, share):
+    path = write_dicom_series(tmp_path, cine)[3]
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(PreparationError, match=rf"{path.name} is .*(cut off|damaged)"):
+        read_dicom_folder(tmp_path)
+
+
+def test_several_slices_are_refused(tmp_path, cine):
+    def move(index, dataset):
+        dataset.ImagePositionPatient = [-120.0, -60.0, 40.0 + 8 * (index // 5)]
+
+    write_dicom_series(tmp_path, cine, change=move)
+    with pytest.raises(PreparationError, match="do not show one slice, ImagePositionPatient differs"):
+        read_dicom_folder(tmp_path)
+
+
+def test_mixed_spacing_is_refused(tmp_path, cine):
+    def stretch(index, dataset):
+        if index == 9:
+            dataset.PixelSpacing = [1.4, 1.6]
+
+    write_dicom_series(tmp_path, cine, change=stretch)
+    with pytest.raises(PreparationError, match=r"PixelSpacing differs.*\[1.4, 1.4\] and \[1.4, 1.6\]"):
+        read_dicom_folder(tmp_path)
+
+
+def test_copies_of_frames_are_refused(tmp_path, cine):
+    uid = generate_uid()
+    write_dicom_series(tmp_path, cine, series_uid=uid)
+    write_dicom_series(tmp_path / "again", cine, series_uid=uid)
+    with pytest.raises(PreparationError, match="20 frames have only 10 different trigger times"):
+        read_dicom_folder(tmp_path)
+
+
+def test_too_few_or_empty_frames_are_refused(tmp_path, cine):
+    write_dicom_series(tmp_path / "few", cine[:5], rr_ms=450)
+    with pytest.raises(PreparationError, match="holds 5 frames, a cine needs at least 8"):
+        read_dicom_folder(tmp_path / "few")
+    cine[6] = 0
+    write_dicom_series(tmp_path / "empty", cine)
+    with pytest.raises(PreparationError, match="frame 7 of 10 is empty"):
+        read_dicom_folder(tmp_path / "empty")
+
+
+def test_half_a_series_is_refused(tmp_path, cine):
+    write_dicom_series(tmp_path, cine[:8], times=np.arange(8) * 45.0, rr_ms=900)
+    with pytest.raises(PreparationError, match="8 frames cover 360 ms of a beat of 900 ms"):
+        read_dicom_folder(tmp_path)
+
+
+def test_screenshots_are_refused(tmp_path, cine):
+    def paint(index, dataset):
+        dataset.PhotometricInterpretation = "RGB"
+
+    write_dicom_series(tmp_path, cine, change=paint)
+    with pytest.raises(PreparationError, match=r"no plain grey image \(RGB\)"):
+        read_dicom_folder(tmp_path)
+
+
+def test_no_message_names_the_patient(tmp_path, cine):
+    write_dicom_series(tmp_path, cine)
+    write_dicom_series(tmp_path, cine, prefix="other")
+    with pytest.raises(PreparationError) as caught:
+        read_dicom_folder(tmp_path)
+    assert PATIENT not in str(caught.value)
+    assert "1234567" not in str(caught.value)
+
+
+def test_without_pydicom_the_extra_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pydicom", None)
+    with pytest.raises(ImportError, match=r"pip install 'cpgg_hf\[imaging\]'"):
+        read_dicom_folder(tmp_path)
