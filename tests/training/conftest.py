@@ -1,11 +1,16 @@
-"""A small data set on disk (12 x 16 x 16 cines that move) and the settings of tiny runs."""
+"""A small data set on disk (4 x 16 x 16 cines of noise), tiny networks, and the settings that tiny runs share."""
+
+import json
 
 import datasets
 import numpy as np
 import pytest
 import torch
+from accelerate.state import AcceleratorState
+from safetensors.torch import load_file
 
 from cpgg_hf.data.cine_dataset import CineWriter, write_description
+from cpgg_hf.training.loop import train
 
 SHAPE = (4, 16, 16)
 TINY_VAE = {
@@ -17,6 +22,18 @@ TINY_VAE = {
     "sample_size": list(SHAPE),
     "mid_block_add_attention": False,
 }
+TINY_MAR = {
+    "patch_size": [1, 4, 4],
+    "encoder_width": 16,
+    "encoder_depth": 1,
+    "decoder_width": 16,
+    "decoder_depth": 1,
+    "num_attention_heads": 2,
+    "num_condition_tokens": 1,
+    "head_width": 16,
+    "head_depth": 1,
+}
+TIMING = {"seconds", "samples_per_second"}
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -52,9 +69,22 @@ def data(tmp_path_factory):
     return write_data(tmp_path_factory.mktemp("cines"))
 
 
+def save_vae(folder, seed=0):
+    from cpgg_hf.models.autoencoder_kl_cpgg import AutoencoderKLCPGG
+
+    torch.manual_seed(seed)
+    vae = AutoencoderKLCPGG(**TINY_VAE, latents_mean=[0.1, -0.2], latents_std=[0.5, 2.0])
+    vae.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def vae(tmp_path_factory):
+    return save_vae(tmp_path_factory.mktemp("vae"))
+
+
 @pytest.fixture
 def settings(data, tmp_path):
-    """Settings that every tiny run shares; `output_dir` is the test's own."""
     return {
         "data": str(data),
         "output_dir": str(tmp_path / "run"),
@@ -71,3 +101,31 @@ def settings(data, tmp_path):
         "checkpointing_steps": 3,
         "seed": 3,
     }
+
+
+def run(stage_class, model, settings, **changes):
+    arguments = stage_class.arguments_class(**{**settings, **changes})
+    arguments.model = dict(model)
+    AcceleratorState._reset_state(reset_partial_state=True)  # each run is a process of its own elsewhere
+    return train(stage_class(arguments))
+
+
+def weights(folder):
+    return load_file(next(folder.glob("*.safetensors")))
+
+
+def log_of(folder):
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key not in TIMING} for line in lines]
+
+
+def assert_same_run(first, second):
+    """The same weights, moving averages and log, to the last bit."""
+    for part in ("model", "ema"):
+        if not (first / part).exists():
+            continue
+        expected, given = weights(first / part), weights(second / part)
+        assert expected.keys() == given.keys()
+        for name, tensor in expected.items():
+            assert torch.equal(tensor, given[name]), f"{part}: {name}"
+    assert log_of(first) == log_of(second)

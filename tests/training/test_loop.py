@@ -1,51 +1,210 @@
 """What a user relies on when a run is interrupted, resumed or refused."""
 
 import json
+import os
+import re
 import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 
-from cpgg_hf.training.arguments import parse_arguments
+from cpgg_hf.training.data_order import DataOrder
 from cpgg_hf.training.errors import TrainingError
-from cpgg_hf.training.loop import launch, train
-from cpgg_hf.training.vae_stage import VAEArguments, VAEStage
+from cpgg_hf.training.loop import launch
+from cpgg_hf.training.mar_stage import MARStage
+from cpgg_hf.training.vae_stage import VAEStage
 
-from .conftest import TINY_VAE, write_data
+from .conftest import TINY_MAR, TINY_VAE, assert_same_run, log_of, run, weights, write_data
 
-TIMING = {"seconds", "samples_per_second"}
-
-
-def run(stage_class, model, settings, **changes):
-    arguments = stage_class.arguments_class(**{**settings, **changes})
-    arguments.model = dict(model)
-    return train(stage_class(arguments))
+SCRIPTS = Path(__file__).parents[2] / "training_scripts"
 
 
-def weights(folder):
-    return load_file(next(folder.glob("*.safetensors")))
+@pytest.fixture(params=["vae", "mar"])
+def stage(request, settings, vae):
+    """A stage, its tiny network and its settings."""
+    if request.param == "vae":
+        return VAEStage, TINY_VAE, settings
+    return MARStage, TINY_MAR, {**settings, "vae": str(vae), "missing_probability": 0.5}
 
 
-def log_of(folder):
-    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in line.items() if key not in TIMING} for line in lines]
+def test_a_resumed_run_equals_an_undisturbed_one(stage, tmp_path):
+    undisturbed = run(*stage, output_dir=str(tmp_path / "undisturbed"))
+    assert undisturbed.step == 6
+    assert run(*stage, max_seconds=0.0).step == 1
+    assert run(*stage, resume_from_checkpoint="latest", max_seconds=0.0).step == 2
+    assert run(*stage, resume_from_checkpoint="latest").step == 6
+    assert_same_run(tmp_path / "undisturbed", tmp_path / "run")
 
 
-def assert_same_run(first, second):
-    for part in ("model", "ema"):
-        expected, given = weights(first / part), weights(second / part)
-        assert expected.keys() == given.keys()
-        for name, tensor in expected.items():
-            assert torch.equal(tensor, given[name]), f"{part}: {name}"
-    assert log_of(first) == log_of(second)
-
-
-def test_a_resumed_run_equals_an_undisturbed_one(settings, tmp_path):
+def test_gradient_accumulation_and_clipping_resume_too(settings, tmp_path):
+    settings |= {"gradient_accumulation_steps": 2, "batch_size": 2, "lr_scheduler": "linear", "num_workers": 1}
     run(VAEStage, TINY_VAE, settings, output_dir=str(tmp_path / "undisturbed"))
-    state = run(VAEStage, TINY_VAE, settings, max_seconds=0.0)
-    assert state.step == 1
-    state = run(VAEStage, TINY_VAE, settings, resume_from_checkpoint="latest", max_seconds=0.0)
-    assert state.step == 2
+    run(VAEStage, TINY_VAE, settings, max_seconds=0.0)
     run(VAEStage, TINY_VAE, settings, resume_from_checkpoint="latest")
     assert_same_run(tmp_path / "undisturbed", tmp_path / "run")
+
+
+def test_a_killed_run_goes_on_from_its_last_checkpoint(settings, tmp_path):
+    settings |= {"max_train_steps": 40, "checkpointing_steps": 2, "checkpoints_total_limit": 2}
+    run(VAEStage, TINY_VAE, settings, output_dir=str(tmp_path / "undisturbed"))
+    config = tmp_path / "run.yaml"
+    config.write_text(json.dumps({**settings, "model": TINY_VAE}))
+    process = start_script("train_vae.py", "--config", str(config))
+    wait_for(lambda: (tmp_path / "run" / "checkpoint-0000006").exists(), process)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "run" / "model").exists()
+    run(VAEStage, TINY_VAE, settings, resume_from_checkpoint="latest")
+    assert_same_run(tmp_path / "undisturbed", tmp_path / "run")
+    assert sorted(path.name for path in (tmp_path / "run").glob("checkpoint-*")) == [
+        "checkpoint-0000038",
+        "checkpoint-0000040",
+    ]
+
+
+def test_two_processes_train_together(settings, tmp_path):
+    """Two real processes over gloo: each sees its half of the data, both end with the same weights."""
+    config = tmp_path / "run.yaml"
+    config.write_text(json.dumps({**settings, "batch_size": 2, "model": TINY_VAE}))
+    process = start_script("train_vae.py", "--config", str(config), num_processes=2)
+    output, _ = process.communicate()
+    assert process.returncode == 0, output
+    assert re.search(r"2 process\(es\), 4 samples a step", output), output
+    state = json.loads((tmp_path / "run" / "checkpoint-0000006" / "run_state.json").read_text())
+    assert state["identity"]["num_processes"] == 2
+    assert {path.name for path in (tmp_path / "run" / "checkpoint-0000006").glob("random_states_*")} == {
+        "random_states_0.pkl",
+        "random_states_1.pkl",
+    }
+    assert [line["step"] for line in log_of(tmp_path / "run") if "loss" in line] == [2, 4, 6]
+    with pytest.raises(TrainingError, match="num_processes was 2 and is 1"):
+        run(VAEStage, TINY_VAE, settings, batch_size=2, resume_from_checkpoint="latest")
+
+
+def test_a_half_written_checkpoint_is_never_picked_up(settings, tmp_path):
+    folder = tmp_path / "run"
+    run(VAEStage, TINY_VAE, settings, max_seconds=0.0)
+    whole = folder / "checkpoint-0000001"
+    shutil.copytree(whole, folder / ".checkpoint-0000004.partial")
+    shutil.copytree(whole, folder / "checkpoint-0000005")
+    (folder / "checkpoint-0000005" / "run_state.json").unlink()
+    assert run(VAEStage, TINY_VAE, settings, resume_from_checkpoint="latest", max_seconds=0.0).step == 2
+    with pytest.raises(TrainingError, match="no complete checkpoint"):
+        run(VAEStage, TINY_VAE, settings, resume_from_checkpoint=str(folder / "checkpoint-0000005"))
+
+
+def test_foreign_checkpoints_are_refused(settings, vae, tmp_path):
+    run(VAEStage, TINY_VAE, settings, max_seconds=0.0)
+    resume = {**settings, "resume_from_checkpoint": "latest"}
+    with pytest.raises(TrainingError, match="stage 'vae', this is 'mar'"):
+        run(MARStage, TINY_MAR, resume, vae=str(vae))
+    with pytest.raises(TrainingError, match=r"arguments.learning_rate was 0.01 and is 0.001"):
+        run(VAEStage, TINY_VAE, resume, learning_rate=1e-3)
+    with pytest.raises(TrainingError, match=r"arguments.model.latent_channels was 2 and is 3"):
+        run(VAEStage, {**TINY_VAE, "latent_channels": 3}, resume)
+    with pytest.raises(TrainingError, match="data_fingerprint was"):
+        run(VAEStage, TINY_VAE, resume, data=str(write_data(tmp_path / "other", seed=1)))
+    with pytest.raises(TrainingError, match="continue that run with --resume_from_checkpoint latest"):
+        run(VAEStage, TINY_VAE, settings)
+
+
+class NaNStage(VAEStage):
+    """The VAE stage on a cine that breaks the loss from the third step on."""
+
+    calls = 0
+
+    def loss(self, network, batch):
+        terms = super().loss(network, batch)
+        type(self).calls += 1
+        return {**terms, "loss": terms["loss"] * float("nan")} if self.calls > 2 else terms
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_samples_named(settings, tmp_path):
+    with pytest.raises(
+        TrainingError, match=r"step 2: the loss is not finite.*samples of the training split"
+    ) as raised:
+        run(NaNStage, TINY_VAE, settings, checkpointing_steps=1)
+    expected = DataOrder(24, 4, seed=3).global_batch(2).ravel().tolist()
+    assert ", ".join(map(str, expected)) in str(raised.value)
+    assert json.loads((tmp_path / "run" / "not_finite.json").read_text())["samples"] == expected
+    assert all(tensor.isfinite().all() for tensor in weights(tmp_path / "run" / "checkpoint-0000002").values())
+
+
+def test_sigterm_saves_before_it_stops(settings, tmp_path):
+    class PreemptedStage(VAEStage):
+        def loss(self, network, batch):
+            os.kill(os.getpid(), signal.SIGTERM)
+            return super().loss(network, batch)
+
+    assert run(PreemptedStage, TINY_VAE, settings).step == 1
+    assert (tmp_path / "run" / "checkpoint-0000001" / "run_state.json").exists()
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_ema_follows_its_formula(settings, tmp_path):
+    """After one step with decay warmed up from 0, the average is the trained weights; later it lags behind."""
+    run(VAEStage, TINY_VAE, settings, checkpointing_steps=1, checkpoints_total_limit=None)
+    averages, trained = {}, {}
+    for step in range(1, 7):
+        folder = tmp_path / "run" / f"checkpoint-{step:07d}"
+        averages[step] = weights(folder / "ema")["encoder.conv_in.weight"].double()
+        trained[step] = weights(folder)["network.encoder.conv_in.weight"].double()
+    assert torch.equal(averages[1], trained[1])
+    expected = averages[1]
+    for step in range(2, 7):
+        decay = min(0.9, step / (9 + step))
+        expected = decay * expected + (1 - decay) * trained[step]
+    torch.testing.assert_close(averages[6], expected, rtol=0, atol=1e-6)
+
+
+def test_every_epoch_sees_every_sample_once_and_processes_share_it():
+    order = DataOrder(24, batch_size=2, accumulation=2, seed=1, num_processes=3)
+    assert order.steps_per_epoch == 2
+    first, second = ([order.global_batch(step).ravel() for step in steps] for steps in ((0, 1), (2, 3)))
+    for epoch in (first, second):
+        np.testing.assert_array_equal(np.sort(np.concatenate(epoch)), np.arange(24))
+    assert not np.array_equal(np.concatenate(first), np.concatenate(second))
+    parts = [iter(DataOrder(24, 2, 2, 1, 3, process, first_step=1)) for process in range(3)]
+    drawn = [next(part) for _ in range(2) for part in parts]
+    np.testing.assert_array_equal(np.ravel(drawn), order.global_batch(1).ravel())
+    with pytest.raises(TrainingError, match="has 5 samples, one step needs 6"):
+        DataOrder(5, batch_size=6)
+
+
+def test_scripts_end_in_one_sentence(capsys, settings):
+    assert (
+        launch(VAEStage, ["--data", "nowhere", "--output_dir", settings["output_dir"], "--max_train_steps", "1"]) == 1
+    )
+    error = capsys.readouterr().err
+    assert error.startswith("error: nowhere has no dataset.json")
+    assert "Traceback" not in error
+
+
+def start_script(script, *arguments, num_processes=1):
+    import datasets
+
+    command = [sys.executable, str(SCRIPTS / script)]
+    if num_processes > 1:
+        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(num_processes)]
+        command[1:1] = launcher
+    environment = {
+        **os.environ,
+        "ACCELERATE_USE_CPU": "true",
+        "OMP_NUM_THREADS": "1",
+        "HF_DATASETS_CACHE": str(datasets.config.HF_DATASETS_CACHE),
+    }
+    return subprocess.Popen(
+        [*command, *arguments], env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+
+
+def wait_for(condition, process):
+    while not condition():
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.01)

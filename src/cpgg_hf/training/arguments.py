@@ -119,7 +119,8 @@ def parse_arguments(arguments_class: type[Arguments], argv: Sequence[str] | None
         args=[*_as_flags(settings), *flags], look_for_args_file=False, return_remaining_strings=True
     )
     if unknown:
-        check_keys([unknown[0].removeprefix("--").replace("-", "_")], names, "the command line")
+        if unknown[0].startswith("--"):
+            check_keys([unknown[0].removeprefix("--").replace("-", "_")], names, "the command line")
         raise TrainingError(f"{unknown[0]!r} on the command line belongs to no flag; write --key value.")
     arguments.model = {**model, **model_flags}
     return arguments

@@ -29,6 +29,7 @@ from diffusers.optimization import get_scheduler
 from diffusers.training_utils import EMAModel
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
+from transformers.utils.logging import disable_progress_bar
 
 from cpgg_hf.data.errors import PreparationError
 from cpgg_hf.training.arguments import OPERATIONAL, TrainingArguments, parse_arguments
@@ -41,6 +42,7 @@ from cpgg_hf.training.stage import LossModule, Stage
 
 def launch(stage_class: type[Stage], argv: Sequence[str] | None = None) -> int:
     """A training script: reads the arguments, trains, and turns a refusal into one sentence and exit status 1."""
+    disable_progress_bar()  # transformers would draw one for every checkpoint
     try:
         train(stage_class(parse_arguments(stage_class.arguments_class, argv)))
     except (TrainingError, PreparationError) as error:

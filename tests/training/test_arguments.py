@@ -1,0 +1,64 @@
+"""Settings from YAML and flags."""
+
+from pathlib import Path
+
+import pytest
+
+from cpgg_hf.training.arguments import parse_arguments, read_settings
+from cpgg_hf.training.errors import TrainingError
+from cpgg_hf.training.mar_stage import MARArguments
+from cpgg_hf.training.vae_stage import VAEArguments
+
+CONFIGS = Path(__file__).parents[2] / "training_scripts" / "configs"
+NEEDED = ["--output_dir", "out", "--data", "cines", "--max_train_steps", "3"]
+
+
+def write(tmp_path, text):
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    return ["--config", str(path)]
+
+
+def test_flags_override_the_file(tmp_path):
+    config = write(tmp_path, "learning_rate: 3e-4\nuse_ema: false\nbatch_size: 5\nmodel:\n  latent_channels: 4\n")
+    flags = ["--batch_size", "7", "--model.latent_channels", "8", "--model.patch_size=[1, 2, 2]"]
+    arguments = parse_arguments(VAEArguments, [*config, *NEEDED, *flags])
+    assert (arguments.learning_rate, arguments.use_ema, arguments.batch_size) == (3e-4, False, 7)
+    assert arguments.model == {"latent_channels": 8, "patch_size": [1, 2, 2]}
+
+
+def test_numbers_in_exponent_form_are_numbers(tmp_path):
+    config = write(tmp_path, "model:\n  layer_norm_eps: 1e-6\n  name: e-6\n")
+    assert parse_arguments(MARArguments, [*config, *NEEDED]).model == {"layer_norm_eps": 1e-6, "name": "e-6"}
+
+
+@pytest.mark.parametrize(
+    ("text", "flags", "message"),
+    [
+        ("lerning_rate: 1\n", [], "has no key 'lerning_rate'; the nearest is 'learning_rate'"),
+        ("", ["--bach-size", "3"], "command line has no key 'bach_size'; the nearest is 'batch_size'"),
+        ("", ["stray"], "'stray' on the command line"),
+        ("- a\n- b\n", [], "must hold `key: value` lines"),
+        ("a: [1\n", [], "cannot be read"),
+        ("batch_size: 0\n", [], "batch_size must be at least 1, given 0"),
+    ],
+)
+def test_mistakes_are_named(tmp_path, text, flags, message):
+    with pytest.raises(TrainingError) as raised:
+        parse_arguments(VAEArguments, [*write(tmp_path, text), *NEEDED, *flags])
+    assert message in str(raised.value)
+
+
+def test_a_length_is_demanded():
+    with pytest.raises(TrainingError, match="set one of them"):
+        parse_arguments(VAEArguments, NEEDED[:4])
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_shipped_configurations_fit_together(path):
+    from cpgg_hf.training import mar_stage, vae_stage
+
+    stages = {"vae": vae_stage.VAEStage, "mar": mar_stage.MARStage}
+    name = path.stem.removeprefix("phantom_small_").removeprefix("ukb_paper_")
+    arguments = parse_arguments(stages[name].arguments_class, ["--config", str(path)])
+    assert read_settings(path)["output_dir"] == arguments.output_dir == f"runs/{path.stem}"

@@ -1,0 +1,115 @@
+"""The MAR stage: cached latents, standardisation, the phenotype scaler, missing phenotypes."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+
+from cpgg_hf.data.cine_dataset import load_cines
+from cpgg_hf.models.autoencoder_kl_cpgg import AutoencoderKLCPGG
+from cpgg_hf.models.modeling_cpgg_mar import CPGGMARModel
+from cpgg_hf.training.cine_batches import CineBatches, to_network
+from cpgg_hf.training.errors import TrainingError
+from cpgg_hf.training.latent_cache import encode_split
+from cpgg_hf.training.mar_stage import MARArguments, MARStage, hide_phenotypes
+from cpgg_hf.training.phenotype_scaler import fit_scaler
+
+from .conftest import TINY_MAR, TINY_VAE, run, save_vae
+
+
+@pytest.fixture
+def mar_settings(settings, vae):
+    return {**settings, "vae": str(vae)}
+
+
+def test_the_cache_holds_the_posteriors_moments(vae, data, tmp_path):
+    network = AutoencoderKLCPGG.from_pretrained(vae)
+    cines = CineBatches(str(data), "train")
+    moments, _ = encode_split(Accelerator(), network, cines, "train", tmp_path)
+    with torch.no_grad():
+        posterior = network.encode(to_network(cines[[7, 20]]["cine"])).latent_dist
+    batch = moments[[7, 20]]
+    assert batch["mean"].dtype == torch.float16
+    torch.testing.assert_close(batch["mean"].float(), posterior.mean, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(batch["logvar"].float(), posterior.logvar, atol=1e-2, rtol=1e-3)
+    assert isinstance(moments.mean, np.memmap)
+
+
+def test_the_cache_is_reused_continued_and_rebuilt_for_another_vae(vae, data, tmp_path):
+    network = AutoencoderKLCPGG.from_pretrained(vae)
+    cines = CineBatches(str(data), "train")
+    first, _ = encode_split(Accelerator(), network, cines, "train", tmp_path)
+    expected = np.array(first.mean)
+    (folder,) = tmp_path.iterdir()
+
+    # Interrupted after 16 of 24 cines: what is there is kept, the rest is encoded.
+    marked = np.load(folder / "mean.npy", mmap_mode="r+")
+    marked[:16] = 7.0
+    marked[16:] = 0.0
+    marked.flush()
+    (folder / "progress.json").write_text(json.dumps({"encoded": 16}))
+    continued, _ = encode_split(Accelerator(), network, cines, "train", tmp_path)
+    assert (continued.mean[:16] == 7.0).all()
+    np.testing.assert_array_equal(continued.mean[16:], expected[16:])
+
+    other = AutoencoderKLCPGG.from_pretrained(save_vae(tmp_path.parent / f"{tmp_path.name}-other", seed=1))
+    rebuilt, _ = encode_split(Accelerator(), other, cines, "train", tmp_path)
+    assert len(list(tmp_path.iterdir())) == 2
+    assert not np.array_equal(rebuilt.mean, expected)
+    # The statistics act on what is read from the cache and do not rebuild it.
+    network.register_to_config(latents_mean=[0.0, 0.0])
+    encode_split(Accelerator(), network, cines, "train", tmp_path)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_the_model_sees_latents_standardised_by_the_vaes_statistics(mar_settings, vae):
+    arguments = MARArguments(**mar_settings)
+    arguments.model = dict(TINY_MAR)
+    stage = MARStage(arguments)
+    moments, _ = stage.load_data(Accelerator())
+    batch = moments[range(len(moments))]
+    draws = torch.stack([stage._draw_latents(batch) for _ in range(400)])
+    config = AutoencoderKLCPGG.load_config(vae)
+    mean, std = (torch.tensor(config[key]).view(1, -1, 1, 1, 1) for key in ("latents_mean", "latents_std"))
+    torch.testing.assert_close(draws.mean(0), (batch["mean"].float() - mean) / std, atol=0.5, rtol=0)
+    expected = (0.5 * batch["logvar"].float()).exp() / std
+    torch.testing.assert_close(draws.std(0).mean(), expected.mean(), atol=0, rtol=0.01)
+
+
+def test_the_scaler_is_the_training_splits_and_travels_with_the_model(mar_settings, data, tmp_path):
+    run(MARStage, TINY_MAR, mar_settings)
+    training = np.array([row["phenotypes"] for row in load_cines(data, "train")])
+    for part in ("model", "ema"):
+        config = CPGGMARModel.from_pretrained(tmp_path / "run" / part).config
+        np.testing.assert_allclose(config.phenotype_mean, training.mean(axis=0), rtol=1e-12)
+        np.testing.assert_allclose(config.phenotype_sd, training.std(axis=0), rtol=1e-12)
+
+
+def test_the_scaler_skips_missing_values_and_refuses_constant_ones():
+    phenotypes = np.random.default_rng(0).normal(50.0, 5.0, (40, 82))
+    phenotypes[::3, 4] = np.nan
+    mean, sd = fit_scaler(phenotypes)
+    assert mean[4] == pytest.approx(np.nanmean(phenotypes[:, 4]))
+    assert sd[4] == pytest.approx(np.nanstd(phenotypes[:, 4]))
+    phenotypes[:, 0] = 1.0
+    with pytest.raises(TrainingError, match="LVEDV never vary"):
+        fit_scaler(phenotypes)
+
+
+def test_hidden_phenotypes():
+    torch.manual_seed(0)
+    hidden = hide_phenotypes(torch.ones(4000, 82), 0.25).isnan().float().mean(dim=1)
+    assert (hidden > 0).float().mean() == pytest.approx(0.25, abs=0.03)
+    assert hidden[hidden > 0].mean() == pytest.approx(0.5, abs=0.03)
+
+
+def test_unfit_vaes_and_shapes_are_refused(mar_settings, tmp_path):
+    with pytest.raises(TrainingError, match=r"model.latent_size is \[9, 9, 9\], the latents of .* have \(2, 8, 8\)"):
+        run(MARStage, {**TINY_MAR, "latent_size": [9, 9, 9]}, mar_settings)
+    AutoencoderKLCPGG(**TINY_VAE).save_pretrained(tmp_path / "unfinished")
+    with pytest.raises(TrainingError, match="has no latents_mean"):
+        run(MARStage, TINY_MAR, mar_settings, vae=str(tmp_path / "unfinished"))
+    with pytest.raises(TrainingError, match="pass its folder with --vae"):
+        run(MARStage, TINY_MAR, {**mar_settings, "vae": ""})
