@@ -134,7 +134,7 @@ def test_reverse_chain(published, monkeypatch, name, guidance_scale, temperature
     z = published["chain_c"]
     if guidance_scale != 1.0:
         z = torch.cat([z, published["chain_c_uncond"]])
-    recorded = iter(published["chain_noise"].unbind(1))  # one (steps, D) a sample
+    recorded = iter(published["chain_noise"].unbind(1))  # one (steps, D) a sample, of one token
 
     def replay(shape, **kwargs):
         return next(recorded).reshape(shape)
@@ -167,11 +167,11 @@ def test_conversion_names_the_tensor_that_does_not_fit(published, change):
         state["surprise.weight"] = torch.zeros(1)
     else:
         del state["encoder_norm.bias"]
-    with pytest.raises(ValueError, match=f"{change}.*(surprise.weight|encoder_norm.bias)"):
+    with pytest.raises(ValueError, match=rf"{change}.*(surprise\.weight|encoder_norm\.bias)"):
         convert_published_mar(state, published.sizes)
 
 
 def test_conversion_names_the_tensor_of_wrong_shape(published):
     state = published.state | {"z_proj.weight": torch.zeros(3, 3)}
-    with pytest.raises(ValueError, match="token_projection.weight"):
+    with pytest.raises(ValueError, match=r"token_projection\.weight"):
         convert_published_mar(state, published.sizes)

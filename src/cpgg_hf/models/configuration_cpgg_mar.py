@@ -9,7 +9,7 @@ from transformers import PreTrainedConfig
 @strict
 class CPGGMARConfig(PreTrainedConfig):
     r"""
-    Configuration of a [`CPGGMARModel`]. The defaults are the paper's; where text and published code differ, the code's.
+    Configuration of a [`CPGGMARModel`]. The defaults are the paper's; where its text and code differ, the code's.
 
     Args:
         num_phenotypes (`int`, defaults to 82):
@@ -104,28 +104,28 @@ class CPGGMARConfig(PreTrainedConfig):
         """Checks that the latents divide into patches and the widths into attention heads."""
         if len(self.latent_size) != 3 or len(self.patch_size) != 3:
             raise ValueError(
-                f"latent_size {self.latent_size} and patch_size {self.patch_size} must each name frames, rows, columns."
+                f"latent_size {self.latent_size} and patch_size {self.patch_size} must each be frames, rows, columns."
             )
         if any(size % patch for size, patch in zip(self.latent_size, self.patch_size, strict=True)):
             raise ValueError(f"latent_size {self.latent_size} is not a multiple of patch_size {self.patch_size}.")
         for name in ("encoder_width", "decoder_width"):
             if getattr(self, name) % self.num_attention_heads:
                 raise ValueError(
-                    f"{name} {getattr(self, name)} is not a multiple of num_attention_heads {self.num_attention_heads}."
+                    f"{name} {getattr(self, name)} is no multiple of the {self.num_attention_heads} attention heads."
                 )
         if min(self.encoder_depth, self.decoder_depth, self.num_condition_tokens) < 1:
             raise ValueError("encoder_depth, decoder_depth and num_condition_tokens must be at least 1.")
 
     def validate_phenotype_scaler(self):
         """Checks that the scaler has one mean and one positive standard deviation a phenotype."""
-        lengths = len(self.phenotype_mean), len(self.phenotype_sd)
-        if lengths != (self.num_phenotypes, self.num_phenotypes):
+        mean, sd = self.phenotype_mean or [], self.phenotype_sd or []
+        if (len(mean), len(sd)) != (self.num_phenotypes, self.num_phenotypes):
             raise ValueError(
-                f"phenotype_mean and phenotype_sd have {lengths[0]} and {lengths[1]} values; "
+                f"phenotype_mean and phenotype_sd have {len(mean)} and {len(sd)} values; "
                 f"num_phenotypes is {self.num_phenotypes}."
             )
-        if min(self.phenotype_sd) <= 0:
-            raise ValueError(f"phenotype_sd must be positive; its smallest value is {min(self.phenotype_sd)}.")
+        if min(sd) <= 0:
+            raise ValueError(f"phenotype_sd must be positive; its smallest value is {min(sd)}.")
 
     def validate_choices(self):
         """Checks the values that are not free numbers."""

@@ -1,4 +1,4 @@
-"""Turns a published CPGG transformer (its state dict) into a `CPGGMARModel`, strictly: no tensor is lost in silence."""
+"""Turns a published CPGG transformer (its state dict) into a `CPGGMARModel`; no tensor is lost in silence."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -64,8 +64,8 @@ def convert_published_mar(
         phenotype_sd: standard deviation of each phenotype.
 
     Returns:
-        the configuration, and a state dict that `CPGGMARModel(configuration)` loads whole. `UNUSED_PREFIXES` names what
-        is left out (the published model never uses it), `EXTRA_NAMES` what is added: zeros, which change nothing.
+        the configuration, and a state dict that `CPGGMARModel(configuration)` loads whole. `UNUSED_PREFIXES` names
+        what is left out (the published model never uses it), `EXTRA_NAMES` what is added: zeros, without effect.
 
     Raises:
         ValueError: tensors are unknown, missing or of a wrong shape; the message names them.
@@ -121,7 +121,7 @@ def convert_published_mar(
 
 def _published_names(config: CPGGMARConfig) -> dict[str, tuple[str, ...]]:
     """Each published tensor's name and ours for it; a fused query, key and value has three."""
-    modules = {name: (ours,) for name, ours in _MODULES.items()}
+    modules: dict[str, tuple[str, ...]] = {name: (ours,) for name, ours in _MODULES.items()}
     for stack, depth in (("encoder", config.encoder_depth), ("decoder", config.decoder_depth)):
         for index in range(depth):
             published, ours = f"{stack}_blocks.{index}", f"{stack}_layers.{index}"
@@ -130,7 +130,7 @@ def _published_names(config: CPGGMARConfig) -> dict[str, tuple[str, ...]]:
     for index in range(config.head_depth):
         published, block = f"diffloss.net.res_blocks.{index}", f"diffusion_head.blocks.{index}"
         modules |= {f"{published}.{name}": (f"{block}.{target}",) for name, target in _HEAD_MODULES.items()}
-    names = {name: (ours,) for name, ours in _PARAMETERS.items()}
+    names: dict[str, tuple[str, ...]] = {name: (ours,) for name, ours in _PARAMETERS.items()}
     for name, targets in modules.items():
         names |= {f"{name}.{kind}": tuple(f"{target}.{kind}" for target in targets) for kind in ("weight", "bias")}
     return names

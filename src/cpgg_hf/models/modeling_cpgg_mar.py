@@ -1,7 +1,7 @@
 """The masked autoregressive transformer of CPGG (arXiv 2505.03426, section 2.3).
 
-Latents are cut into tokens; an encoder sees the visible ones, a decoder all of them, and a small diffusion head draws each
-masked token from the decoder's vector `z` for it. Phenotypes enter as tokens before the sequence.
+Latents are cut into tokens; an encoder sees the visible ones, a decoder all of them, and a small diffusion head draws
+each masked token from the decoder's vector `z` for it. Phenotypes enter as tokens before the sequence.
 """
 
 import math
@@ -20,7 +20,13 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.utils import ModelOutput
 
 from cpgg_hf.models.configuration_cpgg_mar import CPGGMARConfig
-from cpgg_hf.models.token_diffusion import TokenDiffusionHead, sample_tokens, token_diffusion_loss
+from cpgg_hf.models.token_diffusion import (
+    AdaLNBlock,
+    AdaLNOutput,
+    TokenDiffusionHead,
+    sample_tokens,
+    token_diffusion_loss,
+)
 
 
 @dataclass
@@ -63,12 +69,12 @@ def eager_attention_forward(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
-    attention_mask: None,
+    _attention_mask: None,
     scaling: float,
     dropout: float = 0.0,
-    **kwargs: Any,
+    **_kwargs: Any,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Bidirectional attention step by step, for `attn_implementation="eager"`: (B, heads, N, d) -> (B, N, heads, d)."""
+    """Plain attention, for `attn_implementation="eager"`: (B, heads, N, d) -> (B, N, heads, d), weights."""
     weights = torch.matmul(query, key.transpose(2, 3)) * scaling
     weights = F.softmax(weights, dim=-1, dtype=torch.float32).to(query.dtype)
     weights = F.dropout(weights, p=dropout, training=module.training)
@@ -166,7 +172,7 @@ class CPGGMARModel(PreTrainedModel):
     base_model_prefix = "mar"
     main_input_name = "latents"
     supports_gradient_checkpointing = True
-    _no_split_modules = ["CPGGMARLayer", "AdaLNBlock"]
+    _no_split_modules = ["CPGGMARLayer", "AdaLNBlock"]  # noqa: RUF012 - declared so by the base class
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_attention_backend = True
@@ -177,7 +183,7 @@ class CPGGMARModel(PreTrainedModel):
         encoder_width, decoder_width = config.encoder_width, config.decoder_width
         sequence_length = config.num_condition_tokens + config.num_tokens
 
-        layers = [nn.Linear(config.num_phenotypes, encoder_width)]
+        layers: list[nn.Module] = [nn.Linear(config.num_phenotypes, encoder_width)]
         if config.condition_projection == "mlp":
             layers += [nn.SiLU(), nn.Linear(encoder_width, encoder_width)]
         self.condition_projection = nn.Sequential(*layers)
@@ -209,15 +215,12 @@ class CPGGMARModel(PreTrainedModel):
             init.xavier_uniform_(module.weight)
             init.zeros_(module.bias)
         elif isinstance(module, TokenDiffusionHead):
-            init.normal_(module.time_embedding[0].weight, std=0.02)
-            init.normal_(module.time_embedding[2].weight, std=0.02)
-            for layer in (
-                *(block.modulation for block in module.blocks),
-                module.output.modulation,
-                module.output.linear,
-            ):
-                init.zeros_(layer.weight)
-                init.zeros_(layer.bias)
+            for layer in module.time_embedding.children():
+                if isinstance(layer, nn.Linear):
+                    init.normal_(layer.weight, std=0.02)
+            init.zeros_(module.output.linear.weight)
+        elif isinstance(module, AdaLNBlock | AdaLNOutput):
+            init.zeros_(module.modulation.weight)
         elif isinstance(module, CPGGMARModel):
             init.zeros_(module.missing_phenotype_embedding)
             for name, parameter in module.named_parameters(recurse=False):
@@ -227,7 +230,7 @@ class CPGGMARModel(PreTrainedModel):
             super()._init_weights(module)
 
     def patchify(self, latents: torch.Tensor) -> torch.Tensor:
-        """Cuts latents (B, C, T', H', W') into tokens (B, L, D), ordered by t, h, w; each is flattened channel first."""
+        """Cuts latents (B, C, T', H', W') into tokens (B, L, D) in the order t, h, w, each flattened channel first."""
         expected = (self.config.latent_channels, *self.config.latent_size)
         if tuple(latents.shape[1:]) != expected:
             raise ValueError(
@@ -417,7 +420,8 @@ class CPGGMARModel(PreTrainedModel):
         if (num_masked != num_masked[0]).any():
             raise ValueError(f"mask must hide as many tokens in each sample; it hides {num_masked.tolist()}.")
         ranks = mask.long().argsort(dim=1, stable=True)
-        return ranks.tensor_split([mask.shape[1] - int(num_masked[0])], dim=1)
+        num_visible = mask.shape[1] - int(num_masked[0])
+        return ranks[:, :num_visible], ranks[:, num_visible:]
 
     @torch.no_grad()
     def generate_latents(
@@ -438,7 +442,7 @@ class CPGGMARModel(PreTrainedModel):
         All randomness of sample i comes from `generators[i]`.
 
         Args:
-            phenotypes (`torch.Tensor`): (B, num_phenotypes) in physical units, NaN = missing; on the device to work on.
+            phenotypes (`torch.Tensor`): (B, num_phenotypes) in physical units, NaN = missing; their device works.
             scheduler: a diffusers scheduler; see `sample_tokens`.
             num_decoding_steps (`int`, defaults to 16): passes of the transformer, at most one a token.
             num_inference_steps (`int`, defaults to 100): diffusion steps a token.
@@ -453,7 +457,7 @@ class CPGGMARModel(PreTrainedModel):
             (B, C, T', H', W') float32, standardised.
         """
         config, device, batch_size = self.config, phenotypes.device, phenotypes.shape[0]
-        sources: list[torch.Generator | None] = [None] * batch_size if generators is None else list(generators)
+        sources = [None] * batch_size if generators is None else generators
         if len(sources) != batch_size:
             raise ValueError(f"generators must be one a sample: given {len(sources)} for {batch_size} samples.")
         token_counts = decoding_schedule(config.num_tokens, num_decoding_steps)
@@ -465,7 +469,7 @@ class CPGGMARModel(PreTrainedModel):
         orders = draw(torch.randperm, config.num_tokens)
         if latents is None:
             latents = draw(torch.randn, (config.latent_channels, *config.latent_size))
-        start = self.patchify(latents.to(device, torch.float32)) * float(scheduler.init_noise_sigma)
+        start = self.patchify(latents.to(device, torch.float32))
 
         guided = guidance_scale not in (0.0, 1.0)
         if guided:
@@ -490,9 +494,8 @@ class CPGGMARModel(PreTrainedModel):
                 return_loss=False,
             ).z
             scheduler.set_timesteps(num_inference_steps)  # anew, as multi-step schedulers keep a history
-            drawn = sample_tokens(
-                self.diffusion_head, z, _take_rows(start, positions), scheduler, sources, guidance_scale, temperature
-            )
+            noise = _take_rows(start, positions) * getattr(scheduler, "init_noise_sigma", 1.0)
+            drawn = sample_tokens(self.diffusion_head, z, noise, scheduler, sources, guidance_scale, temperature)
             tokens = tokens.scatter(1, positions.unsqueeze(-1).expand_as(drawn), drawn)
             mask = mask.scatter(1, positions, False)
             if callback is not None:

@@ -5,7 +5,7 @@ temperature.
 """
 
 import math
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -14,14 +14,6 @@ from diffusers.schedulers.scheduling_ddpm import DDPMScheduler, DDPMSchedulerOut
 from diffusers.utils.torch_utils import randn_tensor
 
 from cpgg_hf.models.token_diffusion import cosine_betas
-
-_IMPLEMENTED = {
-    "beta_schedule": "squaredcos_cap_v2",
-    "variance_type": "learned_range",
-    "prediction_type": "epsilon",
-    "clip_sample": False,
-    "timestep_spacing": "linspace",
-}
 
 
 class _Step(NamedTuple):
@@ -56,17 +48,25 @@ class CPGGDDPMScheduler(DDPMScheduler):
         self,
         num_train_timesteps: int = 1000,
         beta_schedule: str = "squaredcos_cap_v2",
-        variance_type: str = "learned_range",
+        variance_type: Literal["learned_range"] = "learned_range",
         prediction_type: str = "epsilon",
         clip_sample: bool = False,
         timestep_spacing: str = "linspace",
     ):
-        for name, implemented in _IMPLEMENTED.items():
-            if self.config[name] != implemented:
+        for name, given, implemented in (
+            ("beta_schedule", beta_schedule, "squaredcos_cap_v2"),
+            ("variance_type", variance_type, "learned_range"),
+            ("prediction_type", prediction_type, "epsilon"),
+            ("clip_sample", clip_sample, False),
+            ("timestep_spacing", timestep_spacing, "linspace"),
+        ):
+            if given != implemented:
                 raise ValueError(
-                    f"CPGGDDPMScheduler implements {name}={implemented!r} only, not {self.config[name]!r}; "
+                    f"CPGGDDPMScheduler implements {name}={implemented!r} only, not {given!r}; "
                     "use diffusers' DDPMScheduler for other settings."
                 )
+        # Else diffusers takes another class's own defaults for what is a default here, when it builds that from this.
+        self.register_to_config(_use_default_values=[])
         self.betas = torch.from_numpy(cosine_betas(num_train_timesteps))
         self.alphas = 1.0 - self.betas
         self.alphas_cumprod = torch.cumprod(self.alphas, dim=0)
@@ -87,12 +87,9 @@ class CPGGDDPMScheduler(DDPMScheduler):
             device: where `timesteps` lies afterwards.
             timesteps: the timesteps themselves, descending, in place of a number.
         """
-        if timesteps is None and not 2 <= (num_inference_steps or 0) <= self.config.num_train_timesteps:
-            raise ValueError(
-                f"num_inference_steps must lie between 2 and {self.config.num_train_timesteps}, not "
-                f"{num_inference_steps}."
-            )
-        super().set_timesteps(num_inference_steps, device, timesteps)
+        if timesteps is None and not 2 <= (num_inference_steps or 0) <= len(self):
+            raise ValueError(f"num_inference_steps must lie between 2 and {len(self)}, not {num_inference_steps}.")
+        super().set_timesteps(num_inference_steps, device, timesteps)  # type: ignore[arg-type]
         chain = self.timesteps.tolist()
         cumprods = self.alphas_cumprod.cpu().numpy()[chain]
         self._steps = dict(zip(chain, _reverse_steps(cumprods), strict=True))
@@ -145,7 +142,7 @@ class CPGGDDPMScheduler(DDPMScheduler):
 
 
 def _reverse_steps(alphas_cumprod: np.ndarray) -> list[_Step]:
-    """Coefficients of each step of a chain from its descending timesteps' cumulative products, re-spaced, in float64."""
+    """Coefficients of each step of a chain, re-spaced, from the cumulative products at its descending timesteps."""
     previous = np.append(alphas_cumprod[1:], 1.0)
     alphas = alphas_cumprod / previous
     betas = 1.0 - alphas

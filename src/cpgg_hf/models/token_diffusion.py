@@ -1,13 +1,14 @@
-"""Diffusion of single tokens: the denoising head of CPGG's transformer (arXiv 2505.03426, section 2.3), its loss, its use.
+"""Diffusion of single tokens: the head of CPGG's transformer (arXiv 2505.03426, section 2.3), its loss, its use.
 
-The head is the AdaLN MLP of MAR (arXiv 2406.11838, appendix) and the loss that of improved diffusion (arXiv 2102.09672):
-mean squared error of the noise plus the variational bound that teaches the variance.
+The head is the AdaLN MLP of MAR (arXiv 2406.11838, appendix) and the loss that of improved diffusion
+(arXiv 2102.09672): mean squared error of the noise plus the variational bound that teaches the variance.
 """
 
 import inspect
 import math
+from collections.abc import Sequence
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -20,12 +21,8 @@ _BIN_HALF_WIDTH = 1.0 / 255.0
 _MODULATION_ELEMENTS = 2**24  # decoding precomputes modulations for as many steps as fit in so many numbers
 
 
-class Modulation(NamedTuple):
-    """What a layer does to its normalised input, each (..., width): shift + scale * input; and the residual's gate."""
-
-    shift: torch.Tensor
-    scale: torch.Tensor
-    gate: torch.Tensor | None = None
+# Shift and scale of a layer's normalised input, and a block's gate of its residual, each (..., width).
+Modulation: TypeAlias = tuple[torch.Tensor, ...]
 
 
 class AdaLNBlock(nn.Module):
@@ -39,14 +36,16 @@ class AdaLNBlock(nn.Module):
         self.linear_out = nn.Linear(width, width)
 
     def modulate(self, embedding: torch.Tensor) -> Modulation:
-        """Turns the activated embedding (..., width) of timestep and condition into this block's modulation."""
+        """Turns the activated embedding (..., width) of timestep and condition into shift, scale and gate."""
         shift, scale, gate = self.modulation(embedding).chunk(3, dim=-1)
-        return Modulation(shift, 1.0 + scale, gate)
+        return shift, 1.0 + scale, gate
 
-    def forward(self, hidden_states: torch.Tensor, modulation: Modulation) -> torch.Tensor:
-        update = torch.addcmul(modulation.shift, self.norm(hidden_states), modulation.scale)
+    def forward(
+        self, hidden_states: torch.Tensor, shift: torch.Tensor, scale: torch.Tensor, gate: torch.Tensor
+    ) -> torch.Tensor:
+        update = torch.addcmul(shift, self.norm(hidden_states), scale)
         update = self.linear_out(F.silu(self.linear_in(update)))
-        return torch.addcmul(hidden_states, modulation.gate, update)
+        return torch.addcmul(hidden_states, gate, update)
 
 
 class AdaLNOutput(nn.Module):
@@ -59,12 +58,12 @@ class AdaLNOutput(nn.Module):
         self.linear = nn.Linear(width, out_channels)
 
     def modulate(self, embedding: torch.Tensor) -> Modulation:
-        """Turns the activated embedding (..., width) of timestep and condition into this layer's modulation."""
+        """Turns the activated embedding (..., width) of timestep and condition into shift and scale."""
         shift, scale = self.modulation(embedding).chunk(2, dim=-1)
-        return Modulation(shift, 1.0 + scale)
+        return shift, 1.0 + scale
 
-    def forward(self, hidden_states: torch.Tensor, modulation: Modulation) -> torch.Tensor:
-        return self.linear(torch.addcmul(modulation.shift, self.norm(hidden_states), modulation.scale))
+    def forward(self, hidden_states: torch.Tensor, shift: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+        return self.linear(torch.addcmul(shift, self.norm(hidden_states), scale))
 
 
 class TokenDiffusionHead(nn.Module):
@@ -97,7 +96,7 @@ class TokenDiffusionHead(nn.Module):
     def embed_timesteps(self, timesteps: torch.Tensor) -> torch.Tensor:
         """Embeds timesteps (...) in [0, num_train_timesteps) as (..., width).
 
-        A batch of integers larger than the diffusion has steps is looked up in a table, so that none is embedded twice.
+        More integers than the diffusion has steps are looked up in a table, so that none is embedded twice.
         """
         if timesteps.numel() > self.num_train_timesteps and not timesteps.is_floating_point():
             all_timesteps = torch.arange(self.num_train_timesteps, device=timesteps.device)
@@ -112,11 +111,11 @@ class TokenDiffusionHead(nn.Module):
         activated = F.silu(embedding)
         return [layer.modulate(activated) for layer in (*self.blocks, self.output)]
 
-    def denoise(self, hidden_states: torch.Tensor, modulations: list[Modulation]) -> torch.Tensor:
+    def denoise(self, hidden_states: torch.Tensor, modulations: Sequence[Modulation]) -> torch.Tensor:
         """Runs the blocks on the projected noisy tokens (..., width); returns what `forward` returns."""
         for block, modulation in zip(self.blocks, modulations[:-1], strict=True):
-            hidden_states = block(hidden_states, modulation)
-        return self.output(hidden_states, modulations[-1])
+            hidden_states = block(hidden_states, *modulation)
+        return self.output(hidden_states, *modulations[-1])
 
     def forward(self, noisy_tokens: torch.Tensor, timesteps: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
         """Estimates noise and variance.
@@ -142,7 +141,7 @@ def cosine_betas(num_train_timesteps: int) -> np.ndarray:
 
 
 class _LossTables(NamedTuple):
-    """Per timestep, float32: how to add noise, and the terms of the divergence between true and modelled reverse step."""
+    """Per timestep, float32: how to add noise, and the terms of the divergence of true and modelled reverse step."""
 
     signal: torch.Tensor
     noise: torch.Tensor
@@ -202,8 +201,8 @@ def token_diffusion_loss(
         timesteps: (...), integers in [0, num_train_timesteps).
 
     Returns:
-        mean squared error (...) and variational bound in bits a dimension (...), float32. Only the variance learns from
-        the bound: the mean is detached there.
+        mean squared error (...) and variational bound in bits a dimension (...), float32. Only the variance learns
+        from the bound: the mean is detached there.
     """
     tables = _loss_tables(head.num_train_timesteps, timesteps.device)
     signal, sigma, minimum_log_variance, log_variance_range, mean_weight = (
@@ -237,7 +236,7 @@ def sample_tokens(
     z: torch.Tensor,
     noise: torch.Tensor,
     scheduler: Any,
-    generators: list[torch.Generator | None],
+    generators: Sequence[torch.Generator | None],
     guidance_scale: float = 1.0,
     temperature: float = 1.0,
 ) -> torch.Tensor:
@@ -259,50 +258,44 @@ def sample_tokens(
         (B, n, D) float32.
     """
     batch_size, num_tokens, token_dim = noise.shape
-    guided = z.shape[0] == 2 * batch_size
+    timesteps, device = scheduler.timesteps, z.device
     accepted = inspect.signature(scheduler.step).parameters
-    learned_variance = "variance_noise" in accepted and "temperature" in accepted
-    if temperature != 1.0 and not learned_variance:
+    learned_variance = "temperature" in accepted
+    options: dict[str, Any] = {}
+    if learned_variance:
+        shape = (len(timesteps), num_tokens, token_dim)
+        drawn = [torch.randn(shape, generator=g, device="cpu" if g is None else g.device) for g in generators]
+        variance_noise = torch.stack([noise_of_sample.to(device) for noise_of_sample in drawn], dim=1).transpose(2, 3)
+        options["temperature"] = temperature
+    elif temperature != 1.0:
         raise ValueError(
             f"{type(scheduler).__name__} has no temperature (given {temperature}): use CPGGDDPMScheduler, or 1.0."
         )
-
-    timesteps = scheduler.timesteps
-    if learned_variance:
-        shape = (len(timesteps), token_dim, num_tokens)
-        added_noise = [
-            torch.randn(shape, generator=g, device=z.device if g is None else g.device).to(z.device)
-            for g in generators
-        ]
-        # (steps, B, D, n) in the memory order of the samples below, so that a step runs over plain rows
-        added_noise = torch.stack(added_noise, dim=1).transpose(2, 3).contiguous().transpose(2, 3)
-        options = {"temperature": temperature}
-    else:
-        options = {"generator": generators} if "generator" in accepted and None not in generators else {}
+    elif "generator" in accepted and None not in generators:
+        options["generator"] = generators
 
     condition = head.condition_projection(z.to(head.dtype))
-    times = head.embed_timesteps(timesteps.to(z.device))[:, None, None]
+    times = head.embed_timesteps(timesteps.to(device))[:, None, None]
     steps_at_once = max(1, _MODULATION_ELEMENTS // (condition.numel() * (3 * len(head.blocks) + 2)))
     sample = noise.transpose(1, 2)  # (B, D, n): a list of generators needs the batch in front
-    for start in range(0, len(timesteps), steps_at_once):
-        block_modulations = head.modulations(times[start : start + steps_at_once] + condition)
-        for offset, timestep in enumerate(timesteps[start : start + steps_at_once]):
-            modulations = [Modulation(*(m if m is None else m[offset] for m in layer)) for layer in block_modulations]
-            model_input = sample
-            if hasattr(scheduler, "scale_model_input"):  # flow-matching schedulers have none
-                model_input = scheduler.scale_model_input(sample, timestep)
-            hidden_states = head.input_projection(model_input.transpose(1, 2).to(head.dtype))
-            if guided:
-                hidden_states = torch.cat([hidden_states, hidden_states])
-            output = head.denoise(hidden_states, modulations).float()
-            if guided:
-                output, unconditional = output.chunk(2)
-                noise_estimate, variance_value = output.split(token_dim, dim=-1)
-                noise_estimate = torch.lerp(unconditional[..., :token_dim], noise_estimate, guidance_scale)
-                output = torch.cat([noise_estimate, variance_value], dim=-1) if learned_variance else noise_estimate
-            elif not learned_variance:
-                output = output[..., :token_dim]
-            if learned_variance:
-                options["variance_noise"] = added_noise[start + offset]
-            sample = scheduler.step(output.transpose(1, 2), timestep, sample, return_dict=False, **options)[0]
+    for index, timestep in enumerate(timesteps):
+        if index % steps_at_once == 0:
+            modulations = head.modulations(times[index : index + steps_at_once] + condition)
+            per_step = zip(
+                *(zip(*(part.unbind() for part in layer), strict=True) for layer in modulations), strict=True
+            )
+        model_input = sample
+        if hasattr(scheduler, "scale_model_input"):  # flow-matching schedulers have none
+            model_input = scheduler.scale_model_input(sample, timestep)
+        hidden_states = head.input_projection(model_input.transpose(1, 2).to(head.dtype))
+        if z.shape[0] == 2 * batch_size:
+            hidden_states = torch.cat([hidden_states, hidden_states])
+        estimate, variance_value = head.denoise(hidden_states, next(per_step)).float().split(token_dim, dim=-1)
+        if z.shape[0] == 2 * batch_size:
+            estimate, unconditional = estimate.chunk(2)
+            estimate, variance_value = torch.lerp(unconditional, estimate, guidance_scale), variance_value[:batch_size]
+        if learned_variance:
+            estimate = torch.cat([estimate, variance_value], dim=-1)
+            options["variance_noise"] = variance_noise[index]
+        sample = scheduler.step(estimate.transpose(1, 2), timestep, sample, return_dict=False, **options)[0]
     return sample.transpose(1, 2)
