@@ -26,8 +26,8 @@ def moving_hearts(num_cines: int, num_frames: int, size: int, seed: int) -> np.n
 
 @pytest.fixture(scope="session")
 def hearts() -> np.ndarray:
-    """64 cines on the package's grid."""
-    return moving_hearts(64, 50, 96, seed=0)
+    """8 cines on the package's grid."""
+    return moving_hearts(8, 50, 96, seed=0)
 
 
 @pytest.fixture(scope="session")

@@ -1,1 +1,41 @@
-""""""
+"""How good generated cines are: fidelity, adherence to phenotypes, distributions (the paper's Section 3).
+
+Importing this room loads numpy alone; torch, scipy and pandas come with the first figure that needs them.
+"""
+
+from cpgg_hf.metrics.controllability import COMBINATIONS, adherence, r2_score
+from cpgg_hf.metrics.distributions import DistributionResult, compare_distributions
+from cpgg_hf.metrics.features import FeatureExtractor, FeatureSet, RandomFeatureNetwork, extract_features
+from cpgg_hf.metrics.fidelity import FidelityReport, fidelity_report
+from cpgg_hf.metrics.frechet import FrechetResult, frechet_distance, frechet_with_floor, gaussian_frechet_distance
+from cpgg_hf.metrics.image_quality import psnr, ssim
+from cpgg_hf.metrics.image_statistics import STATISTICS, image_statistics, share_within_true_range
+from cpgg_hf.metrics.precision_recall import PrecisionRecallResult, precision_recall
+from cpgg_hf.metrics.records import Record, to_plain
+
+__all__ = [
+    "COMBINATIONS",
+    "STATISTICS",
+    "DistributionResult",
+    "FeatureExtractor",
+    "FeatureSet",
+    "FidelityReport",
+    "FrechetResult",
+    "PrecisionRecallResult",
+    "RandomFeatureNetwork",
+    "Record",
+    "adherence",
+    "compare_distributions",
+    "extract_features",
+    "fidelity_report",
+    "frechet_distance",
+    "frechet_with_floor",
+    "gaussian_frechet_distance",
+    "image_statistics",
+    "precision_recall",
+    "psnr",
+    "r2_score",
+    "share_within_true_range",
+    "ssim",
+    "to_plain",
+]

@@ -1,0 +1,103 @@
+"""Frechet distance between two sets of cines in a feature space, beside its true-against-true floor.
+
+Heusel 2017 (FID), equation 6; with a cine's features it takes the place of the paper's FID and FVD (Table 1). The
+distance of two finite sets from one population is not 0 but falls like 1 / N: a figure means something only beside
+the floor of as many true cines against as many other true ones, and only at one N, one size and one network.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from cpgg_hf.metrics.features import FeatureSet, ensure_same_space
+from cpgg_hf.metrics.records import Record
+
+
+@dataclass(frozen=True)
+class FrechetResult(Record):
+    """Frechet distance of generated to true cines, and what it may be compared with.
+
+    Attributes:
+        distance: generated against true, `num_cines` each.
+        floor: true against other true, `num_cines` each.
+        ratio: distance / floor; about 1 when generated cines cannot be told from true ones.
+        num_cines, num_frames, size, network: cines on each side, their frames, (height, width), network hash.
+        seed: which true cines were taken for which side.
+    """
+
+    distance: float
+    floor: float
+    ratio: float
+    num_cines: int
+    num_frames: int
+    size: tuple[int, int]
+    network: str
+    seed: int
+
+    def ensure_comparable(self, other: "FrechetResult") -> None:
+        """Raise ValueError unless `other` was measured with as many cines of one size, in one network, on one seed."""
+        for name in ("num_cines", "num_frames", "size", "network", "seed"):
+            ours, theirs = getattr(self, name), getattr(other, name)
+            if ours != theirs:
+                raise ValueError(
+                    f"Frechet distances with {name} {ours} and {theirs} cannot be compared; measure both alike"
+                )
+
+
+def gaussian_frechet_distance(
+    mean_a: np.ndarray, covariance_a: np.ndarray, mean_b: np.ndarray, covariance_b: np.ndarray
+) -> float:
+    """|mean_a - mean_b|^2 + tr(A + B - 2 (A^1/2 B A^1/2)^1/2) for means (F,) and covariances (F, F).
+
+    The symmetric form needs eigenvalues of symmetric matrices only, so that singular covariances (fewer cines than
+    features) do no harm.
+    """
+    values, vectors = np.linalg.eigh(covariance_a)
+    root_a = (vectors * np.sqrt(np.clip(values, 0.0, None))) @ vectors.T
+    cross = np.linalg.eigvalsh(root_a @ covariance_b @ root_a)
+    trace = np.trace(covariance_a) + np.trace(covariance_b) - 2.0 * np.sqrt(np.clip(cross, 0.0, None)).sum()
+    # Rounding may leave the trace term of identical sets a hair below 0.
+    return float(np.sum((mean_a - mean_b) ** 2) + max(trace, 0.0))
+
+
+def frechet_distance(a: FeatureSet, b: FeatureSet) -> float:
+    """Frechet distance between two feature sets of as many cines.
+
+    Raises:
+        ValueError: if the sets differ in network, frames, size or number of cines, or hold fewer than 2.
+    """
+    ensure_same_space(a, b)
+    if a.num_cines != b.num_cines or a.num_cines < 2:
+        raise ValueError(
+            f"Frechet distance between {a.num_cines} and {b.num_cines} cines; its bias depends on the number: "
+            "give as many on both sides, at least 2 (FeatureSet.take)"
+        )
+    moments = [(s.values.mean(axis=0), np.cov(s.values, rowvar=False)) for s in (a, b)]
+    return gaussian_frechet_distance(*moments[0], *moments[1])
+
+
+def frechet_with_floor(generated: FeatureSet, true: FeatureSet, seed: int = 0) -> FrechetResult:
+    """Generated against true cines, and true against other true ones, at the same number N of cines.
+
+    Args:
+        generated: N cines.
+        true: at least 2 N cines; `seed` draws N to compare with and N disjoint ones for the floor.
+        seed: of that draw.
+
+    Raises:
+        ValueError: if there are fewer than 2 N true cines, or the sets live in different spaces.
+    """
+    reference, others = true.split(generated.num_cines, seed)
+    distance, floor = frechet_distance(generated, reference), frechet_distance(others, reference)
+    if floor == 0.0:
+        raise ValueError("the true cines are all alike (floor 0); give distinct true cines")
+    return FrechetResult(
+        distance=distance,
+        floor=floor,
+        ratio=distance / floor,
+        num_cines=generated.num_cines,
+        num_frames=generated.num_frames,
+        size=generated.size,
+        network=generated.network,
+        seed=seed,
+    )
