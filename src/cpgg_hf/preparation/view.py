@@ -28,6 +28,7 @@ VIEW_NAMES = {
 }
 _TOLERANCE_DEGREES = 42.0
 _CLEAR_MARGIN_DEGREES = 30.0
+_DOUBT = 0.4  # less than 12 degrees nearer than the next view
 
 
 def _turned(vector: np.ndarray, axis: np.ndarray, degrees: float) -> np.ndarray:
@@ -90,15 +91,20 @@ def require_view(judgement: ViewJudgement, wanted: str, origin: str) -> tuple[st
     """Refuse a plane that is not the wanted view; "any" takes every plane.
 
     Returns:
-        Warnings: a plane whose place in the patient is unknown cannot be refused.
+        Warnings, where the plane lies between two views or its place in the patient is unknown.
 
     Raises:
         PreparationError: the plane looks like another view.
     """
     if wanted not in ("4ch", "any"):
         raise ValueError(f"unknown view {wanted!r}; expected '4ch' or 'any'.")
-    if wanted == "any" or judgement.view == wanted:
+    if wanted == "any":
         return ()
+    if judgement.view == wanted:
+        if judgement.confidence >= _DOUBT:
+            return ()
+        other = sorted(judgement.angles, key=lambda view: judgement.angles[view])[1]
+        return (f"{origin}: taken as {VIEW_NAMES[wanted]}, but it could also be {VIEW_NAMES[other]}; look at it.",)
     if not judgement.angles:
         return (f"{origin}: the view could not be checked, the plane's place in the patient is not stated.",)
     raise PreparationError(

@@ -1,0 +1,81 @@
+"""Real series, where they are present: `CPGG_REAL_CMR` names their folder; they tune nothing."""
+
+import json
+import os
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+
+from cpgg_hf.data.dicom import read_dicom_folder
+from cpgg_hf.preparation import PreparationError
+from cpgg_hf.preparation.cine import prepare_series, upright
+from cpgg_hf.preparation.folder import prepare_dicom_folder
+from cpgg_hf.preparation.view import judge_view
+
+ROOT = Path(os.environ.get("CPGG_REAL_CMR", "absent"))
+pytestmark = pytest.mark.skipif(
+    not (ROOT / "human_4ch").is_dir(), reason="no real cine MRI here: CPGG_REAL_CMR names no folder that holds it"
+)
+
+
+def contour_points() -> np.ndarray:
+    """(N, 3) patient mm of every contour point in the four-chamber plane, all phases."""
+    rows = [
+        line.split("\t")
+        for path in sorted((ROOT / "human_4ch/contours").glob("GPFile_*.txt"))
+        for line in path.read_text().splitlines()[1:]
+    ]
+    return np.array([[float(value) for value in row[:3]] for row in rows if row[4] == "7"])
+
+
+@pytest.mark.parametrize("stand", [lambda series: series, upright], ids=["as acquired", "upright"])
+def test_the_crop_holds_the_whole_human_heart(stand):
+    prepared = prepare_series(stand(read_dicom_folder(ROOT / "human_4ch/dicom_4ch")))
+    points = contour_points()
+    assert len(points) > 1000
+    in_crop = np.c_[points * [-1, -1, 1], np.ones(len(points))] @ np.linalg.inv(prepared.affine).T
+    assert np.abs(in_crop[:, 2]).max() < 0.1  # in the plane
+    assert in_crop[:, :2].min() >= 0
+    assert in_crop[:, :2].max() <= 95
+
+
+@pytest.mark.parametrize(
+    ("folder", "view", "num_frames"),
+    [
+        ("human_4ch/dicom_4ch", "4ch", 25),
+        ("pig_4ch/dicom_4ch", "4ch", 20),
+        ("human_4ch/dicom_sax_mid", "sax", 25),
+        ("sunnybrook_sax/dicom_SCD0000101", "sax", 20),
+    ],
+)
+def test_views_are_judged_from_the_plane(folder, view, num_frames):
+    series = read_dicom_folder(ROOT / folder)
+    assert len(series.frames) == num_frames
+    assert judge_view(series.normal).view == view
+
+
+@pytest.mark.parametrize("subject", ["human_4ch", "pig_4ch"])
+def test_nifti_and_dicom_of_a_subject_agree(subject):
+    from cpgg_hf.data.nifti import read_nifti
+
+    dicom, nifti = read_dicom_folder(ROOT / subject / "dicom_4ch"), read_nifti(ROOT / subject / "4ch.nii.gz")
+    assert np.array_equal(dicom.frames, nifti.frames)
+    assert nifti.position == pytest.approx(dicom.position, abs=0.01)
+    assert nifti.orientation == pytest.approx(dicom.orientation, abs=1e-3)
+    assert nifti.rr_ms == pytest.approx(dicom.rr_ms, rel=0.01)
+
+
+def test_a_human_scan_is_prepared_with_what_is_known(tmp_path):
+    known = ROOT / "human_4ch/phenotypes.json"
+    report = prepare_dicom_folder(ROOT / "human_4ch/dicom_4ch", tmp_path / "out", phenotypes=known)
+    given = json.loads(known.read_text())["phenotypes"]
+    assert report["phenotypes"] == pytest.approx(given)
+    assert report["acquired"]["rr_ms"] == pytest.approx(876)
+    assert nibabel.load(tmp_path / "out/cine.nii.gz").shape == (96, 96, 1, 50)
+
+
+def test_short_axis_series_are_refused_by_what_they_look_like(tmp_path):
+    with pytest.raises(PreparationError, match="looks like short-axis"):
+        prepare_dicom_folder(ROOT / "human_4ch/dicom_sax_mid", tmp_path / "out")
