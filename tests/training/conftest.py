@@ -10,6 +10,8 @@ from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
 from cpgg_hf.data.cine_dataset import CineWriter, write_description
+from cpgg_hf.phantom import sample_phenotypes
+from cpgg_hf.phenotypes import write_csv
 from cpgg_hf.training.loop import train
 
 SHAPE = (4, 16, 16)
@@ -33,6 +35,7 @@ TINY_MAR = {
     "head_width": 16,
     "head_depth": 1,
 }
+TINY_PHENOTYPE_VAE = {"hidden_dims": [8], "latent_dim": 3, "num_mixture_components": 1}
 TIMING = {"seconds", "samples_per_second"}
 
 
@@ -81,6 +84,15 @@ def save_vae(folder, seed=0):
 @pytest.fixture(scope="session")
 def vae(tmp_path_factory):
     return save_vae(tmp_path_factory.mktemp("vae"))
+
+
+@pytest.fixture(scope="session")
+def phenotype_tables(tmp_path_factory):
+    """Settings that name two CSV files of possible hearts."""
+    folder = tmp_path_factory.mktemp("phenotypes")
+    write_csv(sample_phenotypes(100, seed=0), folder / "train.csv")
+    write_csv(sample_phenotypes(20, seed=1), folder / "held_out.csv")
+    return {"data": str(folder / "train.csv"), "validation_data": str(folder / "held_out.csv")}
 
 
 @pytest.fixture

@@ -1,10 +1,11 @@
 """Settings from YAML and flags."""
 
+import importlib
 from pathlib import Path
 
 import pytest
 
-from cpgg_hf.training.arguments import parse_arguments, read_settings
+from cpgg_hf.training.arguments import TrainingArguments, parse_arguments, read_settings
 from cpgg_hf.training.errors import TrainingError
 from cpgg_hf.training.mar_stage import MARArguments
 from cpgg_hf.training.vae_stage import VAEArguments
@@ -56,9 +57,12 @@ def test_a_length_is_demanded():
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
 def test_shipped_configurations_fit_together(path):
-    from cpgg_hf.training import mar_stage, vae_stage
-
-    stages = {"vae": vae_stage.VAEStage, "mar": mar_stage.MARStage}
     name = path.stem.removeprefix("phantom_small_").removeprefix("ukb_paper_")
-    arguments = parse_arguments(stages[name].arguments_class, ["--config", str(path)])
+    module = importlib.import_module(f"cpgg_hf.training.{name}_stage")
+    (arguments_class,) = (
+        entry
+        for entry in vars(module).values()
+        if isinstance(entry, type) and issubclass(entry, TrainingArguments) and entry is not TrainingArguments
+    )
+    arguments = parse_arguments(arguments_class, ["--config", str(path)])
     assert read_settings(path)["output_dir"] == arguments.output_dir == f"runs/{path.stem}"

@@ -18,18 +18,21 @@ from cpgg_hf.training.data_order import DataOrder
 from cpgg_hf.training.errors import TrainingError
 from cpgg_hf.training.loop import launch
 from cpgg_hf.training.mar_stage import MARStage
+from cpgg_hf.training.phenotype_vae_stage import PhenotypeVAEStage
 from cpgg_hf.training.vae_stage import VAEStage
 
-from .conftest import TINY_MAR, TINY_VAE, assert_same_run, log_of, run, weights, write_data
+from .conftest import TINY_MAR, TINY_PHENOTYPE_VAE, TINY_VAE, assert_same_run, log_of, run, weights, write_data
 
 SCRIPTS = Path(__file__).parents[2] / "training_scripts"
 
 
-@pytest.fixture(params=["vae", "mar"])
-def stage(request, settings, vae):
+@pytest.fixture(params=["vae", "mar", "phenotype_vae"])
+def stage(request, settings, vae, phenotype_tables):
     """A stage, its tiny network and its settings."""
     if request.param == "vae":
         return VAEStage, TINY_VAE, settings
+    if request.param == "phenotype_vae":
+        return PhenotypeVAEStage, TINY_PHENOTYPE_VAE, {**settings, **phenotype_tables, "batch_size": 16}
     return MARStage, TINY_MAR, {**settings, "vae": str(vae), "missing_probability": 0.5}
 
 
@@ -95,6 +98,7 @@ def test_a_half_written_checkpoint_is_never_picked_up(settings, tmp_path):
     shutil.copytree(whole, folder / "checkpoint-0000005")
     (folder / "checkpoint-0000005" / "run_state.json").unlink()
     assert run(VAEStage, TINY_VAE, settings, resume_from_checkpoint="latest", max_seconds=0.0).step == 2
+    assert not list(folder.glob(".*.partial"))
     with pytest.raises(TrainingError, match="no complete checkpoint"):
         run(VAEStage, TINY_VAE, settings, resume_from_checkpoint=str(folder / "checkpoint-0000005"))
 

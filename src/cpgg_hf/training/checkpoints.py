@@ -78,7 +78,8 @@ def save_checkpoint(
         save_extra(partial)
         (partial / STATE_FILE).write_text(json.dumps({"state": asdict(state), "identity": identity}, indent=2))
         rename_folder(partial, folder)
-        for old in checkpoints_of(output_dir)[: -total_limit if total_limit else 0]:
+        leftovers = list(output_dir.glob(".checkpoint-*.partial"))  # of runs that were killed while writing
+        for old in (*checkpoints_of(output_dir)[: -total_limit if total_limit else 0], *leftovers):
             shutil.rmtree(old)
     accelerator.wait_for_everyone()
 

@@ -1,0 +1,13 @@
+r"""Train the phenotype VAE, on one process (`--help` lists the flags; they override the configuration).
+
+    accelerate launch training_scripts/train_phenotype_vae.py --config \
+        training_scripts/configs/phantom_small_phenotype_vae.yaml
+"""
+
+import sys
+
+from cpgg_hf.training.loop import launch
+from cpgg_hf.training.phenotype_vae_stage import PhenotypeVAEStage
+
+if __name__ == "__main__":
+    sys.exit(launch(PhenotypeVAEStage))
