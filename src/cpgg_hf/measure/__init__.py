@@ -1,1 +1,7 @@
-""""""
+"""The measure: which phenotypes does a cine show? A segmenter trained on phantoms, then the stated formulas."""
+
+from cpgg_hf.measure.cines import measure_cine, measure_cines
+from cpgg_hf.measure.formulas import CineMeasurement, measure_labels
+from cpgg_hf.measure.segmenter import CineSegmenter
+
+__all__ = ["CineMeasurement", "CineSegmenter", "measure_cine", "measure_cines", "measure_labels"]

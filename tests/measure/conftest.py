@@ -1,0 +1,25 @@
+"""Phantoms whose truth is known, rendered once."""
+
+import numpy as np
+import pytest
+import torch
+
+from cpgg_hf.measure.phantom_frames import coverage, render_subject
+
+
+@pytest.fixture(scope="package", autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="package")
+def subjects():
+    return [render_subject("test", index) for index in range(4)]
+
+
+@pytest.fixture(scope="package")
+def exact_coverage(subjects):
+    return [torch.from_numpy(coverage(subject.outlines, np.arange(50))) for subject in subjects]

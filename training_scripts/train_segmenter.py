@@ -1,0 +1,12 @@
+"""Train the segmenter of the measure (`--help` lists the flags; they override the configuration).
+
+accelerate launch training_scripts/train_segmenter.py --config training_scripts/configs/phantom_small_segmenter.yaml
+"""
+
+import sys
+
+from cpgg_hf.training.loop import launch
+from cpgg_hf.training.segmenter_stage import SegmenterStage
+
+if __name__ == "__main__":
+    sys.exit(launch(SegmenterStage))
