@@ -52,9 +52,14 @@ class LatentMoments(Dataset):
 
 
 def moments_fingerprint(vae: AutoencoderKLCPGG, cines: CineBatches, mixed_precision: str) -> str:
-    """A hash of what the moments depend on: the VAE's weights and configuration, the cines, the precision."""
+    """A hash of what the moments depend on: the encoder's weights, the configuration, the cines, the precision.
+
+    The decoder has no part in it: it can be refined under a MAR that exists.
+    """
     digest = hashlib.sha256()
     for name, tensor in sorted(vae.state_dict().items()):
+        if not name.startswith(("encoder.", "quant_conv.")):
+            continue
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
     # The latent statistics act after the cache, on what is read from it; private entries say where it was loaded from.

@@ -1,6 +1,7 @@
 """The 3D-VAE stage (paper, section 2.1): L1 + KL, and the latent statistics that the MAR relies on.
 
-The adversarial and perceptual terms of the paper are not part of this loss yet.
+The adversarial and perceptual terms of the paper are not part of this loss yet. A decoder can be refined under a MAR
+that exists already: `init_from` a trained VAE with `freeze_encoder`, and its latents stay what the MAR has learned.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from torch.utils.data import Dataset
 from cpgg_hf.models.autoencoder_kl_cpgg import AutoencoderKLCPGG
 from cpgg_hf.training.arguments import TrainingArguments, check_keys
 from cpgg_hf.training.cine_batches import CineBatches, to_network, to_unit_range
+from cpgg_hf.training.errors import TrainingError
 from cpgg_hf.training.pictures import save_reconstruction_sheet
 from cpgg_hf.training.stage import Batch, Stage
 
@@ -27,6 +29,14 @@ class VAEArguments(TrainingArguments):
 
     kl_weight: float = field(
         default=1e-6, metadata={"help": "Weight of the KL term, averaged per latent element (L1: per pixel)."}
+    )
+    difference_weight: float = field(
+        default=0.0,
+        metadata={"help": "Weight of the L1 of differences between neighbours in time, height and width."},
+    )
+    init_from: str | None = field(default=None, metadata={"help": "Trained 3D-VAE to start from; its configuration."})
+    freeze_encoder: bool = field(
+        default=False, metadata={"help": "Train the decoder alone; latents and their statistics stay as they are."}
     )
     latent_statistics_cines: int | None = field(
         default=None,
@@ -50,16 +60,38 @@ class VAEStage(Stage):
 
     def build(self) -> AutoencoderKLCPGG:
         """The VAE of the settings under `model:`."""
-        check_keys(self.arguments.model, list(inspect.signature(AutoencoderKLCPGG.__init__).parameters)[1:], "model")
-        return AutoencoderKLCPGG(**self.arguments.model)
+        arguments = self.arguments
+        if arguments.freeze_encoder and arguments.init_from is None:
+            raise TrainingError("freeze_encoder needs a trained encoder; pass a 3D-VAE with --init_from.")
+        if arguments.init_from is None:
+            check_keys(arguments.model, list(inspect.signature(AutoencoderKLCPGG.__init__).parameters)[1:], "model")
+            return AutoencoderKLCPGG(**arguments.model)
+        if arguments.model:
+            raise TrainingError("model settings come from init_from; leave out the section `model:`.")
+        network = AutoencoderKLCPGG.from_pretrained(arguments.init_from)
+        if arguments.freeze_encoder:
+            for part in (network.encoder, network.quant_conv):
+                if part is not None:
+                    part.requires_grad_(False)
+        return network
 
     def loss(self, network: AutoencoderKLCPGG, batch: Batch) -> dict[str, torch.Tensor]:
-        """L1 per pixel + `kl_weight` x KL per latent element, one sample of the posterior a cine."""
+        """L1 per pixel + `kl_weight` x KL per latent element, one sample of the posterior a cine.
+
+        `difference_weight` adds the L1 of the error's differences between neighbours, the mean over the three axes:
+        it holds edges sharp and the blocks of frames that the decoder draws at once together.
+        """
         cines = to_network(batch["cine"])
         output = network(cines, sample_posterior=True)
-        l1 = (output.sample.float() - cines).abs().mean()
+        error = output.sample.float() - cines
+        l1 = error.abs().mean()
         kl = kl_per_element(output.latent_dist)
-        return {"loss": l1 + self.arguments.kl_weight * kl, "l1": l1, "kl": kl}
+        terms = {"loss": l1 + self.arguments.kl_weight * kl, "l1": l1, "kl": kl}
+        if self.arguments.difference_weight > 0:
+            differences = torch.stack([error.diff(dim=axis).abs().mean() for axis in (2, 3, 4)]).mean()
+            terms["differences"] = differences
+            terms["loss"] = terms["loss"] + self.arguments.difference_weight * differences
+        return terms
 
     def validate(self, network: AutoencoderKLCPGG, folder: Path) -> dict[str, float]:
         """PSNR (dB) and SSIM of held-out cines reconstructed from the posterior's mode, and a sheet of them."""
@@ -79,6 +111,8 @@ class VAEStage(Stage):
 
     def finish(self, network: AutoencoderKLCPGG) -> None:
         """Store the per-channel mean and sd of the training set's latents in the network's configuration."""
+        if self.arguments.freeze_encoder:
+            return
         batches = self.training_cines.batches(self.arguments.batch_size, self.arguments.latent_statistics_cines)
         mean, std = latent_statistics(network, batches)
         network.register_to_config(latents_mean=mean, latents_std=std)
