@@ -1,7 +1,6 @@
-r"""Train the phenotype VAE, on one process (`--help` lists the flags; they override the configuration).
+"""Train the phenotype VAE, on one process (`--help` lists the flags; they override the configuration).
 
-    accelerate launch training_scripts/train_phenotype_vae.py --config \
-        training_scripts/configs/phantom_small_phenotype_vae.yaml
+accelerate launch training_scripts/train_phenotype_vae.py --config CONFIG  # configs/phantom_small_phenotype_vae.yaml
 """
 
 import sys
