@@ -12,7 +12,7 @@ from itertools import product
 
 import numpy as np
 
-from cpgg_hf.phenotypes.identities import AORTAS, CHAMBERS, complete_identities, enforce_identities, pulse_pressure
+from cpgg_hf.phenotypes.identities import AORTAS, CHAMBERS, enforce_identities, fill_determined, pulse_pressure
 from cpgg_hf.phenotypes.schema import NAMES, PHENOTYPES
 
 # The phenotypes themselves and three quantities that tie the aortic ones together.
@@ -81,6 +81,10 @@ def chart_for(phenotypes: np.ndarray) -> tuple[Chart, np.ndarray]:
     """
     fixed = to_coordinates(phenotypes[None])[0]
     known = np.isfinite(fixed)
+    for largest, smallest, _, fraction in CHAMBERS:
+        # Of redundant values that agree within rounding the volumes hold.
+        if known[largest] and known[smallest]:
+            fixed[fraction] = 100 * (fixed[largest] - fixed[smallest]) / fixed[largest]
     chosen = [_first_known(known, chamber[:3]) for chamber in CHAMBERS]
     chosen += [_first_known(known, aorta[1::-1]) for aorta in AORTAS]
     distensibilities = [aorta[2] for aorta in AORTAS]
@@ -116,7 +120,7 @@ def from_chart(coordinates: np.ndarray) -> np.ndarray:
         values[:, largest] = _either(values[:, largest], values[:, smallest] * (1 + relative))
         values[:, smallest] = _either(values[:, smallest], values[:, largest] / (1 + relative))
         values[:, distensibility] = _either(values[:, distensibility], 1000 * relative / values[:, PULSE_PRESSURE])
-    return enforce_identities(complete_identities(values[:, : len(NAMES)]))
+    return enforce_identities(fill_determined(values[:, : len(NAMES)]))
 
 
 def _either(first: np.ndarray, second: np.ndarray) -> np.ndarray:

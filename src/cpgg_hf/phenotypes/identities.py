@@ -74,13 +74,13 @@ def disagreements(array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         residuals and rounding tolerances, both (B, 9) in the unit and order of `DERIVED_INDICES`; NaN and 0 where the
         row does not say enough.
     """
-    residuals = identity_residuals(_completed(array))
-    tolerances = EXACT * np.nan_to_num(np.abs(_completed(array)[:, DERIVED_INDICES]))
+    residuals = identity_residuals(fill_determined(array))
+    tolerances = EXACT * np.nan_to_num(np.abs(fill_determined(array)[:, DERIVED_INDICES]))
     half_units = _half_units(array)
     for index in sorted({index for group in (*CHAMBERS, *AORTAS) for index in group}):
         moved = np.array(array, dtype=np.float64)
         moved[:, index] += half_units[:, index]
-        tolerances += np.nan_to_num(np.abs(identity_residuals(_completed(moved)) - residuals))
+        tolerances += np.nan_to_num(np.abs(identity_residuals(fill_determined(moved)) - residuals))
     return residuals, tolerances
 
 
@@ -103,10 +103,19 @@ def complete_identities(array: np.ndarray) -> np.ndarray:
     given = np.array(array, dtype=np.float64)
     for chamber in CHAMBERS:
         _check_fraction(given, chamber[3])
-    result = _completed(given)
+    result = fill_determined(given)
     for group in (*CHAMBERS, *AORTAS):
         _check_order(result, group, given)
     _check_agreement(result, given)
+    return result
+
+
+def fill_determined(array: np.ndarray) -> np.ndarray:
+    """`complete_identities` without its checks: for values that are known to agree."""
+    result = np.array(array, dtype=np.float64)
+    for chamber in CHAMBERS:
+        _complete_chamber(result, chamber)
+    _complete_aortas(result)
     return result
 
 
@@ -143,14 +152,6 @@ def _half_units(array: np.ndarray) -> np.ndarray:
             decimals += 1
         result[:, columns] = 0.5 * 10.0**-decimals
     return np.maximum(result, _FLOAT32_ROUNDING * np.abs(np.nan_to_num(array)))
-
-
-def _completed(array: np.ndarray) -> np.ndarray:
-    result = np.array(array, dtype=np.float64)
-    for chamber in CHAMBERS:
-        _complete_chamber(result, chamber)
-    _complete_aortas(result)
-    return result
 
 
 def _fill(array: np.ndarray, index: int, values: np.ndarray) -> None:
