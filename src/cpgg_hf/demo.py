@@ -61,9 +61,7 @@ def run_demo(out: str | os.PathLike[str] = "outputs/demo", model: str | None = N
         _write_table(folder / "phenotypes.csv", output.seeds, requested, measured)
 
     print(adherence_sentences(requested, measured))
-    print(
-        f"wrote {Path(out) / 'hearts.png'}, hearts.gif, heart_1.nii.gz to heart_{len(LVEDV_ML)}.nii.gz, phenotypes.csv"
-    )
+    print(f"wrote hearts.png, hearts.gif, phenotypes.csv and heart_1.nii.gz to heart_{len(LVEDV_ML)}.nii.gz to {out}")
 
 
 def adherence_sentences(requested: np.ndarray, measured: np.ndarray, names: tuple[str, ...] = SHOWN) -> str:
@@ -73,18 +71,14 @@ def adherence_sentences(requested: np.ndarray, measured: np.ndarray, names: tupl
     lines = []
     for name in names:
         index = phenotype_index(name)
-        x, y = requested[:, index], measured[:, index]
-        found = np.isfinite(y)
-        error = np.abs(y - x)[found].mean() if found.any() else np.nan
-        unit = PHENOTYPES[index].unit
-        line = f"  {name:8s} requested {_range(x)} {unit}, measured {_range(y[found])} {unit}"
-        line += f": off by {error:.1f} {unit} on average, R2 {float(r2_score(x[found], y[found])):.2f}"
-        lines.append(line + (f" ({int((~found).sum())} not measurable)" if not found.all() else ""))
+        found = np.isfinite(measured[:, index])
+        x, y, unit = requested[found, index], measured[found, index], PHENOTYPES[index].unit
+        line = f"  {name:8s} measurable in {len(x)} of {len(found)} hearts"
+        if len(x) > 1:
+            line += f": asked {x.min():.0f} to {x.max():.0f} {unit}, found {y.min():.0f} to {y.max():.0f} {unit}"
+            line += f", {np.abs(y - x).mean():.1f} {unit} apart on average, R2 {float(r2_score(x, y)):.2f}"
+        lines.append(line)
     return "\n".join(lines)
-
-
-def _range(values: np.ndarray) -> str:
-    return f"{values.min():.0f} to {values.max():.0f}" if len(values) else "none"
 
 
 def _draw_sheet(

@@ -128,23 +128,23 @@ class CPGGPipeline(DiffusionPipeline):
         Raises:
             CheckpointError: the folder is no CPGG pipeline, is damaged, or holds pickles instead of safetensors.
         """
+        kwargs["use_safetensors"] = True
         folder = Path(pretrained_model_name_or_path)
         if not folder.is_dir():
-            if folder.exists() or folder.is_absolute() or len(folder.parts) > 2:
+            # `name` and `owner/name` are hub repositories, unless the owner is a folder that lies here.
+            if folder.exists() or len(folder.parts) > 2 or (len(folder.parts) == 2 and folder.parent.is_dir()):
                 raise CheckpointError(
                     f"there is no folder {folder}; give the folder that save_pretrained wrote, or a hub repository."
                 )
-            return super().from_pretrained(pretrained_model_name_or_path, use_safetensors=True, **kwargs)
+            return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
         check_index(folder, cls.__name__, {*_COMPONENTS} - kwargs.keys())
         for name in _MODELS.keys() - kwargs.keys():
             check_weights(folder / name)
         try:
-            pipe = super().from_pretrained(pretrained_model_name_or_path, use_safetensors=True, **kwargs)
+            pipe = super().from_pretrained(pretrained_model_name_or_path, **kwargs)
         except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
             reason = " ".join(str(error).split())[:300]
-            raise CheckpointError(
-                f"the checkpoint {folder} cannot be loaded; download it again ({reason})."
-            ) from error
+            raise CheckpointError(f"the pipeline in {folder} cannot be loaded ({reason}).") from error
         for name in _MODELS.keys() - kwargs.keys():
             check_tensors(folder / name, getattr(pipe, name))
         return pipe
@@ -249,6 +249,17 @@ class CPGGPipeline(DiffusionPipeline):
         Raises:
             PhenotypeError: unknown names, values in wrong units, requests that contradict themselves.
             ValueError: other arguments that do not fit.
+
+        Examples:
+        ```py
+        >>> import torch
+        >>> from cpgg_hf import CPGGPipeline
+
+        >>> pipe = CPGGPipeline.from_pretrained("checkpoints/cpgg-phantom-small")
+        >>> output = pipe({"LVEF": 30.0, "LVEDV": 220.0}, generator=torch.Generator().manual_seed(0))
+        >>> output.cines.shape, output.phenotypes["LVESV"][0]
+        ((1, 50, 96, 96), 154.0)
+        ```
         """
         if output_type not in OUTPUT_TYPES:
             raise ValueError(f"output_type is {output_type!r}; expected one of {', '.join(OUTPUT_TYPES)}.")
@@ -346,11 +357,12 @@ class CPGGPipeline(DiffusionPipeline):
 
     def _fill_missing(self, requested: np.ndarray, generators: list[torch.Generator]) -> np.ndarray:
         """(B, 82) with what is NaN drawn to go with the rest, row by row, each from its own generator."""
-        rows = []
-        for row, generator in zip(requested, generators, strict=True):
-            sampled = self.phenotype_vae.sample_conditional(torch.from_numpy(row)[None], generator=generator)
-            rows.append(sampled.cpu().double().numpy())
-        return np.concatenate(rows)
+        filled = requested.copy()
+        incomplete = np.flatnonzero(np.isnan(requested).any(axis=1))
+        if len(incomplete):
+            own = [generators[row] for row in incomplete]
+            filled[incomplete] = self.phenotype_vae.sample_conditional(requested[incomplete], generator=own)
+        return filled
 
     def _decode(self, latents: torch.Tensor) -> torch.Tensor:
         """Cines (B, T, H, W) float32 in [0, 1] of standardised latents, decoded one by one: always the same shape."""

@@ -1,0 +1,262 @@
+"""The command line: what it writes, what it prints, its exit codes; bad input leaves one sentence and no file."""
+
+import json
+import re
+import shutil
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+
+from cpgg_hf import CPGGPipeline, phantom
+from cpgg_hf.cli import main
+from cpgg_hf.data.nifti import affine_of_plane, write_nifti
+from cpgg_hf.phenotypes import NAMES, phenotype_index, read_csv, write_csv
+from tiny_checkpoint import save_tiny_checkpoint
+
+FEW_STEPS = ["--num-decoding-steps", "2", "--num-inference-steps", "2"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return str(save_tiny_checkpoint(tmp_path_factory.mktemp("model") / "tiny"))
+
+
+@pytest.fixture(scope="module")
+def subject(tmp_path_factory):
+    """A phantom as a NIfTI file, and two of its phenotypes as JSON."""
+    folder = tmp_path_factory.mktemp("subject")
+    heart = phantom.render(phantom.sample_phenotypes(1, 4)[0], 4)
+    write_nifti(folder / "cine.nii.gz", heart.cine, heart.frame_time_ms, heart.spacing_mm)
+    known = {name: float(heart.phenotypes[phenotype_index(name)]) for name in ("LVEDV", "LVCO")}
+    (folder / "phenotypes.json").write_text(json.dumps({"phenotypes": known}))
+    return folder
+
+
+def run(*arguments):
+    return main([str(argument) for argument in arguments])
+
+
+def test_sample_phenotypes_writes_a_table_that_obeys(model, tmp_path):
+    for name in ("first.csv", "again.csv"):
+        arguments = ["--set", "LVEF=30", "--set", "24100=200", "--num-samples", 3, "--seed", 5]
+        assert run("sample-phenotypes", "--model", model, *arguments, "--out", tmp_path / name) == 0
+    table = read_csv(tmp_path / "first.csv")
+    assert table.shape == (3, 82)
+    assert (table[:, phenotype_index("LVEF")] == 30).all()
+    assert (table[:, phenotype_index("LVEDV")] == 200).all()
+    assert np.isfinite(table).all()
+    assert (tmp_path / "first.csv").read_bytes() == (tmp_path / "again.csv").read_bytes()
+
+
+def test_generate_writes_the_pipelines_cines_whatever_the_batch_size(model, tmp_path):
+    write_csv(phantom.sample_phenotypes(3, 8), tmp_path / "asked.csv")
+    for batch_size in (1, 3):
+        arguments = ["--phenotypes", tmp_path / "asked.csv", "--seed", 2, "--batch-size", batch_size, *FEW_STEPS]
+        out = tmp_path / f"batches-of-{batch_size}"
+        assert run("generate", "--model", model, *arguments, "--format", "nifti,gif", "--out", out) == 0
+    pipe = CPGGPipeline.from_pretrained(model)
+    expected = pipe(
+        read_csv(tmp_path / "asked.csv"),
+        num_decoding_steps=2,
+        num_inference_steps=2,
+        generator=torch.Generator().manual_seed(2),
+    )
+    record = json.loads((out / "generation.json").read_text())
+    assert [cine["seed"] for cine in record["cines"]] == expected.seeds.tolist()
+    assert np.array_equal(read_csv(out / "phenotypes.csv"), expected.phenotypes.to_numpy())
+    for index in range(3):
+        for batch_size in (1, 3):
+            image = nibabel.load(tmp_path / f"batches-of-{batch_size}" / f"cine_{index:05d}.nii.gz")
+            cine = np.asarray(image.dataobj)[:, :, 0].transpose(2, 1, 0)
+            assert np.array_equal(cine, expected.cines[index])
+        np.testing.assert_allclose(image.header.get_zooms()[:2], 1.8)
+        assert image.header.get_zooms()[3] == pytest.approx(expected.frame_time_ms[index])
+        assert image.header.get_xyzt_units() == ("mm", "msec")
+        assert (out / f"cine_{index:05d}.gif").read_bytes()[:4] == b"GIF8"
+
+
+def test_prepare_measure_and_evaluate_follow_each_other(model, subject, tmp_path, capsys):
+    prepared, generated = tmp_path / "prepared", tmp_path / "generated"
+    assert run("prepare", "nifti", subject / "cine.nii.gz", "--out", prepared, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["view"]["judged"] == "4ch"
+    segmenter = ["--segmenter", f"{model}/segmenter"]
+    assert run("measure", prepared / "cine.nii.gz", *segmenter, "--json") == 0
+    measured = json.loads(capsys.readouterr().out)
+    assert measured["spacing_mm"] == 1.8
+    assert set(measured["phenotypes"]) <= set(NAMES)
+    assert measured["units"].keys() == measured["phenotypes"].keys()
+
+    assert run("generate", "--model", model, "--num-samples", 3, *FEW_STEPS, "--out", generated) == 0
+    capsys.readouterr()
+    assert run("evaluate", "controllability", generated, *segmenter, "--json") == 0
+    rows = {row["phenotype"]: row for row in json.loads(capsys.readouterr().out)}
+    assert {"LVEDV", "septal_wall"} <= rows.keys()
+    assert "AAo_max_area" not in rows
+    assert rows["LVEDV"]["num_cines"] + rows["LVEDV"]["num_unmeasured"] == 3
+
+
+def test_phantoms_are_prepared_and_fidelity_is_judged_against_them(model, tmp_path, capsys):
+    counts = ["--num-train", 1, "--num-validation", 0, "--num-test", 14]
+    assert run("prepare", "phantom", *counts, "--out", tmp_path / "phantoms") == 0
+    assert run("generate", "--model", model, "--num-samples", 7, *FEW_STEPS, "--out", tmp_path / "generated") == 0
+    capsys.readouterr()
+    assert run("evaluate", "fidelity", tmp_path / "generated", tmp_path / "phantoms", "--json") == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["precision_recall"]["precision"] == 0  # an untrained model's noise is nowhere near a heart
+
+
+def test_report_sets_a_real_cine_beside_its_generated_one(model, subject, tmp_path, capsys):
+    out = tmp_path / "report"
+    asked = ["--phenotypes", subject / "phenotypes.json", "--model", model]
+    assert run("report", subject / "cine.nii.gz", *asked, "--out", out, "--json") == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed == json.loads((out / "report.json").read_text())
+    assert sorted(path.name for path in out.iterdir()) == ["report.gif", "report.json", "report.png"]
+    assert 0 < printed["vae_reconstruction"]["psnr_db"] < 30
+    known = json.loads((subject / "phenotypes.json").read_text())["phenotypes"]
+    rows = {row["phenotype"]: row for row in printed["phenotypes"]}
+    assert {name: row["known"] for name, row in rows.items() if row["known"] is not None} == known
+    assert all(rows[name]["completed"] == value for name, value in known.items())
+    assert all(row["completed"] is not None for row in rows.values())
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("LVEF,LVEDVV\n55,150\n", "unknown phenotype 'LVEDVV': did you mean 'LVEDV'"),
+        ("LVEDV\n-150\n", "LVEDV = -150"),
+        ("LVEDV,LVESV,LVEF\n150,60,30\n", "contradict each other"),
+        ("LVEDV,LVESV\n100,130\n", "LVEDV must be above LVESV"),
+        ("LVEF\n0.3\n", "multiply by 100"),
+        ("LVEF\nthirty\n", "is no number"),
+        ("LVEF,24103\n55,55\n", "both LVEF"),
+        ("", "no readable CSV"),
+    ],
+)
+@pytest.mark.parametrize("command", ["generate", "sample-phenotypes"])
+def test_a_bad_table_is_one_sentence_and_no_file(command, table, message, tmp_path, capsys):
+    path = tmp_path / "table.csv"
+    path.write_text(table)
+    assert run(command, "--model", "never-loaded", "--phenotypes", path, "--out", tmp_path / "out") == 1
+    assert_one_sentence(capsys, message)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def _truncate(model):
+    path = model / "mar" / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:5000])
+
+
+def _pickle(model):
+    path = model / "vae" / "diffusion_pytorch_model.safetensors"
+    torch.save({}, path.with_suffix(".bin"))
+    path.unlink()
+
+
+def _foreign(model):
+    (model / "model_index.json").write_text('{"_class_name": "DiTPipeline"}')
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (_truncate, "model.safetensors is damaged"),
+        (_pickle, "is a pickle"),
+        (_foreign, "describes a DiTPipeline, not a CPGGPipeline"),
+        (shutil.rmtree, "there is no folder"),
+    ],
+)
+def test_a_bad_checkpoint_is_one_sentence_and_no_file(model, damage, message, tmp_path, capsys):
+    copy = tmp_path / "model"
+    shutil.copytree(model, copy)
+    damage(copy)
+    assert run("generate", "--model", copy, "--set", "LVEF=30", "--out", tmp_path / "new" / "out") == 1
+    assert_one_sentence(capsys, message)
+    assert [path for path in tmp_path.iterdir() if path != copy] == []
+
+
+def test_failing_half_way_leaves_nothing(model, tmp_path, capsys):
+    out = tmp_path / "a" / "b"
+    assert run("generate", "--model", model, "--num-decoding-steps", 41, "--out", out) == 1
+    assert_one_sentence(capsys, "num_decoding_steps must lie between 1 and 40")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_results_are_never_overwritten(tmp_path, capsys):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("keep")
+    assert run("generate", "--model", "never-loaded", "--out", tmp_path / "out") == 1
+    assert_one_sentence(capsys, "exists and is not empty")
+    assert (tmp_path / "out" / "mine.txt").read_text() == "keep"
+
+
+def test_a_short_axis_plane_is_named_and_can_be_taken_anyway(subject, tmp_path, capsys):
+    heart = nibabel.load(subject / "cine.nii.gz")
+    cine = np.asarray(heart.dataobj)[:, :, 0].transpose(2, 1, 0)
+    # A row to the left and back, a column down: the plane's normal is the textbook long axis.
+    short_axis = affine_of_plane((1.8, 1.8), np.array([0.707, 0.707, 0.0, -0.332, 0.332, -0.883]))
+    write_nifti(tmp_path / "sax.nii.gz", cine, 18.0, affine=short_axis)
+    assert run("prepare", "nifti", tmp_path / "sax.nii.gz", "--out", tmp_path / "out") == 1
+    assert_one_sentence(capsys, "looks like short-axis.*--view any")
+    assert not (tmp_path / "out").exists()
+    assert run("prepare", "nifti", tmp_path / "sax.nii.gz", "--view", "any", "--out", tmp_path / "out") == 0
+    assert "view judged sax" in capsys.readouterr().out
+
+
+def test_unreadable_images_are_one_sentence(model, subject, tmp_path, capsys):
+    cut = tmp_path / "cut.nii.gz"
+    cut.write_bytes((subject / "cine.nii.gz").read_bytes()[:3000])
+    (tmp_path / "empty").mkdir()
+    for arguments, message in (
+        (("measure", cut, "--segmenter", f"{model}/segmenter"), "cut off"),
+        (("measure", tmp_path / "none.nii.gz", "--segmenter", f"{model}/segmenter"), "does not exist"),
+        (("measure", subject / "cine.nii.gz", "--segmenter", tmp_path / "none"), "there is no segmenter"),
+        (("prepare", "dicom", tmp_path / "empty", "--out", tmp_path / "out"), "empty"),
+        (("evaluate", "controllability", tmp_path / "empty"), "holds neither"),
+    ):
+        assert run(*arguments) == 1
+        assert_one_sentence(capsys, message)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["sing"],
+        ["generate", "--out", "x", "--set", "LVEF"],
+        ["generate", "--out", "x", "--num-samples", "0"],
+        ["generate", "--out", "x", "--format", "mp4"],
+        ["generate", "--out", "x", "--set", "LVEF=30", "--phenotypes", "table.csv"],
+        ["prepare", "nifti", "x.nii.gz", "--out", "x", "--view", "sax"],
+    ],
+)
+def test_wrong_usage_exits_with_two(arguments, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    assert "usage: cpgg" in capsys.readouterr().err
+
+
+def test_debug_shows_where_it_failed(tmp_path, capsys):
+    arguments = ["generate", "--model", "never-loaded", "--set", "LVEF=0.3", "--out", str(tmp_path / "out")]
+    assert main(arguments) == 1
+    assert "Traceback" not in capsys.readouterr().err
+    assert main([*arguments, "--debug"]) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def assert_one_sentence(capsys, message):
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert re.search(message, errors[0]), errors[0]
