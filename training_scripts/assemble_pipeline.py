@@ -1,0 +1,60 @@
+"""Puts trained parts together as one pipeline folder that `CPGGPipeline.from_pretrained` loads.
+
+    python training_scripts/assemble_pipeline.py --phenotype_vae runs/phantom_small_phenotype_vae/model \
+        --vae runs/phantom_small_vae_refined/ema --mar runs/phantom_small_mar/ema --segmenter runs/segmenter/ema \
+        --guidance_scale 1.0 --num_decoding_steps 36 --half --out checkpoints/cpgg-phantom-small
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from cpgg_hf import AutoencoderKLCPGG, CPGGDDPMScheduler, CPGGMARModel, CPGGPhenotypeVAE, CPGGPipeline
+
+
+def main() -> None:
+    """Assembles and saves the pipeline; the segmenter of the measure lies beside it, outside the pipeline's index."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in ("phenotype_vae", "vae", "mar", "out"):
+        parser.add_argument(f"--{name}", type=Path, required=True)
+    parser.add_argument("--segmenter", type=Path, help="the measure's segmenter, copied into the folder")
+    parser.add_argument("--guidance_scale", type=float, default=3.0)
+    parser.add_argument("--num_decoding_steps", type=int, default=16)
+    parser.add_argument("--num_inference_steps", type=int, default=100)
+    parser.add_argument("--micro_batch_size", type=int, default=8)
+    parser.add_argument("--half", action="store_true", help="store the weights of VAE and MAR as float16")
+    arguments = parser.parse_args()
+
+    pipe = CPGGPipeline(
+        CPGGPhenotypeVAE.from_pretrained(arguments.phenotype_vae),
+        CPGGMARModel.from_pretrained(arguments.mar),
+        AutoencoderKLCPGG.from_pretrained(arguments.vae),
+        CPGGDDPMScheduler(),
+        guidance_scale=arguments.guidance_scale,
+        num_decoding_steps=arguments.num_decoding_steps,
+        num_inference_steps=arguments.num_inference_steps,
+        micro_batch_size=arguments.micro_batch_size,
+    )
+    pipe.save_pretrained(arguments.out)
+    if arguments.segmenter is not None:
+        from cpgg_hf.measure import CineSegmenter
+
+        CineSegmenter.from_pretrained(arguments.segmenter).save_pretrained(arguments.out / "segmenter")
+    if arguments.half:
+        for component in ("vae", "mar"):
+            for path in (arguments.out / component).glob("*.safetensors"):
+                store_half(path)
+    size = sum(path.stat().st_size for path in arguments.out.rglob("*.safetensors"))
+    print(f"wrote {arguments.out}: {size / 1e6:.1f} MB of weights")
+
+
+def store_half(path: Path) -> None:
+    """Rewrites a file's tensors as float16; `from_pretrained` gives them back in the configuration's float32."""
+    tensors = {name: tensor.to(torch.float16) for name, tensor in load_file(path).items()}
+    save_file(tensors, path, metadata={"format": "pt"})
+
+
+if __name__ == "__main__":
+    main()
