@@ -7,6 +7,7 @@ as PNG, and a table of requested and measured phenotypes.
 import os
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,6 +15,9 @@ from cpgg_hf.commands.generation import write_cine
 from cpgg_hf.commands.models import checkpoint_path, load_pipeline, load_segmenter
 from cpgg_hf.commands.staging import staged_folder
 from cpgg_hf.phenotypes import NAMES, PHENOTYPES, heart_rate, phenotype_index
+
+if TYPE_CHECKING:
+    from cpgg_hf.measure import CineMeasurement
 
 # End-diastolic volumes in mL, from a small heart to a dilated one; all else is sampled to go with them.
 LVEDV_ML = (90.0, 110.0, 130.0, 150.0, 170.0, 195.0, 220.0, 250.0)
@@ -56,8 +60,7 @@ def run_demo(out: str | os.PathLike[str] = "outputs/demo", model: str | None = N
             write_cine(folder / f"heart_{index + 1}", cine, float(frame_time_ms), output.spacing_mm)
         # Side by side all beat together, at the mean heart rate.
         write_gif(folder / "hearts.gif", output.cines, float(output.frame_time_ms.mean()), columns=4)
-        end_systoles = [measurement.end_systole for measurement in measurements]
-        _draw_sheet(folder / "hearts.png", output.cines, end_systoles, requested, measured)
+        _draw_sheet(folder / "hearts.png", output.cines, measurements, requested)
         _write_table(folder / "phenotypes.csv", output.seeds, requested, measured)
 
     print(adherence_sentences(requested, measured))
@@ -81,20 +84,22 @@ def adherence_sentences(requested: np.ndarray, measured: np.ndarray, names: tupl
     return "\n".join(lines)
 
 
-def _draw_sheet(
-    path: Path, cines: np.ndarray, end_systoles: list[int], requested: np.ndarray, measured: np.ndarray
-) -> None:
+def _draw_sheet(path: Path, cines: np.ndarray, measurements: "list[CineMeasurement]", requested: np.ndarray) -> None:
     from cpgg_hf.figures.sheet import cine_sheet
 
     captions = []
-    for asked, found, rate in zip(requested, measured, heart_rate(requested), strict=True):
+    for asked, measurement, rate in zip(requested, measurements, heart_rate(requested), strict=True):
         lines = [f"{'':8s}{'asked':>6s}{'found':>6s}"]
         for name in SHOWN:
             index = phenotype_index(name)
-            lines.append(f"{name:8s}{asked[index]:6.0f}{found[index]:6.0f} {PHENOTYPES[index].unit}")
+            found = measurement.phenotypes[index]
+            shown = "-" if np.isnan(found) else f"{found:.0f}"
+            lines.append(f"{name:8s}{asked[index]:6.0f}{shown:>6s} {PHENOTYPES[index].unit}")
         captions.append("\n".join([*lines, f"heart rate {rate:.0f} bpm"]))
-    frames = [(0, end_systole) for end_systole in end_systoles]
-    cine_sheet(cines, captions, frames, path, title="Generated four-chamber cines, ordered by LVEDV")
+    # Where no heart was found, the third of the beat at which systole usually ends.
+    usual = cines.shape[1] // 3
+    frames = [(0, usual if one.end_systole is None else one.end_systole) for one in measurements]
+    cine_sheet(list(cines), captions, frames, path, title="Generated four-chamber cines, ordered by LVEDV")
 
 
 def _write_table(path: Path, seeds: np.ndarray, requested: np.ndarray, measured: np.ndarray) -> None:

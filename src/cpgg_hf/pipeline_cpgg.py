@@ -49,7 +49,7 @@ class CPGGPipelineOutput(BaseOutput):
             draws the same samples again, unless generators were given that had been used before.
     """
 
-    cines: np.ndarray | torch.Tensor | list[list[PIL.Image.Image]]
+    cines: Any
     phenotypes: pd.DataFrame
     spacing_mm: float
     frame_time_ms: np.ndarray
@@ -86,7 +86,13 @@ class CPGGPipeline(DiffusionPipeline):
             rounding.
     """
 
-    model_cpu_offload_seq = "phenotype_vae->mar->vae"
+    config: Any  # attributes are the parameters above
+    phenotype_vae: CPGGPhenotypeVAE
+    mar: CPGGMARModel
+    vae: AutoencoderKLCPGG
+    scheduler: Any
+
+    model_cpu_offload_seq = "phenotype_vae->mar->vae"  # type: ignore[assignment]
     _optional_components: list[str] = []  # noqa: RUF012
     _callback_tensor_inputs = ["latents"]  # noqa: RUF012
 
@@ -149,7 +155,7 @@ class CPGGPipeline(DiffusionPipeline):
             check_tensors(folder / name, getattr(pipe, name))
         return pipe
 
-    def set_scheduler(self, scheduler_class: type[SchedulerMixin], **overrides: Any) -> None:
+    def set_scheduler(self, scheduler_class: Any, **overrides: Any) -> None:
         """Replaces the scheduler by one of another class, built for the same diffusion.
 
         The learned variance is left out: `CPGGDDPMScheduler` alone takes it, others crash on it.
@@ -215,7 +221,7 @@ class CPGGPipeline(DiffusionPipeline):
         return_dict: bool = True,
         callback_on_step_end: Callable[["CPGGPipeline", int, int, dict[str, Any]], dict[str, Any]] | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
-    ) -> CPGGPipelineOutput | tuple:
+    ) -> CPGGPipelineOutput:
         r"""
         Generates cines.
 
@@ -244,7 +250,7 @@ class CPGGPipeline(DiffusionPipeline):
             callback_on_step_end_tensor_inputs (`list[str]`, *optional*): what `kwargs` holds; `"latents"` only.
 
         Returns:
-            [`CPGGPipelineOutput`].
+            [`CPGGPipelineOutput`], or the tuple of its fields.
 
         Raises:
             PhenotypeError: unknown names, values in wrong units, requests that contradict themselves.
@@ -310,7 +316,7 @@ class CPGGPipeline(DiffusionPipeline):
             frame_time_ms=60000.0 / heart_rate(conditions) / frames,
             seeds=np.array(seeds, dtype=np.int64),
         )
-        return output if return_dict else output.to_tuple()
+        return output if return_dict else output.to_tuple()  # type: ignore[return-value]
 
     def _draw_latents(
         self,
@@ -426,8 +432,8 @@ def _draw_streams(
         sources = [torch.Generator(device).manual_seed(seed) for seed in draw_seeds(num_samples, generator)]
     streams = []
     for source in sources:
-        pair = torch.randint(2**63 - 1, (2,), generator=source, device=source.device).tolist()
-        streams.append(tuple(torch.Generator(source.device).manual_seed(seed) for seed in pair))
+        for_phenotypes, for_cine = (torch.Generator(source.device).manual_seed(one) for one in draw_seeds(2, source))
+        streams.append((for_phenotypes, for_cine))
     return streams, [source.initial_seed() for source in sources]
 
 

@@ -28,7 +28,7 @@ def measure(path: str, segmenter: str | None) -> dict[str, Any]:
         "cine": path,
         "spacing_mm": float(spacing_mm),
         "frame_time_ms": float(frame_time_ms),
-        "end_systole_frame": int(measurement.end_systole),
+        "end_systole_frame": measurement.end_systole,
         "phenotypes": phenotypes,
         "units": {name: PHENOTYPES[phenotype_index(name)].unit for name in phenotypes},
     }

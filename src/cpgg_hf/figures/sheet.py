@@ -41,7 +41,7 @@ def cine_sheet(
     for column, (cine, caption, shown) in enumerate(zip(cines, captions, frames, strict=True)):
         for row, frame in enumerate(shown):
             _show(axes[row, column], cine[frame])
-        axes[-1, column].set_xlabel(caption, fontsize=7, family="monospace")
+        axes[-1, column].set_xlabel(caption, fontsize=7, family="monospace", multialignment="left")
     for row, name in enumerate(frame_names):
         axes[row, 0].set_ylabel(name, fontsize=9)
     return _save(figure, path, title)
