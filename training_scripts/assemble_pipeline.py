@@ -1,6 +1,6 @@
 """Puts trained parts together as one pipeline folder that `CPGGPipeline.from_pretrained` loads.
 
-    python training_scripts/assemble_pipeline.py --phenotype_vae runs/phantom_small_phenotype_vae/model \
+python training_scripts/assemble_pipeline.py --phenotype_vae runs/phantom_small_phenotype_vae/model \
         --vae runs/phantom_small_vae_refined/ema --mar runs/phantom_small_mar/ema --segmenter runs/segmenter/ema \
         --guidance_scale 1.0 --num_decoding_steps 36 --half --out checkpoints/cpgg-phantom-small
 """

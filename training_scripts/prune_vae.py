@@ -1,0 +1,36 @@
+"""Drop the latent channels of a trained 3D-VAE that carry less than `--minimum_nats` an element on the training cines.
+
+python training_scripts/prune_vae.py --vae runs/phantom_small_vae/ema --data data/phantom_small --out runs/pruned_vae
+"""
+
+import argparse
+
+import torch
+
+from cpgg_hf import AutoencoderKLCPGG
+from cpgg_hf.models.latent_pruning import channel_information, keep_latent_channels
+from cpgg_hf.training.cine_batches import CineBatches, to_network
+
+
+@torch.no_grad()
+def main() -> None:
+    """Measures every channel's information on some training cines, prints it, and writes the smaller 3D-VAE."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in ("vae", "data", "out"):
+        parser.add_argument(f"--{name}", required=True)
+    parser.add_argument("--num_cines", type=int, default=96)
+    parser.add_argument("--minimum_nats", type=float, default=0.05)
+    arguments = parser.parse_args()
+
+    vae = AutoencoderKLCPGG.from_pretrained(arguments.vae).eval()
+    batches = CineBatches(arguments.data, "train").batches(8, arguments.num_cines)
+    posteriors = [vae.encode(to_network(batch["cine"])).latent_dist for batch in batches]
+    information = torch.stack([channel_information(p.mean, p.logvar) for p in posteriors]).mean(dim=0)
+    print("nats an element:", [round(value, 3) for value in information.tolist()])
+    channels = torch.nonzero(information >= arguments.minimum_nats).flatten().tolist()
+    keep_latent_channels(vae, channels).save_pretrained(arguments.out)
+    print(f"kept channels {channels} of {vae.config.latent_channels}; wrote {arguments.out}")
+
+
+if __name__ == "__main__":
+    main()
