@@ -19,6 +19,7 @@ _SAMPLER_BUFFERS = (
     "mixture_means",
     "mixture_covariances",
     "residual_means",
+    "residual_slopes",
     "residual_covariances",
 )
 

@@ -6,15 +6,15 @@ trained on mean squared error + `kl_weight` x KL. Published sampling decodes z ~
 without changing a weight:
 
 - the latents of the training set are described by a Gaussian mixture instead of N(0, I), and
-- what the decoder leaves over by one full Gaussian a component, in coordinates in which every draw is a possible heart
-  (`cpgg_hf.phenotypes.coordinates`: the nine identities and all inequalities hold by construction).
+- what the decoder leaves over by one linear regression on z with full covariance a component, in coordinates in which
+  every draw is a possible heart (`cpgg_hf.phenotypes.coordinates`: identities and inequalities hold by construction).
 
-So p(phenotypes) = sum_k pi_k integral N(z; mu_k, P_k) N(coordinates; decoder(z) + b_k, S_k) dz. Conditional sampling
-is Bayesian inference in it: the decoder is linearised around each component (unscented transform), which gives a
-Gaussian mixture for the latents given the fixed values; draws from that are weighted by the exact posterior and one of
-them is taken (sampling importance resampling); given it, the free coordinates are Gaussian. A Gaussian copula
-(quantile-transformed marginals) was tried and left: it bends the relations in the diseased tail, where at LVEF = 30 %
-the means of the other phenotypes were off by 0.46 sd on average. Markov chains would cost far more.
+So p(phenotypes) = sum_k pi_k integral N(z; mu_k, P_k) N(coordinates; c_k(z), S_k) dz with
+c_k(z) = decoder(z) + b_k + A_k (z - mu_k). Conditional sampling is Bayesian inference in it: the decoder is linearised
+around each component (unscented transform), which gives a Gaussian mixture for the latents given the fixed values;
+draws from that are weighted by the exact posterior and one is taken (sampling importance resampling); given it, the
+free coordinates are Gaussian. A Gaussian copula (quantile-transformed marginals) was tried and left: it bends the
+relations in the diseased tail, where at LVEF = 30 % the means of the other phenotypes were off by 0.46 sd on average.
 """
 
 from dataclasses import dataclass
@@ -121,6 +121,7 @@ class CPGGPhenotypeVAE(ModelMixin, ConfigMixin):
         self.register_buffer("mixture_means", torch.zeros(components, latent_dim))
         self.register_buffer("mixture_covariances", torch.eye(latent_dim).repeat(components, 1, 1))
         self.register_buffer("residual_means", torch.zeros(components, coordinates))
+        self.register_buffer("residual_slopes", torch.zeros(components, latent_dim, coordinates))
         self.register_buffer("residual_covariances", torch.zeros(components, coordinates, coordinates))
 
     @classmethod
@@ -132,13 +133,11 @@ class CPGGPhenotypeVAE(ModelMixin, ConfigMixin):
             config: the other arguments of the constructor.
 
         Raises:
-            PhenotypeError: the table cannot be read.
-            ValueError: values are missing, or contradict order (ESV above EDV), or a phenotype is constant.
+            PhenotypeError: the table cannot be read, or a row contradicts itself (ESV above EDV, identities).
+            ValueError: values are missing, or a phenotype is constant.
         """
         array = _complete(phenotypes)
         coordinates = to_unbounded(to_coordinates(array))
-        if not np.isfinite(coordinates).all():
-            raise ValueError(f"row {_first_row(coordinates)} is no possible heart: see cpgg_hf.phenotypes.validate")
         constant = np.flatnonzero(coordinates.std(axis=0) < 1e-9)
         if len(constant):
             raise ValueError(f"{COORDINATES[constant[0]]} is the same in all {len(array)} rows: nothing to learn from")
@@ -203,18 +202,21 @@ class CPGGPhenotypeVAE(ModelMixin, ConfigMixin):
         mixture = GaussianMixture(components, reg_covar=1e-3, random_state=seed).fit(latents.numpy())
         responsibilities = torch.from_numpy(mixture.predict_proba(latents.numpy()))
         assigned = torch.multinomial(responsibilities, 1, generator=generator)[:, 0]
-        # Covariances of small components lean on the pooled one, as if by one more row a coordinate.
-        pooled = torch.cov(residuals.T)
-        prior_rows = len(COORDINATES)
         self.mixture_weights.copy_(torch.from_numpy(mixture.weights_))
         self.mixture_means.copy_(torch.from_numpy(mixture.means_))
         self.mixture_covariances.copy_(torch.from_numpy(mixture.covariances_))
+        # Small components lean on the regression over all of them, as if by one more row a coordinate.
+        centred = latents - torch.from_numpy(mixture.means_)[assigned]
+        ones = torch.ones(len(latents), 1, dtype=torch.float64)
+        design = torch.cat([ones, centred], dim=1)
+        moments = torch.cat([design, residuals], dim=1)
+        pooled = moments.T @ moments / len(moments)
         for component in range(components):
-            own = residuals[assigned == component]
-            offset = own.sum(dim=0) / max(len(own), 1)
-            scatter = (own - offset).T @ (own - offset) + prior_rows * pooled
-            self.residual_means[component].copy_(offset)
-            self.residual_covariances[component].copy_(scatter / (len(own) + prior_rows))
+            own = moments[assigned == component]
+            slopes, covariance = _regression(own.T @ own + len(COORDINATES) * pooled, design.shape[1])
+            self.residual_means[component].copy_(slopes[0])
+            self.residual_slopes[component].copy_(slopes[1:])
+            self.residual_covariances[component].copy_(covariance)
         self.register_to_config(sampler_fitted=True)
 
     @torch.no_grad()
@@ -320,72 +322,82 @@ class _LatentPosterior:
         self.log_weights = model.mixture_weights.cpu().double().log()
         self.means = model.mixture_means.cpu().double()
         self.covariances = model.mixture_covariances.cpu().double()
-        self.residual_means = model.residual_means.cpu().double()
-        self.residual_covariances = model.residual_covariances.cpu().double()
+        self.offsets = model.residual_means.cpu().double()
+        self.slopes = model.residual_slopes.cpu().double()
+        self.noises = model.residual_covariances.cpu().double()
+        self.fitted = model.config.sampler_fitted
 
     def draw(
         self, values: torch.Tensor, observed: list[int], free: list[int], generator: torch.Generator
     ) -> torch.Tensor:
         """Standardised coordinates (85,) with `free` drawn given `values[observed]`."""
         if observed:
-            latents, component, decoded = self._draw_latents_given(values[observed], observed, generator)
+            component, center = self._draw_center_given(values[observed], observed, generator)
         else:
             component = _categorical(self.log_weights, generator)
             noise = _normal(self.means.shape[1], generator)
             latents = self.means[component] + _cholesky(self.covariances[component]) @ noise
-            decoded = self.decode(latents[None])[0]
-        center = decoded + self.residual_means[component]
-        covariance = self.residual_covariances[component]
-        cross = covariance[free][:, observed]
-        mean, remaining = center[free], covariance[free][:, free]
+            center = self._centers(latents[None])[0, component]
+        noise = self.noises[component]
+        mean, remaining = center[free], noise[free][:, free]
         if observed:
-            gain = torch.cholesky_solve(cross.T, _cholesky(covariance[observed][:, observed])).T
+            cross = noise[free][:, observed]
+            gain = torch.cholesky_solve(cross.T, _cholesky(noise[observed][:, observed])).T
             mean = mean + gain @ (values[observed] - center[observed])
             remaining = remaining - gain @ cross.T
+        if self.fitted:
+            mean = mean + _cholesky(remaining) @ _normal(len(free), generator)
         result = values.clone()
-        result[free] = mean + _cholesky(remaining) @ _normal(len(free), generator)
+        result[free] = mean
         return result
 
-    def _draw_latents_given(
+    def _draw_center_given(
         self, values: torch.Tensor, observed: list[int], generator: torch.Generator
-    ) -> tuple[torch.Tensor, int, torch.Tensor]:
-        decoded_means, cross, spread = self._linearised
-        noise = self.residual_covariances[:, observed][:, :, observed]
+    ) -> tuple[int, torch.Tensor]:
+        """The component and c_k(z) (85,) of one draw of k, z given the observed values."""
+        predicted, cross, spread = self._linearised
+        noise = self.noises[:, observed][:, :, observed]
         # A Kalman update of each component: mean and covariance of z given the values, and how well they fit.
-        predicted = decoded_means[:, observed] + self.residual_means[:, observed]
         total = _cholesky(spread[:, observed][:, :, observed] + noise)
         gains = torch.cholesky_solve(cross[:, :, observed].mT, total).mT
-        means = self.means + (gains @ (values - predicted)[:, :, None])[:, :, 0]
+        errors = values - predicted[:, observed]
+        means = self.means + (gains @ errors[:, :, None])[:, :, 0]
         covariances = self.covariances - gains @ cross[:, :, observed].mT
         factors = _cholesky(self.WIDENING * 0.5 * (covariances + covariances.mT))
-        log_weights = torch.log_softmax(self.log_weights + _log_normal(values - predicted, total), dim=0)
+        log_weights = torch.log_softmax(self.log_weights + _log_normal(errors, total), dim=0)
 
         uniform = (torch.arange(self.NUM_PROPOSALS) + _uniform(generator)) / self.NUM_PROPOSALS
         chosen = torch.searchsorted(log_weights.exp().cumsum(0), uniform).clamp(max=len(log_weights) - 1)
         normals = _normal((self.NUM_PROPOSALS, means.shape[1]), generator)
         latents = means[chosen] + (factors[chosen] @ normals[:, :, None])[:, :, 0]
 
-        decoded = self.decode(latents)
-        error = values - decoded[:, None, observed] - self.residual_means[:, observed]
+        centers = self._centers(latents)
         joint = (
             self.log_weights
             + _log_normal(latents[:, None] - self.means, _cholesky(self.covariances))
-            + _log_normal(error, _cholesky(noise))
+            + _log_normal(values - centers[:, :, observed], _cholesky(noise))
         )
         proposal = torch.logsumexp(log_weights + _log_normal(latents[:, None] - means, factors), dim=1)
         index = _categorical(torch.logsumexp(joint, dim=1) - proposal, generator)
-        return latents[index], _categorical(joint[index], generator), decoded[index]
+        component = _categorical(joint[index], generator)
+        return component, centers[index, component]
+
+    def _centers(self, latents: torch.Tensor) -> torch.Tensor:
+        """c_k(z) of (N, L) latents for every component: (N, K, 85)."""
+        corrections = torch.einsum("nkl,klc->nkc", latents[:, None] - self.means, self.slopes)
+        return self.decode(latents)[:, None] + self.offsets + corrections
 
     @cached_property
     def _linearised(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Decoded mean (K, 85), its covariance with the latents (K, L, 85) and with itself, by unscented transform."""
+        """Mean of c_k (K, 85), its covariance with z (K, L, 85) and with itself, by the unscented transform."""
         num_latents = self.means.shape[1]
-        offsets = num_latents**0.5 * _cholesky(self.covariances).mT
-        offsets = torch.cat([offsets, -offsets], dim=1)
-        decoded = self.decode((self.means[:, None] + offsets).flatten(0, 1)).unflatten(0, offsets.shape[:2])
-        means = decoded.mean(dim=1)
-        centred = decoded - means[:, None]
-        return means, offsets.mT @ centred / (2 * num_latents), centred.mT @ centred / (2 * num_latents)
+        steps = num_latents**0.5 * _cholesky(self.covariances).mT
+        steps = torch.cat([steps, -steps], dim=1)
+        decoded = self.decode((self.means[:, None] + steps).flatten(0, 1)).unflatten(0, steps.shape[:2])
+        centers = decoded + self.offsets[:, None] + steps @ self.slopes
+        means = centers.mean(dim=1)
+        centred = centers - means[:, None]
+        return means, steps.mT @ centred / (2 * num_latents), centred.mT @ centred / (2 * num_latents)
 
 
 def _blocks(widths: list[int]) -> nn.Sequential:
@@ -395,15 +407,19 @@ def _blocks(widths: list[int]) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
+def _regression(moments: torch.Tensor, num_inputs: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Least squares from second moments of [1, inputs, outputs]: coefficients and residual covariance."""
+    inputs, cross, outputs = moments[:num_inputs, :num_inputs], moments[:num_inputs, num_inputs:], moments[num_inputs:]
+    coefficients = torch.linalg.solve(inputs, cross)
+    return coefficients, (outputs[:, num_inputs:] - cross.T @ coefficients) / moments[0, 0]
+
+
 def _complete(phenotypes: np.ndarray) -> np.ndarray:
     array = as_array(phenotypes)
     if not np.isfinite(array).all():
-        raise ValueError(f"row {_first_row(array)} has missing phenotypes: train on complete rows")
-    return array
-
-
-def _first_row(array: np.ndarray) -> int:
-    return int(np.flatnonzero(~np.isfinite(array).all(axis=1))[0])
+        row, column = np.argwhere(~np.isfinite(array))[0]
+        raise ValueError(f"row {row} lacks {NAMES[column]}: train on complete rows")
+    return complete_identities(array)
 
 
 def _possible(decoded: np.ndarray) -> np.ndarray:
@@ -448,6 +464,7 @@ def _cholesky(covariance: torch.Tensor) -> torch.Tensor:
 
 def _log_normal(error: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
     """Log N(error; 0, factor factor^T) up to (2 pi)^(-d/2): error (..., K, d), factor (K, d, d) -> (..., K)."""
-    whitened = torch.linalg.solve_triangular(factor, error.movedim(-2, 0).flatten(1, -2).mT, upper=False)
-    squares = whitened.square().sum(dim=1).unflatten(1, error.shape[:-2]).movedim(0, -1)
+    flat = error.reshape(-1, *error.shape[-2:]).movedim(1, 0)
+    squares = torch.linalg.solve_triangular(factor, flat.mT, upper=False).square().sum(dim=1)
+    squares = squares.mT.reshape(error.shape[:-1])
     return -0.5 * squares - factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
