@@ -101,8 +101,8 @@ def convert_published_mar(
     converted = {name: torch.zeros(expected[name]) for name in EXTRA_NAMES}
     for name, targets in sources.items():
         tensor = state_dict[name]
-        if name in _PARAMETERS:
-            tensor = tensor.flatten(0, -2) if expected[targets[0]].numel() != tensor.shape[-1] else tensor.flatten()
+        while name in _PARAMETERS and tensor.ndim > len(expected[targets[0]]) and tensor.shape[0] == 1:
+            tensor = tensor[0]  # published with batch dimensions of one
         parts = tensor.chunk(len(targets)) if len(targets) > 1 else (tensor,)
         converted.update((target, part.clone()) for target, part in zip(targets, parts, strict=True))
 
