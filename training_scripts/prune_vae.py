@@ -8,7 +8,7 @@ import argparse
 import torch
 
 from cpgg_hf import AutoencoderKLCPGG
-from cpgg_hf.models.latent_pruning import channel_information, keep_latent_channels
+from cpgg_hf.models.autoencoder_surgery import channel_information, keep_latent_channels
 from cpgg_hf.training.cine_batches import CineBatches, to_network
 
 

@@ -331,6 +331,8 @@ class AutoencoderKLCPGG(ModelMixin, ConfigMixin, AutoencoderMixin):  # type: ign
         norm_num_groups (`int`, defaults to 32): Groups of each group normalisation.
         patch_size (`tuple[int, int, int]`, defaults to `(1, 1, 1)`): Frames, rows and columns that a space-to-depth
             stem folds into channels before the encoder, and unfolds after the decoder.
+        refiner_channels (`int`, defaults to 0): Channels that the decoder unfolds beside the cine and that a last
+            convolution at the cine's own resolution adds to it; it smooths the faces between a stem's patches.
         sample_size (`tuple[int, int, int]`, defaults to `(50, 96, 96)`): Frames, rows and columns of the cines that
             the model is made for. Others are accepted too, if divisible by `compression`.
         latents_mean (`list[float]`, *optional*): Mean of each latent channel over the training set (default: 0).
@@ -358,6 +360,7 @@ class AutoencoderKLCPGG(ModelMixin, ConfigMixin, AutoencoderMixin):  # type: ign
         latent_channels: int = 16,
         norm_num_groups: int = 32,
         patch_size: tuple[int, int, int] = (1, 1, 1),
+        refiner_channels: int = 0,
         sample_size: tuple[int, int, int] = (50, 96, 96),
         latents_mean: list[float] | None = None,  # noqa: ARG002 (read from the config)
         latents_std: list[float] | None = None,  # noqa: ARG002
@@ -378,7 +381,14 @@ class AutoencoderKLCPGG(ModelMixin, ConfigMixin, AutoencoderMixin):  # type: ign
         }
         patch_volume = math.prod(patch_size)
         self.encoder = Encoder(in_channels * patch_volume, 2 * latent_channels, **common)
-        self.decoder = Decoder(latent_channels, out_channels * patch_volume, **common)
+        unfolded_channels = out_channels + refiner_channels
+        self.decoder = Decoder(latent_channels, unfolded_channels * patch_volume, **common)
+        self.refiner = None
+        if refiner_channels > 0:
+            self.refiner = nn.Conv3d(unfolded_channels, out_channels, kernel_size=3, padding=1)
+            # Starts as nothing, so that a trained decoder can be given one.
+            nn.init.zeros_(self.refiner.weight)
+            nn.init.zeros_(self.refiner.bias)
         self.quant_conv = nn.Conv3d(2 * latent_channels, 2 * latent_channels, 1) if use_quant_conv else None
         self.post_quant_conv = nn.Conv3d(latent_channels, latent_channels, 1) if use_post_quant_conv else None
 
@@ -531,7 +541,10 @@ class AutoencoderKLCPGG(ModelMixin, ConfigMixin, AutoencoderMixin):  # type: ign
 
     def _decode_tile(self, z: torch.Tensor) -> torch.Tensor:
         hidden_states = z if self.post_quant_conv is None else self.post_quant_conv(z)
-        return unpatchify(self.decoder(hidden_states), self.config.patch_size)
+        unfolded = unpatchify(self.decoder(hidden_states), self.config.patch_size)
+        if self.refiner is None:
+            return unfolded
+        return unfolded[:, : self.config.out_channels] + self.refiner(F.silu(unfolded))
 
     def _tiled(
         self,

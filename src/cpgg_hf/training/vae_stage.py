@@ -16,6 +16,7 @@ from accelerate import Accelerator
 from torch.utils.data import Dataset
 
 from cpgg_hf.models.autoencoder_kl_cpgg import AutoencoderKLCPGG
+from cpgg_hf.models.autoencoder_surgery import add_refiner
 from cpgg_hf.training.arguments import TrainingArguments, check_keys
 from cpgg_hf.training.cine_batches import CineBatches, to_network, to_unit_range
 from cpgg_hf.training.errors import TrainingError
@@ -35,6 +36,9 @@ class VAEArguments(TrainingArguments):
         metadata={"help": "Weight of the L1 of differences between neighbours in time, height and width."},
     )
     init_from: str | None = field(default=None, metadata={"help": "Trained 3D-VAE to start from; its configuration."})
+    refiner_channels: int = field(
+        default=0, metadata={"help": "With init_from: give its decoder a refiner of so many channels first."}
+    )
     freeze_encoder: bool = field(
         default=False, metadata={"help": "Train the decoder alone; latents and their statistics stay as they are."}
     )
@@ -69,6 +73,8 @@ class VAEStage(Stage):
         if arguments.model:
             raise TrainingError("model settings come from init_from; leave out the section `model:`.")
         network = AutoencoderKLCPGG.from_pretrained(arguments.init_from)
+        if arguments.refiner_channels > 0:
+            network = add_refiner(network, arguments.refiner_channels)
         if arguments.freeze_encoder:
             for part in (network.encoder, network.quant_conv):
                 if part is not None:

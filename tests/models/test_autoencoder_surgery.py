@@ -1,11 +1,11 @@
-"""Collapsed latent channels: found by their divergence, dropped without changing what the others say."""
+"""A trained 3D-VAE loses latent channels or gains a refiner, and keeps what it has learned."""
 
 import pytest
 import torch
 from torch.distributions import Normal, kl_divergence
 
 from cpgg_hf.models.autoencoder_kl_cpgg import AutoencoderKLCPGG
-from cpgg_hf.models.latent_pruning import channel_information, keep_latent_channels
+from cpgg_hf.models.autoencoder_surgery import add_refiner, channel_information, keep_latent_channels
 
 
 @pytest.fixture
@@ -48,3 +48,15 @@ def test_unknown_or_no_channels_are_refused(vae):
     for channels in ([], [4]):
         with pytest.raises(ValueError, match="0 to 3"):
             keep_latent_channels(vae, channels)
+
+
+def test_a_new_refiner_changes_nothing_until_it_is_trained(vae):
+    torch.manual_seed(3)
+    latents = torch.randn(1, 4, 2, 8, 8)
+    refined = add_refiner(vae, 2)
+    with torch.no_grad():
+        torch.testing.assert_close(refined.decode(latents).sample, vae.decode(latents).sample)
+        refined.refiner.weight.normal_()
+        assert not torch.allclose(refined.decode(latents).sample, vae.decode(latents).sample)
+    with pytest.raises(ValueError, match="already"):
+        add_refiner(refined, 2)

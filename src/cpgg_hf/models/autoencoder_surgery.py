@@ -1,0 +1,84 @@
+"""Changes to a trained 3D-VAE that keep what it has learned: fewer latent channels, a refined end of the decoder."""
+
+import torch
+
+from cpgg_hf.models.autoencoder_kl_cpgg import AutoencoderKLCPGG
+
+
+def channel_information(mean: torch.Tensor, logvar: torch.Tensor) -> torch.Tensor:
+    """KL of the posterior from N(0, 1) per channel, in nats an element: (B, C, T', H', W') twice -> (C,)."""
+    divergence = 0.5 * (mean.square() + logvar.exp() - 1.0 - logvar)
+    return divergence.mean(dim=(0, 2, 3, 4))
+
+
+@torch.no_grad()
+def keep_latent_channels(vae: AutoencoderKLCPGG, channels: list[int]) -> AutoencoderKLCPGG:
+    """A new 3D-VAE with these latent channels only, in this order.
+
+    For channels whose posterior has collapsed to the prior: they hold nothing but N(0, 1) noise, which the decoder
+    ignores but the MAR would spend its head on drawing. The 1x1x1 convolutions around the latents are folded into
+    their neighbours, so the channels that stay are exactly what they were; so is the picture, but for a constant at
+    the borders, where zero padding sees the folded bias.
+
+    Args:
+        vae: with `quant_conv`, `post_quant_conv` and latent statistics.
+        channels: to keep, at least one.
+
+    Raises:
+        ValueError: no channels, unknown ones, or a 3D-VAE without the parts named above.
+    """
+    count = vae.config.latent_channels
+    if not channels or not set(channels) <= set(range(count)):
+        raise ValueError(f"channels must name some of the {count} latent channels 0 to {count - 1}, given {channels}.")
+    if vae.quant_conv is None or vae.post_quant_conv is None or vae.config.latents_mean is None:
+        raise ValueError("only a 3D-VAE with quant_conv, post_quant_conv and latents_mean can lose latent channels.")
+    dropped = [channel for channel in range(count) if channel not in channels]
+    statistics = {
+        name: [vae.config[name][channel] for channel in channels] for name in ("latents_mean", "latents_std")
+    }
+    settings = {name: value for name, value in vae.config.items() if not name.startswith("_")}
+    smaller = AutoencoderKLCPGG(**{**settings, **statistics, "latent_channels": len(channels)})
+
+    state = {name: tensor.clone() for name, tensor in vae.state_dict().items()}
+    rows = [*channels, *(count + channel for channel in channels)]
+    quant = state["quant_conv.weight"].flatten(1)[rows]
+    state["encoder.conv_out.weight"] = torch.einsum("oi,icthw->octhw", quant, state["encoder.conv_out.weight"])
+    state["encoder.conv_out.bias"] = quant @ state["encoder.conv_out.bias"] + state["quant_conv.bias"][rows]
+    state["quant_conv.weight"] = _identity(2 * len(channels))
+    state["quant_conv.bias"] = torch.zeros(2 * len(channels))
+
+    post_quant = state["post_quant_conv.weight"].flatten(1)
+    # A dropped channel is worth its mean to the decoder.
+    mean = torch.tensor([vae.config.latents_mean[channel] for channel in dropped])
+    bias = state["post_quant_conv.bias"] + post_quant[:, dropped] @ mean
+    kernel = state["decoder.conv_in.weight"]
+    state["decoder.conv_in.weight"] = torch.einsum("oithw,ik->okthw", kernel, post_quant[:, channels])
+    state["decoder.conv_in.bias"] = state["decoder.conv_in.bias"] + torch.einsum("oithw,i->o", kernel, bias)
+    state["post_quant_conv.weight"] = _identity(len(channels))
+    state["post_quant_conv.bias"] = torch.zeros(len(channels))
+    smaller.load_state_dict(state)
+    return smaller.train(vae.training)
+
+
+@torch.no_grad()
+def add_refiner(vae: AutoencoderKLCPGG, refiner_channels: int) -> AutoencoderKLCPGG:
+    """A new 3D-VAE with `refiner_channels`, which decodes exactly what `vae` does until it is trained further.
+
+    Raises:
+        ValueError: `vae` has a refiner already.
+    """
+    if vae.refiner is not None:
+        raise ValueError(f"this 3D-VAE has {vae.config.refiner_channels} refiner channels already; train it as it is.")
+    settings = {name: value for name, value in vae.config.items() if not name.startswith("_")}
+    refined = AutoencoderKLCPGG(**{**settings, "refiner_channels": refiner_channels})
+    state, trained = refined.state_dict(), vae.state_dict()
+    for name in ("decoder.conv_out.weight", "decoder.conv_out.bias"):
+        # The cine's own channels come first; the new ones keep their random start.
+        own = trained.pop(name)
+        state[name][: len(own)] = own
+    refined.load_state_dict({**state, **trained})
+    return refined.train(vae.training)
+
+
+def _identity(width: int) -> torch.Tensor:
+    return torch.eye(width).view(width, width, 1, 1, 1)
