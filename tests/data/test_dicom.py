@@ -65,7 +65,7 @@ def test_an_rr_interval_can_be_given(tmp_path, cine):
         del dataset.NominalInterval
 
     write_dicom_series(tmp_path, cine, change=forget)
-    with pytest.raises(PreparationError, match=r"give the RR interval in ms \(rr_ms\)"):
+    with pytest.raises(PreparationError, match=r"give the RR interval in ms \(rr_ms"):
         read_dicom_folder(tmp_path)
     assert read_dicom_folder(tmp_path, rr_ms=800).frame_time_ms == pytest.approx(80)
 
@@ -191,6 +191,20 @@ def test_screenshots_are_refused(tmp_path, cine):
 
     write_dicom_series(tmp_path, cine, change=paint)
     with pytest.raises(PreparationError, match=r"no plain grey image \(RGB\)"):
+        read_dicom_folder(tmp_path)
+
+
+def test_a_compression_that_cannot_be_decoded_says_what_to_install(tmp_path, cine):
+    from pydicom.encaps import encapsulate
+    from pydicom.uid import JPEG2000Lossless
+
+    def compress(index, dataset):
+        dataset.file_meta.TransferSyntaxUID = JPEG2000Lossless
+        dataset.PixelData = encapsulate([b"no image at all."])
+        dataset["PixelData"].is_undefined_length = True
+
+    write_dicom_series(tmp_path, cine, change=compress)
+    with pytest.raises(PreparationError, match=r"compressed \(JPEG 2000.*install `pylibjpeg\[all\]`"):
         read_dicom_folder(tmp_path)
 
 

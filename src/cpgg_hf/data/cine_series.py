@@ -72,7 +72,7 @@ class CineSeries:
         if not MIN_RR_MS <= self.rr_ms <= MAX_RR_MS:
             raise PreparationError(
                 f"{self.origin}: the heart beat would last {self.rr_ms:.0f} ms, expected {MIN_RR_MS:.0f} to "
-                f"{MAX_RR_MS:.0f}; check the frame times, or give the RR interval in ms (rr_ms)."
+                f"{MAX_RR_MS:.0f}; check the frame times, or give the RR interval in ms (rr_ms, --rr-ms)."
             )
 
     @property

@@ -103,10 +103,8 @@ def _read_images(folder: Path) -> tuple[list[tuple[Path, Any]], list[str]]:
             raise PreparationError(f"{path} is damaged ({_short(error)}); copy it again, or remove it.") from None
         if "PixelData" not in dataset:
             # pydicom reads a file that ends too early up to its end without complaint.
-            if (
-                "Rows" in dataset
-                or "Image" in dataset.file_meta.get("MediaStorageSOPClassUID", pydicom.uid.UID("")).name
-            ):
+            kind = getattr(_value(dataset.file_meta, "MediaStorageSOPClassUID"), "name", "")
+            if "Rows" in dataset or "Image" in kind:
                 raise PreparationError(f"{path} is cut off: it ends before its pixels; copy it again.")
             without_pixels.append(path)
             continue
@@ -134,11 +132,11 @@ def _read_images(folder: Path) -> tuple[list[tuple[Path, Any]], list[str]]:
 def _check_one_series(images: list[tuple[Path, Any]], folder: Path) -> None:
     series = defaultdict(list)
     for path, dataset in images:
-        series[str(dataset.get("SeriesInstanceUID", ""))].append((path, dataset))
+        series[str(_value(dataset, "SeriesInstanceUID"))].append((path, dataset))
     if len(series) == 1:
         return
     descriptions = [
-        f"{len(members)} frames of {members[0][1].get('SeriesDescription') or 'a series without description'!r} "
+        f"{len(members)} frames of {_value(members[0][1], 'SeriesDescription') or 'a series without description'!r} "
         f"(e.g. {members[0][0].relative_to(folder)})"
         for members in series.values()
     ]
@@ -153,7 +151,7 @@ def _check_one_plane(images: list[tuple[Path, Any]], folder: Path) -> None:
     """All frames must show the same plane on the same pixels."""
     first_path, first = images[0]
     for path, dataset in images:
-        size, expected_size = (f"{image.get('Rows')} x {image.get('Columns')}" for image in (dataset, first))
+        size, expected_size = (f"{_value(image, 'Rows')} x {_value(image, 'Columns')}" for image in (dataset, first))
         if size != expected_size:
             raise PreparationError(
                 f"{folder}: the frames differ in size, {first_path.name} is {expected_size} and {path.name} is "
@@ -200,7 +198,7 @@ def _in_order_of_time(
     if beat_ms is None:
         raise PreparationError(
             f"{folder}: the frames have no trigger times and no tag states the length of the heart beat; "
-            "give the RR interval in ms (rr_ms)."
+            "give the RR interval in ms (rr_ms, --rr-ms)."
         )
     order = np.argsort([float(number[0]) for number in numbers if number is not None])
     times_ms = np.arange(len(images)) * beat_ms / len(images)
@@ -222,16 +220,18 @@ def _stated_beat_ms(dataset: Any) -> float | None:
 
 def _pixels(dataset: Any, path: Path) -> np.ndarray:
     """One frame (H, W), float32, with the file's rescaling applied."""
-    if dataset.get("PhotometricInterpretation") != "MONOCHROME2" or int(dataset.get("SamplesPerPixel") or 1) != 1:
+    colours = _value(dataset, "PhotometricInterpretation")
+    if colours != "MONOCHROME2" or _value(dataset, "SamplesPerPixel") not in (1, None):
         raise PreparationError(
-            f"{path} is no plain grey image ({dataset.get('PhotometricInterpretation') or 'kind not stated'}), "
+            f"{path} is no plain grey image ({colours or 'kind not stated'}), "
             "perhaps a screenshot; give the original frames."
         )
-    syntax = dataset.file_meta.get("TransferSyntaxUID")
+    uids = import_optional("pydicom.uid", "imaging")
+    syntax = _value(dataset.file_meta, "TransferSyntaxUID")
     try:
         pixels = dataset.pixel_array
     except Exception as error:  # decoders and header checks raise many kinds
-        if syntax is not None and syntax.is_compressed:
+        if syntax in uids.AllTransferSyntaxes and syntax.is_compressed:
             raise PreparationError(
                 f"{path} is compressed ({syntax.name}) and cannot be decoded here ({_short(error)}); install "
                 "`pylibjpeg[all]`, or decompress the files first."
@@ -249,10 +249,18 @@ def _pixels(dataset: Any, path: Path) -> np.ndarray:
     return frame
 
 
+def _value(dataset: Any, name: str) -> Any:
+    """The value of a tag, or None where it is absent or damaged: pydicom converts values when they are asked for."""
+    try:
+        return dataset.get(name)
+    except Exception:  # damaged values raise many kinds
+        return None
+
+
 def _numbers(dataset: Any, name: str, count: int) -> np.ndarray | None:
     """The numbers of a tag as (count,) float64, or None where they are absent or no numbers."""
     try:
-        numbers = np.atleast_1d(np.asarray(dataset.get(name), dtype=np.float64))
+        numbers = np.atleast_1d(np.asarray(_value(dataset, name), dtype=np.float64))
     except (TypeError, ValueError, ArithmeticError):
         return None
     return numbers if numbers.shape == (count,) and np.isfinite(numbers).all() else None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +128,7 @@ def read_nifti(path: str | os.PathLike[str], rr_ms: float | None = None) -> Cine
         values = np.asarray(image.get_fdata(dtype=np.float32))
     except PreparationError:
         raise
-    except (nibabel.filebasedimages.ImageFileError, OSError, EOFError, ValueError, zlib.error) as error:
+    except Exception as error:  # nibabel and the decompressors raise many kinds on damaged files
         reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
         raise PreparationError(f"{path} is no readable NIfTI file, or cut off ({reason}); copy it again.") from None
     frames = np.ascontiguousarray(values.reshape(shape[0], shape[1], -1).transpose(2, 1, 0))
@@ -196,5 +195,5 @@ def _frame_time_ms(image: Any, num_frames: int, path: Path) -> float:
             return stated * factor
     raise PreparationError(
         f"{path}: a frame time of {stated:g} {unit} for {num_frames} frames makes no heart beat of {MIN_RR_MS:.0f} to "
-        f"{MAX_RR_MS:.0f} ms; give the RR interval in ms (rr_ms)."
+        f"{MAX_RR_MS:.0f} ms; give the RR interval in ms (rr_ms, --rr-ms)."
     )
