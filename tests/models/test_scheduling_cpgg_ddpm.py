@@ -92,11 +92,37 @@ def test_another_scheduler_takes_over_the_schedule(scheduler):
 
 
 @pytest.mark.parametrize(
-    "options", [{"clip_sample": True}, {"prediction_type": "sample"}, {"timestep_spacing": "leading"}]
+    "options", [{"beta_schedule": "linear"}, {"prediction_type": "sample"}, {"timestep_spacing": "leading"}]
 )
 def test_settings_that_are_not_implemented_are_refused(options):
     with pytest.raises(ValueError, match=next(iter(options))):
         CPGGDDPMScheduler(**options)
+
+
+@pytest.mark.parametrize("steps", [25, 100])
+def test_clipping_bounds_the_original_and_agrees_with_diffusers(steps):
+    """Where nothing is clipped the chain is the unclipped one; where it is, diffusers' own clipped mean is met."""
+    torch.manual_seed(0)
+    plain, wide = CPGGDDPMScheduler(), CPGGDDPMScheduler(clip_sample=True, clip_sample_range=1e6)
+    narrow = CPGGDDPMScheduler(clip_sample=True, clip_sample_range=0.5)
+    reference = DDPMScheduler(
+        beta_schedule="squaredcos_cap_v2", timestep_spacing="linspace", clip_sample=True, clip_sample_range=0.5,
+        variance_type="learned_range",
+    )  # fmt: skip
+    for scheduler in (plain, wide, narrow):
+        scheduler.set_timesteps(steps)
+    # In double precision: an original of 1e3 standard deviations cancels in the clipped form.
+    sample, output, none = random(2, 6, 4).double(), random(2, 12, 4).double(), torch.zeros(2, 6, 4).double()
+    for timestep in plain.timesteps[:: steps // 5].tolist():
+        one, other = (s.step(output, timestep, sample, variance_noise=none) for s in (plain, wide))
+        torch.testing.assert_close(other.prev_sample, one.prev_sample, rtol=1e-4, atol=1e-5)
+        assert narrow.step(output, timestep, sample, variance_noise=none).pred_original_sample.abs().max() <= 0.5
+    # One step of the full chain: no re-spacing, so that diffusers' tables are the same.
+    for scheduler in (narrow, reference):
+        scheduler.set_timesteps(1000)
+    given = narrow.step(output, 600, sample, variance_noise=none)
+    expected = reference.step(output, 600, sample, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(given.pred_original_sample, expected.pred_original_sample, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("number", [None, 0, 1, 1001])

@@ -17,7 +17,9 @@ from cpgg_hf.models.token_diffusion import cosine_betas
 
 
 class _Step(NamedTuple):
-    """Coefficients of one reverse step: mean = sample and noise terms; the log of the variance between two bounds."""
+    """Coefficients of one reverse step: the mean from sample and noise, or from sample and clipped original; the
+    original from sample and noise; the log of the deviation between two bounds.
+    """
 
     sample: float
     noise: float
@@ -25,21 +27,26 @@ class _Step(NamedTuple):
     original_noise: float
     log_deviation_middle: float
     log_deviation_slope: float
+    of_sample: float
+    of_original: float
 
 
 class CPGGDDPMScheduler(DDPMScheduler):
     """DDPM on the cosine schedule with learned-range variance, float64 tables and a temperature.
 
     Inference timesteps are spread evenly with both ends included, and the schedule is re-spaced to them, as published.
-    Of the arguments only `num_train_timesteps` is free; the others name what is implemented, so that another scheduler
-    built by `from_config` takes them over.
+    Of the arguments `num_train_timesteps` and the clipping are free; the others name what is implemented, so that
+    another scheduler built by `from_config` takes them over.
 
     Args:
         num_train_timesteps (`int`, defaults to 1000): Steps of the diffusion that the head was trained on.
         beta_schedule (`str`, defaults to `"squaredcos_cap_v2"`): The cosine schedule.
         variance_type (`str`, defaults to `"learned_range"`): The model's output holds the variance.
         prediction_type (`str`, defaults to `"epsilon"`): The model estimates the noise.
-        clip_sample (`bool`, defaults to `False`): Latents are not clipped.
+        clip_sample (`bool`, defaults to `False`): Whether each step's estimate of the original latents is clipped to
+            +- `clip_sample_range` (published: not). At the first timesteps the estimate is the noise's error divided
+            by nearly nothing, which a briefly trained head does not survive.
+        clip_sample_range (`float`, defaults to 4.0): In standard deviations of the latents.
         timestep_spacing (`str`, defaults to `"linspace"`): The published spacing.
     """
 
@@ -50,14 +57,14 @@ class CPGGDDPMScheduler(DDPMScheduler):
         beta_schedule: str = "squaredcos_cap_v2",
         variance_type: Literal["learned_range"] = "learned_range",
         prediction_type: str = "epsilon",
-        clip_sample: bool = False,
+        clip_sample: bool = False,  # noqa: ARG002 (read from the config)
         timestep_spacing: str = "linspace",
+        clip_sample_range: float = 4.0,  # noqa: ARG002
     ):
         for name, given, implemented in (
             ("beta_schedule", beta_schedule, "squaredcos_cap_v2"),
             ("variance_type", variance_type, "learned_range"),
             ("prediction_type", prediction_type, "epsilon"),
-            ("clip_sample", clip_sample, False),
             ("timestep_spacing", timestep_spacing, "linspace"),
         ):
             if given != implemented:
@@ -127,7 +134,12 @@ class CPGGDDPMScheduler(DDPMScheduler):
         timestep = int(timestep)
         step = self._steps[timestep]
         noise_estimate, variance_value = model_output.split(channels, dim=1)
-        previous = torch.add(sample * step.sample, noise_estimate, alpha=step.noise)
+        original = torch.add(sample * step.original_sample, noise_estimate, alpha=step.original_noise)
+        if self.config.clip_sample:
+            original = original.clamp_(-self.config.clip_sample_range, self.config.clip_sample_range)
+            previous = torch.add(sample * step.of_sample, original, alpha=step.of_original)
+        else:
+            previous = torch.add(sample * step.sample, noise_estimate, alpha=step.noise)
         if timestep > 0:
             if variance_noise is None:
                 variance_noise = randn_tensor(
@@ -135,7 +147,6 @@ class CPGGDDPMScheduler(DDPMScheduler):
                 )
             deviation = (variance_value * step.log_deviation_slope).add_(step.log_deviation_middle).exp_()
             previous = previous.addcmul_(deviation, variance_noise, value=temperature)
-        original = torch.add(sample * step.original_sample, noise_estimate, alpha=step.original_noise)
         if not return_dict:
             return previous, original
         return DDPMSchedulerOutput(prev_sample=previous, pred_original_sample=original)
@@ -160,5 +171,7 @@ def _reverse_steps(alphas_cumprod: np.ndarray) -> list[_Step]:
         original_noise,
         0.25 * (log_maximum + log_minimum),
         0.25 * (log_maximum - log_minimum),
+        of_sample,
+        of_original,
     )
     return [_Step(*row) for row in np.stack(columns, axis=1).tolist()]
