@@ -24,14 +24,17 @@ def main() -> None:
     parser.add_argument("--num_decoding_steps", type=int, default=16)
     parser.add_argument("--num_inference_steps", type=int, default=100)
     parser.add_argument("--micro_batch_size", type=int, default=8)
+    parser.add_argument("--clip_sample_range", type=float, help="clip each diffusion step's estimate of the original")
     parser.add_argument("--half", action="store_true", help="store the weights of VAE and MAR as float16")
     arguments = parser.parse_args()
 
+    clipping = arguments.clip_sample_range
+    scheduler = CPGGDDPMScheduler() if clipping is None else CPGGDDPMScheduler(clip_sample=True, clip_sample_range=clipping)
     pipe = CPGGPipeline(
         CPGGPhenotypeVAE.from_pretrained(arguments.phenotype_vae),
         CPGGMARModel.from_pretrained(arguments.mar),
         AutoencoderKLCPGG.from_pretrained(arguments.vae),
-        CPGGDDPMScheduler(),
+        scheduler,
         guidance_scale=arguments.guidance_scale,
         num_decoding_steps=arguments.num_decoding_steps,
         num_inference_steps=arguments.num_inference_steps,

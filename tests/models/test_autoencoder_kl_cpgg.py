@@ -410,3 +410,20 @@ def test_tiles_that_do_not_divide_are_refused(model):
         model.enable_tiling((15, 8, 8))
     with pytest.raises(ValueError, match="tile_overlap_factor is 1"):
         model.enable_tiling((20, 8, 8), tile_overlap_factor=1.0)
+
+
+def test_latent_noise_is_relative_to_each_channel():
+    """An identity for a decoder shows the noise itself: its deviation is the given share of the channel's own."""
+    torch.manual_seed(0)
+    model = AutoencoderKLCPGG(
+        block_out_channels=(4, 4), temporal_factors=(1,), layers_per_block=1, latent_channels=2, norm_num_groups=2,
+        sample_size=(8, 32, 32), mid_block_add_attention=False,
+    )  # fmt: skip
+    decoded = []
+    model.decode = lambda latents: decoded.append(latents) or type("Output", (), {"sample": latents})
+    cine = torch.randn(2, 1, 8, 32, 32)
+    with torch.no_grad():
+        clean = model(cine).latent_dist.mode()
+        model(cine, latent_noise=0.3)
+    ratio = (decoded[1] - clean).std(dim=(0, 2, 3, 4)) / clean.std(dim=(0, 2, 3, 4))
+    torch.testing.assert_close(ratio, torch.full((2,), 0.3), rtol=0.05, atol=0.0)

@@ -32,7 +32,7 @@ def test_the_difference_term_is_the_mean_absolute_difference_of_neighbouring_err
     class Constant(torch.nn.Module):
         """Reconstructs a ramp along time that the cine lacks: its differences are 0.5 in time, 0 in the plane."""
 
-        def forward(self, cines, sample_posterior):
+        def forward(self, cines, sample_posterior, latent_noise):
             ramp = 0.5 * torch.arange(cines.shape[2], dtype=torch.float32).view(1, 1, -1, 1, 1)
             latents = torch.zeros(len(cines), 2, 1, 1, 1)
             posterior = type("Posterior", (), {"mean": latents, "logvar": latents})

@@ -21,6 +21,7 @@ from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution as _D
 from diffusers.models.modeling_outputs import AutoencoderKLOutput
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils.accelerate_utils import apply_forward_hook
+from diffusers.utils.torch_utils import randn_tensor
 from torch import nn
 
 _NORM_EPS = 1e-6
@@ -502,6 +503,7 @@ class AutoencoderKLCPGG(ModelMixin, ConfigMixin, AutoencoderMixin):  # type: ign
         sample_posterior: bool = False,
         return_dict: bool = True,
         generator: torch.Generator | None = None,
+        latent_noise: float = 0.0,
     ) -> AutoencoderKLCPGGOutput | tuple[torch.Tensor]:
         """Encodes and decodes cines.
 
@@ -510,12 +512,18 @@ class AutoencoderKLCPGG(ModelMixin, ConfigMixin, AutoencoderMixin):  # type: ign
             sample_posterior (`bool`, defaults to `False`): Whether to decode a draw from the posterior, not its mean.
             return_dict (`bool`, defaults to `True`): Whether to return an `AutoencoderKLCPGGOutput` or a plain tuple.
             generator (`torch.Generator`, *optional*): Makes the draw reproducible.
+            latent_noise (`float`, defaults to 0): Deviation of noise added to the latents before they are decoded, in
+                deviations of each channel over the batch: a decoder trained so forgives a generator's small errors.
 
         Returns:
             The reconstruction (B, out_channels, T, H, W), and the posterior unless a tuple is asked for.
         """
         posterior = self.encode(sample).latent_dist
         latents = posterior.sample(generator=generator) if sample_posterior else posterior.mode()
+        if latent_noise > 0:
+            deviation = latents.detach().std(dim=(0, 2, 3, 4), keepdim=True)
+            noise = randn_tensor(latents.shape, generator=generator, device=latents.device, dtype=latents.dtype)
+            latents = latents + latent_noise * deviation * noise
         reconstruction = self.decode(latents).sample
         if not return_dict:
             return (reconstruction,)

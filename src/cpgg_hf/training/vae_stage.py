@@ -35,6 +35,9 @@ class VAEArguments(TrainingArguments):
         default=0.0,
         metadata={"help": "Weight of the L1 of differences between neighbours in time, height and width."},
     )
+    latent_noise: float = field(
+        default=0.0, metadata={"help": "Noise on the latents before decoding, in deviations of each channel."}
+    )
     init_from: str | None = field(default=None, metadata={"help": "Trained 3D-VAE to start from; its configuration."})
     refiner_channels: int = field(
         default=0, metadata={"help": "With init_from: give its decoder a refiner of so many channels first."}
@@ -88,7 +91,7 @@ class VAEStage(Stage):
         it holds edges sharp and the blocks of frames that the decoder draws at once together.
         """
         cines = to_network(batch["cine"])
-        output = network(cines, sample_posterior=True)
+        output = network(cines, sample_posterior=True, latent_noise=self.arguments.latent_noise)
         error = output.sample.float() - cines
         l1 = error.abs().mean()
         kl = kl_per_element(output.latent_dist)
