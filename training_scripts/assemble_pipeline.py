@@ -29,7 +29,8 @@ def main() -> None:
     arguments = parser.parse_args()
 
     clipping = arguments.clip_sample_range
-    scheduler = CPGGDDPMScheduler() if clipping is None else CPGGDDPMScheduler(clip_sample=True, clip_sample_range=clipping)
+    clip = {} if clipping is None else {"clip_sample": True, "clip_sample_range": clipping}
+    scheduler = CPGGDDPMScheduler(**clip)
     pipe = CPGGPipeline(
         CPGGPhenotypeVAE.from_pretrained(arguments.phenotype_vae),
         CPGGMARModel.from_pretrained(arguments.mar),
