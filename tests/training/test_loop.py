@@ -118,6 +118,18 @@ def test_foreign_checkpoints_are_refused(settings, vae, tmp_path):
         run(VAEStage, TINY_VAE, settings)
 
 
+def test_a_setting_newer_than_the_checkpoint_counts_as_its_default(settings, tmp_path):
+    run(VAEStage, TINY_VAE, settings, max_seconds=0.0)
+    path = tmp_path / "run" / "checkpoint-0000001" / "run_state.json"
+    written = json.loads(path.read_text())
+    del written["identity"]["arguments"]["kl_weight"]
+    path.write_text(json.dumps(written))
+    resume = {**settings, "resume_from_checkpoint": "latest", "max_seconds": 0.0}
+    with pytest.raises(TrainingError, match=r"kl_weight was 1e-06 and is 0\.5"):
+        run(VAEStage, TINY_VAE, resume, kl_weight=0.5)
+    assert run(VAEStage, TINY_VAE, resume).step == 2
+
+
 class NaNStage(VAEStage):
     """The VAE stage on a cine that breaks the loss from the third step on."""
 

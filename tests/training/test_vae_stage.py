@@ -56,9 +56,9 @@ def test_kl_is_that_of_the_textbook(data):
 
 
 def test_training_lowers_the_loss_in_bf16_too(settings, tmp_path):
-    run(VAEStage, TINY_VAE, settings, mixed_precision="bf16", max_train_steps=40, learning_rate=3e-3)
+    run(VAEStage, TINY_VAE, settings, mixed_precision="bf16", max_train_steps=40)
     losses = [line["loss"] for line in log_of(tmp_path / "run") if "loss" in line]
-    assert losses[-1] < 0.9 * losses[0]
+    assert losses[-1] < 0.7 * losses[0]
     config = json.loads((tmp_path / "run" / "ema" / "config.json").read_text())
     assert config["_class_name"] == "AutoencoderKLCPGG"
 

@@ -11,7 +11,7 @@ import difflib
 import re
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -93,6 +93,15 @@ def check_keys(given: Iterable[str], valid: Iterable[str], where: str) -> None:
             raise TrainingError(
                 f"{where} has no key {key!r}; the nearest is {nearest[0]!r} (all: {', '.join(valid)})."
             )
+
+
+def default_settings(arguments_class: type[TrainingArguments]) -> dict[str, Any]:
+    """The settings that a checkpoint is compared by and that have a default."""
+    return {
+        entry.name: entry.default
+        for entry in fields(arguments_class)
+        if entry.default is not MISSING and entry.name not in OPERATIONAL
+    }
 
 
 def parse_arguments(arguments_class: type[Arguments], argv: Sequence[str] | None = None) -> Arguments:

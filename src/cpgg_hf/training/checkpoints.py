@@ -78,9 +78,11 @@ def save_checkpoint(
         save_extra(partial)
         (partial / STATE_FILE).write_text(json.dumps({"state": asdict(state), "identity": identity}, indent=2))
         rename_folder(partial, folder)
-        leftovers = list(output_dir.glob(".checkpoint-*.partial"))  # of runs that were killed while writing
-        for old in (*checkpoints_of(output_dir)[: -total_limit if total_limit else 0], *leftovers):
-            shutil.rmtree(old)
+        # Renamed before it is removed: a run killed meanwhile must not leave a checkpoint that lacks some files.
+        for old in checkpoints_of(output_dir)[: -total_limit if total_limit else 0]:
+            old.rename(old.with_name(f".{old.name}.partial"))
+        for leftover in output_dir.glob(".checkpoint-*.partial"):
+            shutil.rmtree(leftover)
     accelerator.wait_for_everyone()
 
 
@@ -108,13 +110,18 @@ def find_checkpoint(output_dir: Path, resume_from: str | None) -> Path | None:
     return Path(resume_from)
 
 
-def load_checkpoint(accelerator: Accelerator, folder: Path, identity: dict[str, Any]) -> RunState:
+def load_checkpoint(
+    accelerator: Accelerator, folder: Path, identity: dict[str, Any], defaults: dict[str, Any]
+) -> RunState:
     """Restore weights, optimizer, scheduler, EMA and RNG from `folder`; returns where the run stood.
+
+    `defaults` stand for settings that did not exist yet when the checkpoint was written.
 
     Raises:
         TrainingError: the checkpoint belongs to another stage, configuration, data set or number of processes.
     """
     saved = json.loads((folder / STATE_FILE).read_text())
+    saved["identity"]["arguments"] = {**defaults, **saved["identity"]["arguments"]}
     differences = _differences(saved["identity"], identity)
     if differences:
         raise TrainingError(

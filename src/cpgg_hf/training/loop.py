@@ -32,7 +32,7 @@ from tqdm.auto import tqdm
 from transformers.utils.logging import disable_progress_bar
 
 from cpgg_hf.data.errors import PreparationError
-from cpgg_hf.training.arguments import OPERATIONAL, TrainingArguments, parse_arguments
+from cpgg_hf.training.arguments import OPERATIONAL, TrainingArguments, default_settings, parse_arguments
 from cpgg_hf.training.checkpoints import RunState, find_checkpoint, load_checkpoint, replace_folder, save_checkpoint
 from cpgg_hf.training.data_order import DataOrder
 from cpgg_hf.training.errors import TrainingError
@@ -93,7 +93,9 @@ def _train(stage: Stage, stop: StopRequest) -> RunState:
     accelerator.register_for_checkpointing(*[part for part in (scheduler, ema) if part is not None])
 
     identity = _identity(stage, accelerator, data_fingerprint)
-    state = RunState() if checkpoint is None else load_checkpoint(accelerator, checkpoint, identity)
+    state = RunState()
+    if checkpoint is not None:
+        state = load_checkpoint(accelerator, checkpoint, identity, default_settings(type(arguments)))
     if ema is not None:
         ema.to(accelerator.device)
     order.first_step = state.step
