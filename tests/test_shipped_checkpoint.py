@@ -1,0 +1,47 @@
+"""The checkpoint in the repository: it loads, stays small, and its hearts have the volumes that were asked for."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cpgg_hf import CPGGPipeline
+from cpgg_hf.measure import CineSegmenter, measure_cines
+from cpgg_hf.phantom import sample_phenotypes
+from cpgg_hf.phenotypes import heart_rate, phenotype_index
+
+FOLDER = Path(__file__).parents[1] / "checkpoints" / "cpgg-phantom-small"
+
+
+@pytest.fixture(scope="module")
+def pipe():
+    torch.set_num_threads(1)
+    pipe = CPGGPipeline.from_pretrained(FOLDER)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def test_weights_are_small_safetensors_of_full_precision_once_loaded(pipe):
+    components = ("mar", "phenotype_vae", "vae")
+    sizes = {name: sum(p.stat().st_size for p in (FOLDER / name).rglob("*")) for name in (*components, "segmenter")}
+    assert sum(sizes[name] for name in components) <= 25e6
+    assert sizes["segmenter"] <= 10e6
+    assert not list(FOLDER.rglob("*.bin")) + list(FOLDER.rglob("*.pt")) + list(FOLDER.rglob("*.ckpt"))
+    assert pipe.mar.dtype == pipe.vae.dtype == torch.float32
+
+
+def test_generated_hearts_have_the_left_ventricle_that_was_asked_for(pipe):
+    phenotypes = sample_phenotypes(12, seed=424_242)
+    out = pipe(phenotypes, generator=torch.Generator().manual_seed(0))
+    np.testing.assert_allclose(out.phenotypes.to_numpy(), phenotypes, rtol=1e-9)
+    measured = measure_cines(
+        out.cines,
+        spacing_mm=out.spacing_mm,
+        frame_time_ms=60000 / heart_rate(phenotypes) / 50,
+        segmenter=CineSegmenter.from_pretrained(FOLDER / "segmenter"),
+    )
+    index = phenotype_index("LVEDV")
+    asked, found = phenotypes[:, index], measured[:, index]
+    assert np.corrcoef(asked, found)[0, 1] > 0.8
+    assert np.abs(found - asked).mean() < np.abs(np.roll(asked, 1) - asked).mean() / 2
