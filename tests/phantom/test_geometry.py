@@ -45,8 +45,8 @@ def test_atria_have_the_requested_volumes(subject, chamber, largest, smallest):
     outline = getattr(subject.outlines, chamber)
     along = (outline - subject.outlines.apex) @ subject.outlines.axis
     half = outline.shape[1] // 2
-    # Roof and floor are the first and last points of each side. The tilt of the annulus shears the outline, which keeps
-    # its area but moves its ends along the axis by up to a millimetre.
+    # Roof and floor are the first and last points of each side. The tilt of the annulus shears the outline, which
+    # keeps its area but moves its ends along the axis by up to a millimetre.
     length = 0.5 * (along[:, half - 1] + along[:, half] - along[:, 0] - along[:, -1])
     volumes = area_length(polygon_area(outline), length)
     expected = [value(subject, largest), value(subject, smallest)]
