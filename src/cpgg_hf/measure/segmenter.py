@@ -30,6 +30,8 @@ class CineSegmenter(ModelMixin, ConfigMixin):  # type: ignore[misc]
         training_record: How these weights were trained and what they reach; said, not used.
     """
 
+    config: Any  # attributes are the arguments above
+
     @register_to_config
     def __init__(
         self,
@@ -43,7 +45,7 @@ class CineSegmenter(ModelMixin, ConfigMixin):  # type: ignore[misc]
 
         def blocks(channels: int) -> nn.ModuleList:
             return nn.ModuleList(
-                ResnetBlock2D(in_channels=channels, temb_channels=None, groups=norm_num_groups, eps=1e-5)
+                ResnetBlock2D(in_channels=channels, temb_channels=None, groups=norm_num_groups, eps=1e-5)  # type: ignore[arg-type]
                 for _ in range(layers_per_block)
             )
 
@@ -72,13 +74,13 @@ class CineSegmenter(ModelMixin, ConfigMixin):  # type: ignore[misc]
         for level, level_blocks in enumerate(self.down_blocks):
             if level:
                 hidden = self.downsamplers[level - 1](hidden)
-            for block in level_blocks:
+            for block in level_blocks:  # type: ignore[attr-defined]
                 hidden = block(hidden, None)
             skips.append(hidden)
         for level in reversed(range(len(self.up_blocks))):
             upsampled = nn.functional.interpolate(self.upsamplers[level](hidden), scale_factor=2.0, mode="nearest")
             hidden = skips[level] + upsampled
-            for block in self.up_blocks[level]:
+            for block in self.up_blocks[level]:  # type: ignore[attr-defined]
                 hidden = block(hidden, None)
         hidden = nn.functional.silu(self.norm_out(hidden))
         return nn.functional.pixel_shuffle(self.conv_out(hidden), 2)

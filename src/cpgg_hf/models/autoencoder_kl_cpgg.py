@@ -389,7 +389,7 @@ class AutoencoderKLCPGG(ModelMixin, ConfigMixin, AutoencoderMixin):  # type: ign
             self.refiner = nn.Conv3d(unfolded_channels, out_channels, kernel_size=3, padding=1)
             # Starts as nothing, so that a trained decoder can be given one.
             nn.init.zeros_(self.refiner.weight)
-            nn.init.zeros_(self.refiner.bias)
+            nn.init.zeros_(self.refiner.bias)  # type: ignore[arg-type]
         self.quant_conv = nn.Conv3d(2 * latent_channels, 2 * latent_channels, 1) if use_quant_conv else None
         self.post_quant_conv = nn.Conv3d(latent_channels, latent_channels, 1) if use_post_quant_conv else None
 

@@ -5,7 +5,7 @@ temperature.
 """
 
 import math
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -49,6 +49,8 @@ class CPGGDDPMScheduler(DDPMScheduler):
         clip_sample_range (`float`, defaults to 4.0): In standard deviations of the latents.
         timestep_spacing (`str`, defaults to `"linspace"`): The published spacing.
     """
+
+    config: Any  # attributes are the arguments above
 
     @register_to_config
     def __init__(

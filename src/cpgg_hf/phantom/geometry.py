@@ -253,8 +253,9 @@ def heart_outlines(phenotypes: np.ndarray, curves: CycleCurves, anatomy: Anatomy
     apex = np.array(anatomy.shift_mm) - 0.5 * (everything.min(axis=0) + everything.max(axis=0))
     placed = [outline + apex for outline in placed]
     aorta_centre = _place_aorta(placed[3], float(aorta_radius.max()), anatomy)
+    names = ("lv_cavity", "lv_wall", "rv_blob", "la", "ra")
     return HeartOutlines(
-        *placed,
+        **dict(zip(names, placed, strict=True)),
         aorta_centre=aorta_centre,
         aorta_radius=aorta_radius,
         mitral=lv_cavity[:, [0, -1]] @ to_image + apex,
