@@ -21,7 +21,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -64,7 +64,7 @@ class CPGGPhenotypeVAEOutput(BaseOutput):
     logvar: torch.Tensor
 
 
-class CPGGPhenotypeVAE(ModelMixin, ConfigMixin):
+class CPGGPhenotypeVAE(ModelMixin, ConfigMixin):  # type: ignore[misc]
     """Variational autoencoder of phenotype vectors, with its scaler; all interfaces speak physical units.
 
     `CPGGPhenotypeVAE.from_phenotypes(phenotypes)` sets the scaler, `model(phenotypes).loss` is what training
@@ -84,6 +84,8 @@ class CPGGPhenotypeVAE(ModelMixin, ConfigMixin):
         num_mixture_components: Gaussians that `fit_sampler` describes the latents with.
         sampler_fitted: set by `fit_sampler`; without it `sample` decodes z ~ N(0, I) as published.
     """
+
+    config: Any  # attributes are the arguments above
 
     @register_to_config
     def __init__(
