@@ -172,7 +172,7 @@ def _foreign(model):
     [
         (_truncate, "model.safetensors is damaged"),
         (_pickle, "is a pickle"),
-        (_foreign, "describes a DiTPipeline, not a CPGGPipeline"),
+        (_foreign, "describes DiTPipeline, not CPGGPipeline"),
         (shutil.rmtree, "there is no folder"),
     ],
 )

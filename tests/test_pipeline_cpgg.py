@@ -366,6 +366,15 @@ def test_components_must_belong_together():
         CPGGPipeline(**{**components, "vae": vae})
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [{"guidance_scale": float("nan")}, {"guidance_scale": -1.0}, {"temperature": -0.5}, {"temperature": "1"}],
+)
+def test_settings_that_would_give_no_picture_are_refused(pipe, settings):
+    with pytest.raises(ValueError, match=f"{next(iter(settings))} must be a positive number or 0"):
+        pipe(REQUEST, **settings)
+
+
 def _truncate(folder):
     path = folder / "vae" / "diffusion_pytorch_model.safetensors"
     path.write_bytes(path.read_bytes()[:1000])
@@ -399,9 +408,21 @@ def _change_a_width(folder):
     path.write_text(json.dumps({**json.loads(path.read_text()), "head_width": 24}))
 
 
-def _foreign(folder):
+def _change_index(folder, **settings):
     path = folder / "model_index.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "_class_name": "StableDiffusionPipeline"}))
+    path.write_text(json.dumps({**json.loads(path.read_text()), **settings}))
+
+
+def _foreign(folder):
+    _change_index(folder, _class_name="StableDiffusionPipeline")
+
+
+def _foreign_vae(folder):
+    _change_index(folder, vae=["diffusers", "AutoencoderKL"])
+
+
+def _setting_without_sense(folder):
+    _change_index(folder, guidance_scale="strong")
 
 
 @pytest.mark.parametrize(
@@ -412,8 +433,11 @@ def _foreign(folder):
         (_only_a_pickle_of_the_mar, "pytorch_model.bin is a pickle"),
         (_drop_a_tensor, "lacks 1 tensors .*'mask_token'"),
         (_damage_a_config, "config.json is missing or damaged"),
-        (_change_a_width, "cannot be loaded"),
-        (_foreign, "describes a StableDiffusionPipeline, not a CPGGPipeline"),
+        (_change_a_width, "do not belong together"),
+        (_foreign, "describes StableDiffusionPipeline, not CPGGPipeline"),
+        (_foreign_vae, "says that vae is AutoencoderKL, not AutoencoderKLCPGG"),
+        (_setting_without_sense, "guidance_scale must be a positive number or 0, given 'strong'"),
+        (lambda folder: (folder / "scheduler" / "scheduler_config.json").unlink(), "scheduler_config.json is missing"),
         (lambda folder: shutil.rmtree(folder / "vae"), "lacks the component vae"),
         (lambda folder: (folder / "model_index.json").unlink(), "holds no model_index.json"),
         (shutil.rmtree, "there is no folder"),

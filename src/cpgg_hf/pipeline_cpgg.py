@@ -5,8 +5,9 @@ show them, `AutoencoderKLCPGG` decodes the latents into a beating heart.
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from diffusers.utils import BaseOutput
 from safetensors import SafetensorError
 
-from cpgg_hf.checkpoint_files import CheckpointError, check_index, check_tensors, check_weights
+from cpgg_hf.checkpoint_files import CheckpointError, check_index, check_model, read_json
+from cpgg_hf.data.errors import brief
 from cpgg_hf.models.autoencoder_kl_cpgg import AutoencoderKLCPGG
 from cpgg_hf.models.modeling_cpgg_mar import CPGGMARModel
 from cpgg_hf.models.phenotype_vae import CPGGPhenotypeVAE
@@ -110,11 +112,13 @@ class CPGGPipeline(DiffusionPipeline):
     ):
         super().__init__()
         _check_components(phenotype_vae=phenotype_vae, mar=mar, vae=vae, scheduler=scheduler)
-        if micro_batch_size < 1 or pixel_spacing_mm <= 0:
-            raise ValueError(
-                f"micro_batch_size and pixel_spacing_mm must be positive, given {micro_batch_size} and "
-                f"{pixel_spacing_mm}."
-            )
+        _check_positive(
+            num_decoding_steps=num_decoding_steps,
+            num_inference_steps=num_inference_steps,
+            pixel_spacing_mm=pixel_spacing_mm,
+            micro_batch_size=micro_batch_size,
+        )
+        _check_positive(or_zero=True, guidance_scale=guidance_scale)
         self.register_modules(phenotype_vae=phenotype_vae, mar=mar, vae=vae, scheduler=scheduler)
         self.register_to_config(
             guidance_scale=guidance_scale,
@@ -136,24 +140,33 @@ class CPGGPipeline(DiffusionPipeline):
         """
         kwargs["use_safetensors"] = True
         folder = Path(pretrained_model_name_or_path)
-        if not folder.is_dir():
-            # `name` and `owner/name` are hub repositories, unless the owner is a folder that lies here.
-            if folder.exists() or len(folder.parts) > 2 or (len(folder.parts) == 2 and folder.parent.is_dir()):
-                raise CheckpointError(
-                    f"there is no folder {folder}; give the folder that save_pretrained wrote, or a hub repository."
-                )
-            return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
-        check_index(folder, cls.__name__, {*_COMPONENTS} - kwargs.keys())
-        for name in _MODELS.keys() - kwargs.keys():
-            check_weights(folder / name)
+        if folder.is_dir():
+            cls._check_files(folder, given=kwargs.keys())
+        # `name` and `owner/name` are hub repositories, unless the owner is a folder that lies here.
+        elif folder.exists() or len(folder.parts) > 2 or (len(folder.parts) == 2 and folder.parent.is_dir()):
+            raise CheckpointError(
+                f"there is no folder {folder}; give the folder that save_pretrained wrote, or a hub repository."
+            )
         try:
-            pipe = super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+            return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
         except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
-            reason = " ".join(str(error).split())[:300]
-            raise CheckpointError(f"the pipeline in {folder} cannot be loaded ({reason}).") from error
-        for name in _MODELS.keys() - kwargs.keys():
-            check_tensors(folder / name, getattr(pipe, name))
-        return pipe
+            kind = "folder" if folder.is_dir() else "hub repository (there is no such folder)"
+            raise CheckpointError(
+                f"no pipeline can be loaded from the {kind} {pretrained_model_name_or_path}: {brief(error)}"
+            ) from error
+
+    @classmethod
+    def _check_files(cls, folder: Path, given: Collection[str]) -> None:
+        """Checks all components in a folder but those that the caller brings along."""
+        models = {name: model_class for name, model_class in _MODELS.items() if name not in given}
+        expected: dict[str, str | None] = {name: model_class.__name__ for name, model_class in models.items()}
+        if "scheduler" not in given:
+            expected["scheduler"] = None
+        check_index(folder, cls.__name__, expected)
+        if "scheduler" not in given:
+            read_json(folder / "scheduler" / "scheduler_config.json")
+        for name, model_class in models.items():
+            check_model(folder / name, model_class)
 
     def set_scheduler(self, scheduler_class: Any, **overrides: Any) -> None:
         """Replaces the scheduler by one of another class, built for the same diffusion.
@@ -275,12 +288,14 @@ class CPGGPipeline(DiffusionPipeline):
                 f"callback_on_step_end_tensor_inputs has {sorted(unknown)}; expected among "
                 f"{self._callback_tensor_inputs}."
             )
+        guidance_scale = self.config.guidance_scale if guidance_scale is None else guidance_scale
+        _check_positive(or_zero=True, guidance_scale=guidance_scale, temperature=temperature)
         requested = _expand(phenotypes, num_samples)
         if latents is not None and len(latents) != len(requested):
             raise ValueError(f"latents hold {len(latents)} samples; {len(requested)} are asked for.")
         streams, seeds = _draw_streams(generator, len(requested))
         decoding_steps = self.config.num_decoding_steps if num_decoding_steps is None else num_decoding_steps
-        self._guidance_scale = self.config.guidance_scale if guidance_scale is None else guidance_scale
+        self._guidance_scale = guidance_scale
         self._num_timesteps = decoding_steps * -(-len(requested) // self.config.micro_batch_size)
         self._interrupt = False
 
@@ -405,6 +420,12 @@ def _check_components(**components: Any) -> None:
             f"mar generates latents of {latent_size}, vae decodes {vae.latent_size} (C, T', H', W'); take components "
             "trained together."
         )
+
+
+def _check_positive(or_zero: bool = False, **settings: Any) -> None:
+    for name, value in settings.items():
+        if not isinstance(value, Real) or not (value > 0 or (or_zero and value == 0)) or value == np.inf:
+            raise ValueError(f"{name} must be a positive number{' or 0' if or_zero else ''}, given {value!r}.")
 
 
 def _expand(phenotypes: Any, num_samples: int | None) -> np.ndarray:

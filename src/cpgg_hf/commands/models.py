@@ -43,13 +43,12 @@ def load_segmenter(segmenter: str | None, model: str | None = None) -> "CineSegm
     """The segmenter in a folder of its own, or the one that lies in a checkpoint."""
     import torch
 
-    from cpgg_hf.checkpoint_files import check_tensors, check_weights
+    from cpgg_hf.checkpoint_files import check_model
     from cpgg_hf.measure import CineSegmenter
 
     folder = Path(segmenter) if segmenter is not None else Path(checkpoint_path(model)) / SEGMENTER_FOLDER
     if not folder.is_dir():
         raise CommandError(f"there is no segmenter at {folder}; name its folder with --segmenter.")
-    check_weights(folder)
+    check_model(folder, CineSegmenter)
     network = CineSegmenter.from_pretrained(folder, use_safetensors=True)
-    check_tensors(folder, network)
     return network.to(torch.accelerator.current_accelerator() or torch.device("cpu")).eval()
