@@ -61,7 +61,8 @@ def test_csv_from_uk_biobank_is_read_with_its_subject_column(tmp_path):
         ("LVEDV,LVEDV\n150,160\n", "LVEDV"),
         ("24103-2.0,24103-3.0\n60,61\n", "24103-3.0"),
         ("LVEDV\nbig\n", "big"),
-        ("LVEDV\n", "B >= 1"),
+        ("LVEDV\n", "is empty: give at least one row"),
+        (",LVEDV\n0,150\n", "has no name"),
         ("", "no readable CSV"),
     ],
 )
@@ -73,15 +74,22 @@ def test_a_csv_that_cannot_be_meant_is_refused_with_file_and_column(tmp_path, co
     assert "broken.csv" in str(caught.value)
 
 
-@pytest.mark.parametrize("shape", [(3, 81), (82, 3), (0, 82), (1, 2, 82), ()])
+@pytest.mark.parametrize("shape", [(3, 81), (82, 3), (1, 2, 82), ()])
 def test_a_wrong_shape_is_refused(shape):
     with pytest.raises(PhenotypeError, match="82"):
         as_array(np.zeros(shape))
 
 
+@pytest.mark.parametrize("table", [np.zeros((0, 82)), [], {"LVEF": []}])
+def test_a_table_without_rows_is_refused(table):
+    with pytest.raises(PhenotypeError, match="is empty: give at least one row"):
+        as_array(table)
+
+
 @pytest.mark.parametrize(
     ("column", "value", "remedy"),
     [
+        ("LVEDV", -150.0, "cannot be negative"),
         ("LVEF", 0.55, "multiply by 100"),
         ("LVEDV", 0.143, "multiply by 1000"),
         ("LVEDV", 1.43e-4, r"m\^3"),

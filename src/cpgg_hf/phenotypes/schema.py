@@ -97,6 +97,8 @@ def phenotype_index(name_or_field: str | int) -> int:
     text = str(name_or_field).strip()
     if text in _INDEX_OF_NAME:
         return _INDEX_OF_NAME[text]
+    if not text:
+        raise PhenotypeError("a phenotype has no name: give each column the name of its phenotype, or leave it out")
     column = _COLUMN.fullmatch(text)
     if column and int(column[1]) in _INDEX_OF_FIELD:
         return _INDEX_OF_FIELD[int(column[1])]

@@ -107,10 +107,12 @@ def _stack(vectors: list[np.ndarray]) -> np.ndarray:
 
 
 def _check_shape(array: np.ndarray) -> np.ndarray:
-    expected = f"expected ({len(NAMES)},) or (B, {len(NAMES)}) with B >= 1, in the order of cpgg_hf.phenotypes.NAMES"
+    expected = f"expected ({len(NAMES)},) or (B, {len(NAMES)}), in the order of cpgg_hf.phenotypes.NAMES"
     if array.shape == (len(NAMES),):
         return array[None]
-    if array.ndim != 2 or array.shape[1] != len(NAMES) or len(array) == 0:
+    if array.size == 0:
+        raise PhenotypeError("the table of phenotypes is empty: give at least one row")
+    if array.ndim != 2 or array.shape[1] != len(NAMES):
         raise PhenotypeError(f"phenotypes of shape {array.shape}: {expected}; name the columns if only some are given")
     return array
 

@@ -60,10 +60,10 @@ def _remedy(phenotype: Phenotype, value: float) -> str:
     for unit, factor in _MISTAKEN_UNITS[phenotype.unit]:
         if phenotype.minimum <= value * factor <= phenotype.maximum:
             return f"it looks like {unit}; multiply by {factor:g} to give it in {phenotype.unit}"
-    if phenotype.minimum <= -value <= phenotype.maximum:
-        return "its sign is wrong; strains that shorten (Ecc, Ell) are negative, all other phenotypes positive"
     if phenotype.minimum >= 0 > value:
         return "it cannot be negative; correct it, or leave it out (NaN) if it is missing"
+    if phenotype.minimum <= -value <= phenotype.maximum:
+        return "its sign is wrong; strains that shorten (Ecc, Ell) are negative, all other phenotypes positive"
     if value > 10 * phenotype.maximum or value < phenotype.minimum / 10:
         return f"its magnitude is wrong; give it in {phenotype.unit}, or leave it out (NaN) if it is missing"
     return ""
