@@ -200,7 +200,7 @@ def test_results_are_never_overwritten(tmp_path, capsys):
     assert (tmp_path / "out" / "mine.txt").read_text() == "keep"
 
 
-def test_a_short_axis_plane_is_named_and_can_be_taken_anyway(subject, tmp_path, capsys):
+def test_a_short_axis_plane_is_named_and_can_be_taken_anyway(model, subject, tmp_path, capsys):
     heart = nibabel.load(subject / "cine.nii.gz")
     cine = np.asarray(heart.dataobj)[:, :, 0].transpose(2, 1, 0)
     # A row to the left and back, a column down: the plane's normal is the textbook long axis.
@@ -211,6 +211,10 @@ def test_a_short_axis_plane_is_named_and_can_be_taken_anyway(subject, tmp_path, 
     assert not (tmp_path / "out").exists()
     assert run("prepare", "nifti", tmp_path / "sax.nii.gz", "--view", "any", "--out", tmp_path / "out") == 0
     assert "view judged sax" in capsys.readouterr().out
+    measure = ("measure", tmp_path / "sax.nii.gz", "--segmenter", f"{model}/segmenter")
+    assert run(*measure) == 1
+    assert_one_sentence(capsys, "looks like short-axis.*--view any")
+    assert run(*measure, "--view", "any") == 0
 
 
 def test_unreadable_images_are_one_sentence(model, subject, tmp_path, capsys):
@@ -236,6 +240,8 @@ def test_unreadable_images_are_one_sentence(model, subject, tmp_path, capsys):
         ["sing"],
         ["generate", "--out", "x", "--set", "LVEF"],
         ["generate", "--out", "x", "--num-samples", "0"],
+        ["generate", "--out", "x", "--seed", "-1"],
+        ["generate", "--out", "x", "--seed", "99999999999999999999"],
         ["generate", "--out", "x", "--format", "mp4"],
         ["generate", "--out", "x", "--set", "LVEF=30", "--phenotypes", "table.csv"],
         ["prepare", "nifti", "x.nii.gz", "--out", "x", "--view", "sax"],

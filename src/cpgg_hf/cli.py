@@ -47,7 +47,7 @@ def build_parser() -> argparse.ArgumentParser:
     demo = add(commands, "demo", _demo, "generate hearts of rising LV volume, measure them, draw them")
     demo.add_argument("--model", help=_SHIPPED)
     demo.add_argument("--out", default="outputs/demo", help="folder to write (default: %(default)s)")
-    demo.add_argument("--seed", type=int, default=0)
+    demo.add_argument("--seed", type=_seed, default=0, help="the same seed gives the same result")
 
     sample = add(commands, "sample-phenotypes", _sample_phenotypes, "draw phenotypes and write them as CSV")
     _add_request(sample)
@@ -69,7 +69,7 @@ def build_parser() -> argparse.ArgumentParser:
         source = add(sources, name, _prepare_series, f"prepare {text}")
         source.add_argument("input", help=text)
         source.add_argument("--out", required=True, help="folder to write; must be new or empty")
-        source.add_argument("--view", choices=("4ch", "any"), default="4ch", help="which planes to accept")
+        _add_view(source)
         source.add_argument("--phenotypes", help="JSON file with what is known of the subject")
         source.add_argument("--rr-ms", type=float, help="length of the heart beat, where the files do not state it")
         source.add_argument("--upright", action="store_true", help="mirror the cine so that it stands as phantoms do")
@@ -79,12 +79,13 @@ def build_parser() -> argparse.ArgumentParser:
     phantom.add_argument("--num-train", type=int, default=1000)
     phantom.add_argument("--num-validation", type=int, default=100)
     phantom.add_argument("--num-test", type=int, default=100)
-    phantom.add_argument("--seed", type=int, default=0)
+    phantom.add_argument("--seed", type=_seed, default=0, help="the same seed gives the same result")
     phantom.add_argument("--num-processes", type=_positive, default=1)
 
     measure = add(commands, "measure", _measure, "measure the phenotypes that a cine shows")
     measure.add_argument("cine", help="NIfTI file or DICOM folder")
     _add_segmenter(measure)
+    _add_view(measure)
     measure.add_argument("--json", action="store_true", help="print the measurement as JSON")
 
     evaluate = commands.add_parser("evaluate", help="judge generated cines")
@@ -98,7 +99,7 @@ def build_parser() -> argparse.ArgumentParser:
     controllability.add_argument("generated", help="folder that `cpgg generate` wrote, or data set")
     _add_segmenter(controllability)
     for question in (fidelity, controllability):
-        question.add_argument("--seed", type=int, default=0)
+        question.add_argument("--seed", type=_seed, default=0, help="the same seed gives the same result")
         question.add_argument("--json", action="store_true", help="print the figures as JSON")
 
     report = add(commands, "report", _report, "set a real cine beside one generated from the subject's phenotypes")
@@ -106,8 +107,8 @@ def build_parser() -> argparse.ArgumentParser:
     report.add_argument("--phenotypes", required=True, help="CSV or JSON file with what is known of the subject")
     report.add_argument("--model", help=_SHIPPED)
     report.add_argument("--out", required=True, help="folder to write; it will hold pictures of the subject")
-    report.add_argument("--view", choices=("4ch", "any"), default="4ch", help="which planes to accept")
-    report.add_argument("--seed", type=int, default=0)
+    _add_view(report)
+    report.add_argument("--seed", type=_seed, default=0, help="the same seed gives the same result")
     report.add_argument("--json", action="store_true", help="print the report as JSON")
     return parser
 
@@ -122,16 +123,27 @@ def _add_request(command: argparse.ArgumentParser) -> None:
         "--set", action="append", default=[], type=assignment, metavar="NAME=VALUE", help="fix a phenotype; repeatable"
     )
     command.add_argument("--num-samples", type=_positive, default=1, help="for each row that is asked for")
-    command.add_argument("--seed", type=int, default=0)
+    command.add_argument("--seed", type=_seed, default=0, help="the same seed gives the same result")
 
 
 def _add_segmenter(command: argparse.ArgumentParser) -> None:
     command.add_argument("--segmenter", help="folder of the segmenter (default: the shipped checkpoint's)")
 
 
+def _add_view(command: argparse.ArgumentParser) -> None:
+    text = "4ch refuses planes that look like another view (default: %(default)s)"
+    command.add_argument("--view", choices=("4ch", "any"), default="4ch", help=text)
+
+
 def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal() or int(text) >= 2**63:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to 2^63 - 1")
     return int(text)
 
 
@@ -155,6 +167,11 @@ def _one_line(error: Exception) -> str:
 
 def _print_json(content: Any) -> None:
     print(json.dumps(content, indent=2))
+
+
+def _print_notes(warnings: Sequence[str]) -> None:
+    for warning in warnings:
+        print(f"note: {warning}", file=sys.stderr)
 
 
 def _demo(arguments: argparse.Namespace) -> None:
@@ -207,8 +224,7 @@ def _prepare_series(arguments: argparse.Namespace) -> None:
     if arguments.json:
         _print_json(report)
         return
-    for warning in report["warnings"]:
-        print(f"note: {warning}", file=sys.stderr)
+    _print_notes(report["warnings"])
     view, beat = report["view"], report["acquired"]
     judged = f"view judged {view['judged']} (confidence {view['confidence']:g})"
     print(f"{beat['num_frames']} frames, {beat['heart_rate']:g} bpm, {judged}")
@@ -232,10 +248,11 @@ def _prepare_phantom(arguments: argparse.Namespace) -> None:
 def _measure(arguments: argparse.Namespace) -> None:
     from cpgg_hf.commands.evaluation import measure
 
-    measurement = measure(arguments.cine, arguments.segmenter)
+    measurement = measure(arguments.cine, arguments.segmenter, arguments.view)
     if arguments.json:
         _print_json(measurement)
         return
+    _print_notes(measurement["warnings"])
     for name, value in measurement["phenotypes"].items():
         print(f"{name:16s}{value:10.2f} {measurement['units'][name]}")
     if not measurement["phenotypes"]:
@@ -274,8 +291,7 @@ def _report(arguments: argparse.Namespace) -> None:
     if arguments.json:
         _print_json(result)
         return
-    for warning in result["warnings"]:
-        print(f"note: {warning}", file=sys.stderr)
+    _print_notes(result["warnings"])
     quality = result["vae_reconstruction"]
     print(f"the VAE's reconstruction of the real cine: PSNR {quality['psnr_db']:.1f} dB, SSIM {quality['ssim']:.3f}")
     print(f"{'':12s}{'known':>10s}{'completed':>10s}{'generated':>10s}   (the last measured)")

@@ -13,7 +13,7 @@ import numpy as np
 
 from cpgg_hf.commands.generation import write_cine
 from cpgg_hf.commands.models import checkpoint_path, load_pipeline, load_segmenter
-from cpgg_hf.commands.staging import staged_folder
+from cpgg_hf.data.staging import staged_folder
 from cpgg_hf.phenotypes import NAMES, PHENOTYPES, heart_rate, phenotype_index
 
 if TYPE_CHECKING:
@@ -37,25 +37,26 @@ def run_demo(out: str | os.PathLike[str] = "outputs/demo", model: str | None = N
     from cpgg_hf.data.gif import write_gif
     from cpgg_hf.measure import measure_cine
 
-    print(f"loading {checkpoint_path(model)}", flush=True)
-    pipe, segmenter = load_pipeline(model), load_segmenter(None, model)
-
-    print(f"generating {len(LVEDV_ML)} hearts with LVEDV from {LVEDV_ML[0]:g} to {LVEDV_ML[-1]:g} mL", flush=True)
-    start = time.perf_counter()
-    pipe.set_progress_bar_config(desc="decoding steps")
-    output = pipe([{"LVEDV": volume} for volume in LVEDV_ML], generator=torch.Generator().manual_seed(seed))
-    seconds = time.perf_counter() - start
-    print(f"  {seconds:.1f} s, {seconds / len(LVEDV_ML):.1f} s a heart", flush=True)
-
-    print("measuring what was generated", flush=True)
-    measurements = [
-        measure_cine(cine, output.spacing_mm, frame_time_ms, segmenter)
-        for cine, frame_time_ms in zip(output.cines, output.frame_time_ms, strict=True)
-    ]
-    requested = output.phenotypes.to_numpy()
-    measured = np.stack([measurement.phenotypes for measurement in measurements])
-
     with staged_folder(out, overwrite=True) as folder:
+        print(f"loading {checkpoint_path(model)}", flush=True)
+        pipe, segmenter = load_pipeline(model), load_segmenter(None, model)
+
+        volumes = f"LVEDV from {LVEDV_ML[0]:g} to {LVEDV_ML[-1]:g} mL"
+        print(f"generating {len(LVEDV_ML)} hearts with {volumes}", flush=True)
+        start = time.perf_counter()
+        pipe.set_progress_bar_config(desc="decoding steps")
+        output = pipe([{"LVEDV": volume} for volume in LVEDV_ML], generator=torch.Generator().manual_seed(seed))
+        seconds = time.perf_counter() - start
+        print(f"  {seconds:.1f} s, {seconds / len(LVEDV_ML):.1f} s a heart", flush=True)
+
+        print("measuring what was generated", flush=True)
+        measurements = [
+            measure_cine(cine, output.spacing_mm, frame_time_ms, segmenter)
+            for cine, frame_time_ms in zip(output.cines, output.frame_time_ms, strict=True)
+        ]
+        requested = output.phenotypes.to_numpy()
+        measured = np.stack([measurement.phenotypes for measurement in measurements])
+
         for index, (cine, frame_time_ms) in enumerate(zip(output.cines, output.frame_time_ms, strict=True)):
             write_cine(folder / f"heart_{index + 1}", cine, float(frame_time_ms), output.spacing_mm)
         # Side by side all beat together, at the mean heart rate.

@@ -424,7 +424,7 @@ def _check_components(**components: Any) -> None:
 
 def _check_positive(or_zero: bool = False, **settings: Any) -> None:
     for name, value in settings.items():
-        if not isinstance(value, Real) or not (value > 0 or (or_zero and value == 0)) or value == np.inf:
+        if not isinstance(value, Real) or not (0 < float(value) < np.inf or (or_zero and value == 0)):
             raise ValueError(f"{name} must be a positive number{' or 0' if or_zero else ''}, given {value!r}.")
 
 

@@ -2,6 +2,8 @@
 
 import datasets
 import numpy as np
+import pyarrow
+import pyarrow.parquet
 import pytest
 
 from cpgg_hf.data import PreparationError
@@ -89,6 +91,16 @@ def test_a_missing_shard_is_noticed(folder):
 def test_an_absent_split_is_named_with_those_that_exist(folder):
     with pytest.raises(PreparationError, match="no split 'test'; it has train"):
         load_cines(folder, split="test")
+
+
+def test_a_damaged_or_foreign_shard_is_named(folder):
+    shard = sorted(folder.glob("train-*"))[1]
+    shard.write_bytes(shard.read_bytes()[:100])
+    with pytest.raises(PreparationError, match=f"{shard.name} is not a readable parquet shard"):
+        load_cines(folder)
+    pyarrow.parquet.write_table(pyarrow.table({"image": [1]}), shard)
+    with pytest.raises(PreparationError, match=f"{shard.name} is no shard of cines: it has no column 'cine'"):
+        load_cines(folder)
 
 
 def test_an_unfinished_set_is_no_set(tmp_path, cines):

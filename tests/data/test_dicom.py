@@ -104,8 +104,10 @@ def test_two_series_are_refused_by_name(tmp_path, cine):
 
 
 def test_a_folder_without_images_is_refused(tmp_path):
+    with pytest.raises(PreparationError, match=r"holds no DICOM images \(it is empty\)"):
+        read_dicom_folder(tmp_path)
     (tmp_path / "notes.txt").write_text("nothing here")
-    with pytest.raises(PreparationError, match="holds no DICOM images"):
+    with pytest.raises(PreparationError, match=r"holds no DICOM images \(other files: 1\)"):
         read_dicom_folder(tmp_path)
     with pytest.raises(PreparationError, match="is no folder"):
         read_dicom_folder(tmp_path / "absent")
@@ -118,8 +120,15 @@ def test_dicom_without_an_image_is_refused(tmp_path, cine):
             delattr(dataset, name)
 
     write_dicom_series(tmp_path, cine, change=report)
-    with pytest.raises(PreparationError, match=r"no DICOM images .found 10 DICOM files without an image"):
+    with pytest.raises(PreparationError, match=r"no DICOM images .DICOM files without an image: 10"):
         read_dicom_folder(tmp_path)
+
+
+@pytest.mark.parametrize("rr_ms", [-5.0, 0.9, float("nan")])
+def test_an_rr_interval_that_no_heart_has_is_refused(tmp_path, cine, rr_ms):
+    write_dicom_series(tmp_path, cine)
+    with pytest.raises(PreparationError, match=r"the RR interval is given as .* expected 240 to 2500"):
+        read_dicom_folder(tmp_path, rr_ms)
 
 
 def test_frames_of_different_sizes_are_refused(tmp_path, cine):

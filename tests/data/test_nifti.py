@@ -90,6 +90,18 @@ def test_an_impossible_frame_time_needs_the_rr_interval(tmp_path, cine):
     assert read_nifti(path, rr_ms=960).frame_time_ms == pytest.approx(80)
 
 
+@pytest.mark.parametrize("rr_ms", [-5.0, 0.9, float("nan")])
+def test_an_rr_interval_that_no_heart_has_is_refused(tmp_path, cine, rr_ms):
+    path = save(tmp_path / "a.nii", cine.transpose(2, 1, 0)[:, :, None], (1.4, 1.5, 6, 70.0), ("mm", "msec"))
+    with pytest.raises(PreparationError, match=r"the RR interval is given as .* expected 240 to 2500"):
+        read_nifti(path, rr_ms=rr_ms)
+
+
+def test_a_folder_is_no_file(tmp_path):
+    with pytest.raises(PreparationError, match=r"is a folder; give a \.nii"):
+        read_nifti(tmp_path)
+
+
 def test_three_axes_are_read_as_time_and_it_is_said(tmp_path, cine):
     path = save(tmp_path / "a.nii", cine.transpose(2, 1, 0), (1.4, 1.5, 1.0))
     series = read_nifti(path, rr_ms=960)

@@ -8,6 +8,7 @@ import pytest
 from dicom_files import PATIENT, SHORT_AXIS, write_dicom_series
 
 from cpgg_hf.data.cine_dataset import decode_cine, load_cines
+from cpgg_hf.data.errors import OutputError
 from cpgg_hf.data.nifti import write_nifti
 from cpgg_hf.phenotypes import NAMES
 from cpgg_hf.preparation import PreparationError
@@ -84,7 +85,8 @@ def test_a_short_axis_series_needs_view_any(tmp_path, heart):
         ('{"LVEF": 60}', "holds no phenotypes; expected"),
         ('{"phenotypes": {"LVXF": 60}}', "LVXF"),
         ('{"phenotypes": {"LVEDV": 100, "LVESV": 150}}', "LVES?V|LVEDV"),
-        ('{"phenotypes": {"LVEDV": -100}}', "LVEDV"),
+        ('{"phenotypes": {"LVEDV": -100}}', r"known\.json: .*LVEDV"),
+        ('{"phenotypes": {"LVEF": [60, 50]}}', "lists of 2 values; expected one heart"),
     ],
 )
 def test_bad_phenotypes_are_refused_before_anything_is_read(scan, tmp_path, content, message):
@@ -97,7 +99,7 @@ def test_bad_phenotypes_are_refused_before_anything_is_read(scan, tmp_path, cont
 def test_a_folder_that_holds_something_is_not_overwritten(scan, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out/thesis.txt").write_text("years of work")
-    with pytest.raises(PreparationError, match="exists already"):
+    with pytest.raises(OutputError, match="exists and is not empty"):
         prepare_dicom_folder(scan, tmp_path / "out")
     assert (tmp_path / "out/thesis.txt").read_text() == "years of work"
 

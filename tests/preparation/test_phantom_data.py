@@ -86,3 +86,9 @@ def test_another_sets_folder_is_refused_and_left_alone(made, changes):
     with pytest.raises(PreparationError, match="choose another folder"):
         prepare_phantom(folder, progress=False, **arguments)
     assert digests(folder) == before
+
+
+def test_a_negative_seed_is_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(ValueError, match="seed must be a whole number of at least 0, given -1"):
+        prepare_phantom(tmp_path / "out", 1, seed=-1)
+    assert list(tmp_path.iterdir()) == []

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cpgg_hf.commands.staging import CommandError
+from cpgg_hf.commands.errors import CommandError
 from cpgg_hf.data.cine_dataset import DESCRIPTION_FILE
 from cpgg_hf.phenotypes import NAMES, read_csv
 
@@ -30,23 +30,32 @@ class CineSet:
     phenotypes: np.ndarray
 
 
-def read_cine(path: str | os.PathLike[str]) -> tuple[np.ndarray, float, float]:
-    """One cine: (T, H, W) in [0, 1], spacing in mm, frame time in ms.
+def read_cine(path: str | os.PathLike[str], view: str = "any") -> tuple[np.ndarray, float, float, tuple[str, ...]]:
+    """One cine: (T, H, W) in [0, 1], spacing in mm, frame time in ms, and warnings.
 
     A NIfTI file that is on the package's grid already, in [0, 1], is taken as it is; any other one, and a DICOM
-    folder, is prepared first (resampled, cropped around the heart, normalised), whatever its view.
+    folder, is prepared first (resampled, cropped around the heart, normalised).
+
+    Args:
+        path: a NIfTI file or a DICOM folder.
+        view: "4ch" refuses planes that look like another view; "any" takes every plane.
+
+    Raises:
+        PreparationError: it cannot be read, or shows another view.
     """
     from cpgg_hf.data.dicom import read_dicom_folder
     from cpgg_hf.data.nifti import read_nifti
     from cpgg_hf.preparation.cine import prepare_series
+    from cpgg_hf.preparation.view import judge_view, require_view
 
     series = read_dicom_folder(path) if Path(path).is_dir() else read_nifti(path)
+    notes = require_view(judge_view(series.normal), view, series.origin)
     frames = series.frames
     on_grid = frames.shape == (NUM_FRAMES, SIZE, SIZE) and np.allclose(series.pixel_spacing_mm, SPACING_MM, atol=1e-3)
     if on_grid and frames.min() >= 0 and frames.max() <= 1:
-        return frames, SPACING_MM, series.frame_time_ms
+        return frames, SPACING_MM, series.frame_time_ms, (*notes, *series.warnings)
     prepared = prepare_series(series)
-    return prepared.cine, prepared.spacing_mm, prepared.frame_time_ms
+    return prepared.cine, prepared.spacing_mm, prepared.frame_time_ms, (*notes, *prepared.warnings)
 
 
 def read_cine_set(folder: str | os.PathLike[str], split: str = "test") -> CineSet:
@@ -61,7 +70,7 @@ def read_cine_set(folder: str | os.PathLike[str], split: str = "test") -> CineSe
     paths = sorted(folder.glob("*.nii.gz"))
     if not paths:
         raise CommandError(f"{folder} holds neither {DESCRIPTION_FILE} nor .nii.gz files; give a folder of cines.")
-    cines, spacings, frame_times = zip(*(read_cine(path) for path in paths), strict=True)
+    cines, spacings, frame_times, _ = zip(*(read_cine(path) for path in paths), strict=True)
     table = folder / "phenotypes.csv"
     phenotypes = read_csv(table) if table.is_file() else np.full((len(paths), len(NAMES)), np.nan)
     if len(phenotypes) != len(paths):

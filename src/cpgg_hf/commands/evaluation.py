@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cpgg_hf.commands.cines import read_cine, read_cine_set
+from cpgg_hf.commands.errors import CommandError
 from cpgg_hf.commands.models import load_segmenter
-from cpgg_hf.commands.staging import CommandError
 from cpgg_hf.phenotypes import NAMES, PHENOTYPES, phenotype_index
 
 if TYPE_CHECKING:
@@ -15,11 +15,14 @@ if TYPE_CHECKING:
     from cpgg_hf.metrics import FidelityReport
 
 
-def measure(path: str, segmenter: str | None) -> dict[str, Any]:
-    """Measures one cine (a NIfTI file or a DICOM folder): its geometry and every phenotype that it shows."""
+def measure(path: str, segmenter: str | None, view: str = "4ch") -> dict[str, Any]:
+    """Measures one cine (a NIfTI file or a DICOM folder): its geometry and every phenotype that it shows.
+
+    The formulas are those of a four-chamber view, so other planes are refused unless `view` is "any".
+    """
     from cpgg_hf.measure import measure_cine
 
-    cine, spacing_mm, frame_time_ms = read_cine(path)
+    cine, spacing_mm, frame_time_ms, warnings = read_cine(path, view)
     measurement = measure_cine(cine, spacing_mm, frame_time_ms, load_segmenter(segmenter))
     phenotypes = {
         name: float(value) for name, value in zip(NAMES, measurement.phenotypes, strict=True) if np.isfinite(value)
@@ -30,6 +33,7 @@ def measure(path: str, segmenter: str | None) -> dict[str, Any]:
         "frame_time_ms": float(frame_time_ms),
         "end_systole_frame": measurement.end_systole,
         "phenotypes": phenotypes,
+        "warnings": list(warnings),
         "units": {name: PHENOTYPES[phenotype_index(name)].unit for name in phenotypes},
     }
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from cpgg_hf.commands.models import checkpoint_path, load_pipeline
 from cpgg_hf.commands.requests import read_request
-from cpgg_hf.commands.staging import staged_file, staged_folder
+from cpgg_hf.data.staging import staged_file, staged_folder
 from cpgg_hf.phenotypes import NAMES, write_csv
 
 FORMATS = ("nifti", "gif")

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cpgg_hf.commands.staging import CommandError
+from cpgg_hf.commands.errors import CommandError
 
 if TYPE_CHECKING:
     from cpgg_hf.measure import CineSegmenter

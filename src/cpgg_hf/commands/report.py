@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cpgg_hf.commands.errors import CommandError
 from cpgg_hf.commands.models import checkpoint_path, load_pipeline, load_segmenter
 from cpgg_hf.commands.requests import read_request
-from cpgg_hf.commands.staging import CommandError, staged_folder
+from cpgg_hf.data.staging import staged_folder
 from cpgg_hf.phenotypes import NAMES
 
 NOTE = (

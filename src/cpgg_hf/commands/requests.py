@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cpgg_hf.commands.staging import CommandError
+from cpgg_hf.commands.errors import CommandError
 from cpgg_hf.phenotypes import PhenotypeError, as_array, complete_identities, read_csv
 
 

@@ -10,13 +10,15 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cpgg_hf.data.errors import PreparationError
+from cpgg_hf.data.errors import PreparationError, brief
+from cpgg_hf.data.staging import staged_file
 
 if TYPE_CHECKING:
     import datasets
@@ -126,41 +128,48 @@ def write_shard(rows: Iterable[Mapping[str, Any]], path: str | os.PathLike[str],
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    path = Path(path)
     schema = _schema().with_metadata({"cpgg_plan": plan})
-    small_columns = [name for name in schema.names if name != "cine"]
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    # Dictionaries and statistics of whole cines would only cost time and space.
+    settings = {
+        "compression": "zstd",
+        "compression_level": 1,
+        "use_dictionary": ["view", "source", "data_policy"],
+        "write_statistics": [name for name in schema.names if name != "cine"],
+    }
     num_rows = 0
-    try:
-        # Dictionaries and statistics of whole cines would only cost time and space.
-        with pq.ParquetWriter(
-            partial, schema, compression="zstd", compression_level=1, use_dictionary=["view", "source", "data_policy"],
-            write_statistics=small_columns,
-        ) as writer:  # fmt: skip
-            group: list[Mapping[str, Any]] = []
-            for row in rows:
-                group.append(row)
-                num_rows += 1
-                if len(group) == _ROWS_PER_GROUP:
-                    writer.write_table(pa.Table.from_pylist(group, schema=schema))
-                    group = []
-            if group:
-                writer.write_table(pa.Table.from_pylist(group, schema=schema))
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with staged_file(path) as partial, pq.ParquetWriter(partial, schema, **settings) as writer:
+        for group in _grouped(rows, _ROWS_PER_GROUP):
+            writer.write_table(pa.Table.from_pylist(group, schema=schema))
+            num_rows += len(group)
     return num_rows
+
+
+def _grouped(rows: Iterable[Mapping[str, Any]], size: int) -> Iterator[list[Mapping[str, Any]]]:
+    remaining = iter(rows)
+    while group := list(islice(remaining, size)):
+        yield group
 
 
 def read_plan(path: str | os.PathLike[str]) -> str:
     """What `write_shard` was told the shard is made from."""
+    return (_read_schema(path).metadata or {}).get(b"cpgg_plan", b"").decode()
+
+
+def _read_schema(path: str | os.PathLike[str]) -> pyarrow.Schema:
     import pyarrow.parquet as pq
 
     try:
-        metadata = pq.read_schema(path).metadata or {}
+        schema = pq.read_schema(path)
     except (OSError, ValueError) as error:
-        raise PreparationError(f"{path} is not a readable parquet shard ({error}); delete it and run again.") from None
-    return metadata.get(b"cpgg_plan", b"").decode()
+        raise PreparationError(
+            f"{path} is not a readable parquet shard ({brief(error)}); delete it and run `cpgg prepare` again."
+        ) from None
+    missing = set(_schema().names) - set(schema.names)
+    if missing:
+        raise PreparationError(
+            f"{path} is no shard of cines: it has no column {min(missing)!r}; give a folder that `cpgg prepare` wrote."
+        )
+    return schema
 
 
 class CineWriter:
@@ -246,9 +255,8 @@ def write_description(folder: str | os.PathLike[str], **details: Any) -> dict[st
             num_cines = sum(pq.read_metadata(path).num_rows for path in paths)
             splits[split] = {"num_cines": num_cines, "num_shards": len(paths)}
     description = {"format_version": FORMAT_VERSION, "splits": splits, **details}
-    partial = Path(folder) / f".{DESCRIPTION_FILE}.partial"
-    partial.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
-    partial.replace(Path(folder) / DESCRIPTION_FILE)
+    with staged_file(Path(folder) / DESCRIPTION_FILE) as partial:
+        partial.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
     return description
 
 
@@ -261,14 +269,14 @@ def read_description(folder: str | os.PathLike[str]) -> dict[str, Any]:
     path = Path(folder) / DESCRIPTION_FILE
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
-        version = description["format_version"]
+        version, _ = description["format_version"], description["splits"]
     except FileNotFoundError:
         raise PreparationError(
             f"{folder} has no {DESCRIPTION_FILE}: it is no cine data set, or its preparation has not ended yet; "
             "write one with `cpgg prepare`."
         ) from None
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise PreparationError(f"{path} cannot be read ({error}); prepare the data set again.") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise PreparationError(f"{path} cannot be read ({brief(error)}); prepare the data set again.") from None
     if version != FORMAT_VERSION:
         raise PreparationError(f"{path} has format version {version}, this package reads version {FORMAT_VERSION}.")
     return description
@@ -285,12 +293,14 @@ def load_cines(
         cache_dir: where `datasets` keeps its arrow files; by default `HF_DATASETS_CACHE`.
 
     Raises:
-        PreparationError: no data set there, no such split, or shards missing.
+        PreparationError: no data set there, no such split, or shards that are missing, damaged or of other data.
     """
     description = read_description(path)
     paths = find_shards(path, split)
     if not paths:
         raise PreparationError(f"{path} has no split {split!r}; it has {', '.join(description['splits']) or 'none'}.")
+    for shard in paths:
+        _read_schema(shard)
 
     import datasets
 

@@ -89,6 +89,15 @@ class CineSeries:
         return normal / np.linalg.norm(normal)
 
 
+def check_rr_ms(rr_ms: float | None) -> None:
+    """Refuse a length of the heart beat, as a caller gives it, that no heart has."""
+    if rr_ms is not None and not MIN_RR_MS <= rr_ms <= MAX_RR_MS:
+        raise PreparationError(
+            f"the RR interval is given as {rr_ms:g} ms (rr_ms, --rr-ms), expected {MIN_RR_MS:.0f} to {MAX_RR_MS:.0f}; "
+            "give the length of one heart beat in milliseconds."
+        )
+
+
 def beat_length_ms(times_ms: np.ndarray, stated_ms: float | None, origin: str) -> tuple[float, tuple[str, ...]]:
     """The length of the beat that the frames sample, and a warning where they leave a part of it out.
 

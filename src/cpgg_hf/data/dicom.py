@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from cpgg_hf.data.cine_series import CineSeries, beat_length_ms
-from cpgg_hf.data.errors import PreparationError
+from cpgg_hf.data.cine_series import CineSeries, beat_length_ms, check_rr_ms
+from cpgg_hf.data.errors import PreparationError, brief
 from cpgg_hf.data.optional import import_optional
 
 _DICOM_SUFFIXES = (".dcm", ".ima", ".dicom")
@@ -37,6 +37,7 @@ def read_dicom_folder(folder: str | os.PathLike[str], rr_ms: float | None = None
             no usable times.
         ImportError: pydicom is not installed.
     """
+    check_rr_ms(rr_ms)
     folder = Path(folder)
     if not folder.is_dir():
         raise PreparationError(f"{folder} is no folder; give the folder that holds the DICOM files of one series.")
@@ -100,7 +101,7 @@ def _read_images(folder: Path) -> tuple[list[tuple[Path, Any]], list[str]]:
             passed_over += 1
             continue
         except Exception as error:  # pydicom raises many kinds on damaged files
-            raise PreparationError(f"{path} is damaged ({_short(error)}); copy it again, or remove it.") from None
+            raise PreparationError(f"{path} is damaged ({brief(error)}); copy it again, or remove it.") from None
         if "PixelData" not in dataset:
             # pydicom reads a file that ends too early up to its end without complaint.
             kind = getattr(_value(dataset.file_meta, "MediaStorageSOPClassUID"), "name", "")
@@ -116,11 +117,13 @@ def _read_images(folder: Path) -> tuple[list[tuple[Path, Any]], list[str]]:
             )
         images.append((path, dataset))
     if not images:
-        found = (
-            f"{len(without_pixels)} DICOM files without an image" if without_pixels else f"{len(paths)} other files"
-        )
+        found = "it is empty"
+        if without_pixels:
+            found = f"DICOM files without an image: {len(without_pixels)}"
+        elif paths:
+            found = f"other files: {len(paths)}"
         raise PreparationError(
-            f"{folder} holds no DICOM images (found {found}); give the folder that holds the frames of one cine."
+            f"{folder} holds no DICOM images ({found}); give the folder that holds the frames of one cine."
         )
     if without_pixels:
         notes.append(f"{folder}: {len(without_pixels)} DICOM files without an image passed over.")
@@ -233,11 +236,11 @@ def _pixels(dataset: Any, path: Path) -> np.ndarray:
     except Exception as error:  # decoders and header checks raise many kinds
         if syntax in uids.AllTransferSyntaxes and syntax.is_compressed:
             raise PreparationError(
-                f"{path} is compressed ({syntax.name}) and cannot be decoded here ({_short(error)}); install "
+                f"{path} is compressed ({syntax.name}) and cannot be decoded here ({brief(error)}); install "
                 "`pylibjpeg[all]`, or decompress the files first."
             ) from None
         raise PreparationError(
-            f"{path} is cut off or damaged: its pixels cannot be read ({_short(error)}); copy it again."
+            f"{path} is cut off or damaged: its pixels cannot be read ({brief(error)}); copy it again."
         ) from None
     slope = _numbers(dataset, "RescaleSlope", 1)
     intercept = _numbers(dataset, "RescaleIntercept", 1)
@@ -268,8 +271,3 @@ def _numbers(dataset: Any, name: str, count: int) -> np.ndarray | None:
 
 def _listed(numbers: np.ndarray | None) -> str:
     return "none" if numbers is None else "[" + ", ".join(f"{number:g}" for number in numbers) + "]"
-
-
-def _short(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:160] if lines else type(error).__name__

@@ -1,10 +1,14 @@
-"""The one error for input that cannot become a cine: what was found, where, and what to do about it."""
+"""Errors of files in and out: what was found, where, and what to do about it, in one sentence for the user."""
 
 import textwrap
 
 
 class PreparationError(ValueError):
-    """Input files that cannot be read or prepared; the message is one sentence meant for the user."""
+    """Input files that cannot be read or prepared."""
+
+
+class OutputError(ValueError):
+    """A place where results cannot be written."""
 
 
 def brief(error: BaseException) -> str:

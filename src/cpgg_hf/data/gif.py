@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from cpgg_hf.data.optional import import_optional
+from cpgg_hf.data.staging import staged_file
 
 _MIN_DURATION_MS = 20  # viewers slow faster frames down to 100 ms
 _GAP = 2
@@ -49,14 +50,10 @@ def write_gif(
     pictures = [image_module.fromarray(grid[index].repeat(scale, 0).repeat(scale, 1)) for index in shown]
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
+    with staged_file(path) as partial:
         pictures[0].save(
             partial, format="GIF", save_all=True, append_images=pictures[1:], duration=durations, loop=0
         )  # fmt: skip
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
     return path
 
 

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from cpgg_hf.data.cine_series import MAX_RR_MS, MIN_RR_MS, CineSeries
-from cpgg_hf.data.errors import PreparationError
+from cpgg_hf.data.cine_series import MAX_RR_MS, MIN_RR_MS, CineSeries, check_rr_ms
+from cpgg_hf.data.errors import PreparationError, brief
 from cpgg_hf.data.optional import import_optional
+from cpgg_hf.data.staging import staged_file
 
 # A textbook four-chamber plane (see `cpgg_hf.preparation.view`) with the patient's left on the right and the back
 # at the bottom, as phantoms are drawn: the direction of a row, then of a column, in DICOM patient coordinates.
@@ -90,12 +91,8 @@ def write_nifti(
     image.set_sform(affine, code="scanner")
     image.set_qform(affine, code="scanner")
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{os.getpid()}.partial.{path.name}")
-    try:
+    with staged_file(path) as partial:
         nibabel.save(image, partial)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
     return path
 
 
@@ -113,10 +110,12 @@ def read_nifti(path: str | os.PathLike[str], rr_ms: float | None = None) -> Cine
         PreparationError: no NIfTI, damaged, other axes than those above, no usable frame time.
         ImportError: nibabel is not installed.
     """
+    check_rr_ms(rr_ms)
     nibabel = import_optional("nibabel", "imaging")
     path = Path(path)
     if not path.is_file():
-        raise PreparationError(f"{path} does not exist; give a .nii or .nii.gz file.")
+        found = "is a folder" if path.is_dir() else "does not exist"
+        raise PreparationError(f"{path} {found}; give a .nii or .nii.gz file.")
     try:
         image = nibabel.load(path)
         if not isinstance(image, nibabel.Nifti1Pair):  # Nifti2 derives from it
@@ -129,8 +128,9 @@ def read_nifti(path: str | os.PathLike[str], rr_ms: float | None = None) -> Cine
     except PreparationError:
         raise
     except Exception as error:  # nibabel and the decompressors raise many kinds on damaged files
-        reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
-        raise PreparationError(f"{path} is no readable NIfTI file, or cut off ({reason}); copy it again.") from None
+        raise PreparationError(
+            f"{path} is no readable NIfTI file, or cut off ({brief(error)}); copy it again."
+        ) from None
     frames = np.ascontiguousarray(values.reshape(shape[0], shape[1], -1).transpose(2, 1, 0))
     notes: tuple[str, ...] = ()
     if len(shape) == 3:

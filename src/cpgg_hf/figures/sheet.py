@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from cpgg_hf.data.optional import import_optional
+from cpgg_hf.data.staging import staged_file
 
 _INCHES = 1.9
 
@@ -84,12 +85,8 @@ def _show(axis, frame: np.ndarray) -> None:
 def _save(figure, path: str | os.PathLike[str], title: str) -> Path:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        figure.suptitle(title, fontsize=10)
-        figure.tight_layout(pad=0.4)
+    figure.suptitle(title, fontsize=10)
+    figure.tight_layout(pad=0.4)
+    with staged_file(path) as partial:
         figure.savefig(partial, format="png", dpi=150)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
     return path

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,9 @@ import numpy as np
 from cpgg_hf.data.cine_dataset import CineWriter, write_description
 from cpgg_hf.data.cine_series import CineSeries
 from cpgg_hf.data.dicom import read_dicom_folder
-from cpgg_hf.data.errors import PreparationError
+from cpgg_hf.data.errors import PreparationError, brief
 from cpgg_hf.data.nifti import read_nifti, write_nifti
+from cpgg_hf.data.staging import staged_folder
 from cpgg_hf.preparation.cine import PreparedCine, prepare_series, upright
 from cpgg_hf.preparation.view import ViewJudgement, judge_view, require_view
 
@@ -53,6 +53,7 @@ def prepare_dicom_folder(
 
     Raises:
         PreparationError: input that cannot be used, in one sentence; nothing is written then.
+        OutputError: `out` has content, or cannot be written.
     """
     return _prepare(
         lambda: read_dicom_folder(folder, rr_ms), out, view, phenotypes, turn_upright=turn_upright, policy=data_policy
@@ -83,15 +84,23 @@ def read_phenotypes_json(path: str | os.PathLike[str]) -> np.ndarray:
         PreparationError: no such file, or another form.
         PhenotypeError: an unknown phenotype, an impossible value, or values that contradict each other.
     """
-    from cpgg_hf.phenotypes import as_array, complete_identities
+    from cpgg_hf.phenotypes import PhenotypeError, as_array, complete_identities
 
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise PreparationError(f"{path} cannot be read as JSON ({error}); expected {_PHENOTYPES_FORM}.") from None
+    except (OSError, ValueError) as error:
+        raise PreparationError(
+            f"{path} cannot be read as JSON ({brief(error)}); expected {_PHENOTYPES_FORM}."
+        ) from None
     if not isinstance(content, dict) or not isinstance(content.get("phenotypes"), dict):
         raise PreparationError(f"{path} holds no phenotypes; expected {_PHENOTYPES_FORM}.")
-    return complete_identities(as_array(content["phenotypes"]))[0]
+    try:
+        array = complete_identities(as_array(content["phenotypes"]))
+    except PhenotypeError as error:
+        raise PhenotypeError(f"{path}: {error}") from error
+    if len(array) > 1:
+        raise PreparationError(f"{path} holds lists of {len(array)} values; expected one heart, {_PHENOTYPES_FORM}.")
+    return array[0]
 
 
 _PHENOTYPES_FORM = '{"phenotypes": {"LVEF": 61.0, ...}}'
@@ -106,19 +115,13 @@ def _prepare(
     turn_upright: bool,
     policy: str,
 ) -> dict[str, Any]:
-    out = Path(out)
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise PreparationError(f"{out} exists already; choose another folder, or delete it first.")
     known = None if phenotypes is None else read_phenotypes_json(phenotypes)
-    series = read()
-    judgement = judge_view(series.normal)
-    view_notes = require_view(judgement, view, series.origin)
-    prepared = prepare_series(upright(series) if turn_upright else series)
-    report = _report(series, prepared, judgement, view, known, view_notes)
-
-    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
-    partial.mkdir(parents=True)
-    try:
+    with staged_folder(out) as partial:
+        series = read()
+        judgement = judge_view(series.normal)
+        view_notes = require_view(judgement, view, series.origin)
+        prepared = prepare_series(upright(series) if turn_upright else series)
+        report = _report(series, prepared, judgement, view, known, view_notes)
         write_nifti(
             partial / CINE_FILE, prepared.cine, prepared.frame_time_ms, prepared.spacing_mm, prepared.affine
         )  # fmt: skip
@@ -135,10 +138,6 @@ def _prepare(
             )
         write_description(partial, source=series.source, spacing_mm=prepared.spacing_mm, data_policy=policy)
         (partial / REPORT_FILE).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-        partial.replace(out)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
     return report
 
 

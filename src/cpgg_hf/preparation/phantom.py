@@ -86,6 +86,8 @@ def prepare_phantom(
     counts = dict(zip(SPLITS, (num_train, num_validation, num_test), strict=True))
     if min(counts.values()) < 0 or sum(counts.values()) == 0:
         raise ValueError(f"the splits need 0 or more cines each and at least one in all, given {counts}.")
+    if seed < 0:
+        raise ValueError(f"seed must be a whole number of at least 0, given {seed}.")
     if num_processes < 1 or shard_size < 1:
         raise ValueError(f"num_processes and shard_size must be at least 1, given {num_processes} and {shard_size}.")
     out.mkdir(parents=True, exist_ok=True)
