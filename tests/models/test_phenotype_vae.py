@@ -17,8 +17,6 @@ from cpgg_hf.phenotypes import (
 )
 from cpgg_hf.phenotypes.coordinates import all_charts, from_chart, to_coordinates
 
-FEATURES = {"features": "coordinates", "kl_weight": 0.003, "num_mixture_components": 6}
-
 
 def _index(name):
     return NAMES.index(name)
@@ -53,7 +51,7 @@ def population():
 
 @pytest.fixture(scope="module")
 def model(population):
-    return _train(population, epochs=15, **FEATURES)
+    return _train(population, epochs=15)
 
 
 @pytest.fixture(scope="module")
@@ -101,18 +99,19 @@ def test_a_failing_heart_looks_like_those_of_the_population(model):
     population = sample_phenotypes(40_000, seed=3)
     alike = population[np.abs(population[:, _index("LVEF")] - 30) < 1.5]
     drawn = model.sample_conditional(
-        np.repeat(as_array({"LVEF": 30.0}), 100, axis=0), torch.Generator().manual_seed(1)
+        np.repeat(as_array({"LVEF": 30.0}), 400, axis=0), torch.Generator().manual_seed(1)
     )
     for name in ("LVEDV", "LVESV", "LAV_max", "LAEF", "RVEF", "Ecc_Global", "Err_Global", "Ell_Global", "WT_AHA_3"):
         index = _index(name)
         difference = (drawn[:, index].mean() - alike[:, index].mean()) / alike[:, index].std()
-        assert abs(difference) < 0.5, f"{name}: {difference:+.2f} sd"
+        assert abs(difference) < 0.4, f"{name}: {difference:+.2f} sd"
 
 
 def test_a_row_depends_on_its_own_generator_alone(model):
-    requests = [{"LVEF": 35.0}, {}, {"LVM": 110.0, "LVESV": 60.0}]
-    together = model.sample_conditional(requests, _seeded(5, 6, 7))
-    for position, seed in enumerate((5, 6, 7)):
+    # The last two leave the same coordinates free.
+    requests = [{"LVEF": 35.0}, {}, {"LVM": 110.0, "LVEDV": 150.0}, {"LVM": 110.0, "LVESV": 60.0}]
+    together = model.sample_conditional(requests, _seeded(5, 6, 7, 8))
+    for position, seed in enumerate((5, 6, 7, 8)):
         alone = model.sample_conditional(requests[position], _seeded(seed))
         np.testing.assert_array_equal(alone[0], together[position])
     np.testing.assert_array_equal(
@@ -160,7 +159,7 @@ def test_a_model_without_fitted_sampler_samples_as_published_and_refuses_fixed_v
     torch.nn.init.zeros_(model.decoder_output.weight)
     torch.nn.init.constant_(model.decoder_output.bias, 0.5)
     drawn = model.sample(2, torch.Generator().manual_seed(0))
-    for name in ("LVEDV", "LVEF", "LVM", "WT_AHA_5", "Ecc_Global", "AAo_min_area"):
+    for name in ("LVEDV", "LVESV", "LVM", "WT_AHA_5", "Ecc_Global", "AAo_min_area"):
         phenotype = PHENOTYPES[_index(name)]
         assert drawn[:, _index(name)] == pytest.approx(phenotype.mean + 0.5 * phenotype.sd, rel=1e-6)
     with pytest.raises(ValueError, match="fit_sampler"):
@@ -195,8 +194,8 @@ def _gaussian_case(num_rows, seed):
 
 
 def test_gaussian_case_has_the_analytic_conditional_means_and_sds():
-    rows, chart, means, covariance = _gaussian_case(8000, seed=1)
-    model = _train(rows, epochs=15, **{**FEATURES, "num_mixture_components": 2})
+    rows, chart, means, covariance = _gaussian_case(20_000, seed=1)
+    model = _train(rows, epochs=8, num_mixture_components=2)
     fixed = [chart.index(_index(name)) for name in ("LVEDV", "LVM", "WT_AHA_3", "Ecc_Global", "Err_AHA_4")]
     others = [position for position in range(len(chart)) if position not in fixed]
     shift = np.array([1.2, -0.8, 1.0, 0.7, -1.1]) * np.sqrt(np.diag(covariance))[fixed]
@@ -205,12 +204,10 @@ def test_gaussian_case_has_the_analytic_conditional_means_and_sds():
     sds = np.sqrt(np.diag(covariance[np.ix_(others, others)] - gain @ covariance[np.ix_(fixed, others)]))
 
     request_ = {NAMES[chart[position]]: means[position] + step for position, step in zip(fixed, shift, strict=True)}
-    drawn = model.sample_conditional(np.repeat(as_array(request_), 1000, axis=0), torch.Generator().manual_seed(0))
+    drawn = model.sample_conditional(np.repeat(as_array(request_), 8000, axis=0), torch.Generator().manual_seed(0))
     drawn = to_coordinates(drawn)[:, [chart[position] for position in others]]
-    errors = (drawn.mean(axis=0) - expected) / sds
-    # The mean of 1,000 draws is itself known to 0.03 sd only, and there are 68 of them.
-    assert np.sqrt(np.mean(errors**2)) < 0.07
-    assert np.abs(errors).max() < 0.2
+    # The covariance of 20,000 rows gives these means to 0.02 sd each and 8,000 draws to 0.01 sd; there are 68 of them.
+    assert np.abs((drawn.mean(axis=0) - expected) / sds).max() <= 0.1
     ratios = drawn.std(axis=0) / sds
-    assert ratios.min() > 0.85
-    assert ratios.max() < 1.15
+    assert ratios.min() >= 0.85
+    assert ratios.max() <= 1.15
