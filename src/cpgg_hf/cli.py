@@ -56,11 +56,11 @@ def build_parser() -> argparse.ArgumentParser:
     generate = add(commands, "generate", _generate, "generate cines from phenotypes")
     _add_request(generate)
     generate.add_argument("--out", required=True, help="folder to write; must be new or empty")
-    generate.add_argument("--format", type=_formats, default=("nifti",), help="nifti, gif, or nifti,gif")
+    generate.add_argument("--format", type=_formats, default=("nifti",), help="nifti (default), gif, or nifti,gif")
     generate.add_argument("--batch-size", type=_positive, default=8, help="cines in memory at once; changes no byte")
     generate.add_argument("--guidance-scale", type=float, help="1 = none, 0 = unconditional (default: the model's)")
-    generate.add_argument("--num-decoding-steps", type=_positive, help="passes of the transformer")
-    generate.add_argument("--num-inference-steps", type=_positive, help="diffusion steps a token")
+    generate.add_argument("--num-decoding-steps", type=_positive, help="passes of the MAR (default: the model's)")
+    generate.add_argument("--num-inference-steps", type=_positive, help="steps a token (default: the model's)")
     generate.add_argument("--temperature", type=float, default=1.0, help="scale of the diffusion's noise")
 
     prepare = commands.add_parser("prepare", help="turn DICOM, NIfTI or phantoms into cines on the package's grid")
@@ -76,11 +76,10 @@ def build_parser() -> argparse.ArgumentParser:
         source.add_argument("--json", action="store_true", help="print the report as JSON")
     phantom = add(sources, "phantom", _prepare_phantom, "render a data set of phantom cines")
     phantom.add_argument("--out", required=True, help="folder of the data set; an interrupted one is continued")
-    phantom.add_argument("--num-train", type=int, default=1000)
-    phantom.add_argument("--num-validation", type=int, default=100)
-    phantom.add_argument("--num-test", type=int, default=100)
+    for split, count in (("train", 1000), ("validation", 100), ("test", 100)):
+        phantom.add_argument(f"--num-{split}", type=int, default=count, help="cines (default: %(default)s)")
     phantom.add_argument("--seed", type=_seed, default=0, help="the same seed gives the same result")
-    phantom.add_argument("--num-processes", type=_positive, default=1)
+    phantom.add_argument("--num-processes", type=_positive, default=1, help="the result is the same for any number")
 
     measure = add(commands, "measure", _measure, "measure the phenotypes that a cine shows")
     measure.add_argument("cine", help="NIfTI file or DICOM folder")
@@ -91,7 +90,7 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate = commands.add_parser("evaluate", help="judge generated cines")
     questions = evaluate.add_subparsers(dest="question", required=True, metavar="QUESTION")
     fidelity = add(questions, "fidelity", _fidelity, "how near generated cines are to true ones, as a set")
-    fidelity.add_argument("generated", help="folder of cines, or data set")
+    fidelity.add_argument("generated", help="folder of .nii.gz cines, or data set (its test split)")
     fidelity.add_argument("true", help="the same, of at least twice as many true cines")
     controllability = add(
         questions, "controllability", _controllability, "how well cines show the phenotypes they were asked for"
@@ -122,7 +121,7 @@ def _add_request(command: argparse.ArgumentParser) -> None:
     request.add_argument(
         "--set", action="append", default=[], type=assignment, metavar="NAME=VALUE", help="fix a phenotype; repeatable"
     )
-    command.add_argument("--num-samples", type=_positive, default=1, help="for each row that is asked for")
+    command.add_argument("--num-samples", type=_positive, default=1, help="hearts for each row of the request")
     command.add_argument("--seed", type=_seed, default=0, help="the same seed gives the same result")
 
 

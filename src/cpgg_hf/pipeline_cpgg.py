@@ -150,9 +150,11 @@ class CPGGPipeline(DiffusionPipeline):
         try:
             return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
         except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
-            kind = "folder" if folder.is_dir() else "hub repository (there is no such folder)"
+            if folder.is_dir():
+                raise CheckpointError(f"the pipeline in {folder} cannot be loaded ({brief(error)}).") from error
             raise CheckpointError(
-                f"no pipeline can be loaded from the {kind} {pretrained_model_name_or_path}: {brief(error)}"
+                f"there is no folder {folder}, and no pipeline came from the hub repository of that name "
+                f"({brief(error)}); check the name, the network and the access rights."
             ) from error
 
     @classmethod

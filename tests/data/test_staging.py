@@ -52,7 +52,8 @@ def test_places_that_cannot_be_written_are_named(tmp_path):
     for out, message in (
         (tmp_path, "exists and is not empty"),
         (tmp_path / "file", "is a file; give a folder"),
-        (tmp_path / "file" / "out", r"out cannot be written \(Not a directory\)"),
+        (tmp_path / "file" / "out", r"file cannot be written \(.*\); give another one"),
+        (tmp_path / "file" / "new" / "out", r"new cannot be written \(Not a directory\); give another one"),
     ):
         with pytest.raises(OutputError, match=message), staged_folder(out):
             pass
@@ -71,5 +72,9 @@ def test_a_file_appears_at_the_end_or_not_at_all(tmp_path):
     assert [(one.name, one.read_text()) for one in tmp_path.iterdir()] == [("table.csv", "new")]
     with pytest.raises(OutputError, match="is a folder; give a file"), staged_file(tmp_path):
         pass
-    with pytest.raises(OutputError, match="there is no folder"), staged_file(tmp_path / "none" / "table.csv"):
-        pass
+    with staged_file(tmp_path / "new" / "table.csv") as partial:
+        partial.write_text("new")
+    assert (tmp_path / "new" / "table.csv").read_text() == "new"
+    with pytest.raises(KeyboardInterrupt):
+        fail(staged_file(tmp_path / "other" / "table.csv"))
+    assert not (tmp_path / "other").exists()

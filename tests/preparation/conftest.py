@@ -1,16 +1,12 @@
 """Phantom hearts in fields as large as a scanner's, where the place of the heart is known."""
 
-import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import ndimage
 
 from cpgg_hf import phantom
-
-sys.path.append(str(Path(__file__).parents[1] / "data"))  # dicom_files
 
 
 @dataclass(frozen=True)

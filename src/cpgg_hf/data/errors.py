@@ -13,4 +13,4 @@ class OutputError(ValueError):
 
 def brief(error: BaseException) -> str:
     """What another library's error says, in one line that fits into a sentence of ours."""
-    return textwrap.shorten(str(error), 200, placeholder=" ...").rstrip(".") or type(error).__name__
+    return textwrap.shorten(str(error).rstrip(". \n"), 200, placeholder=" ...") or type(error).__name__

@@ -49,7 +49,6 @@ def write_gif(
     durations = np.diff(np.round(np.append(0, ends) / 10) * 10).clip(_MIN_DURATION_MS).astype(int).tolist()
     pictures = [image_module.fromarray(grid[index].repeat(scale, 0).repeat(scale, 1)) for index in shown]
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     with staged_file(path) as partial:
         pictures[0].save(
             partial, format="GIF", save_all=True, append_images=pictures[1:], duration=durations, loop=0

@@ -90,7 +90,6 @@ def write_nifti(
     image.header["cal_max"] = 255 if cine.dtype == np.uint8 else 1
     image.set_sform(affine, code="scanner")
     image.set_qform(affine, code="scanner")
-    path.parent.mkdir(parents=True, exist_ok=True)
     with staged_file(path) as partial:
         nibabel.save(image, partial)
     return path

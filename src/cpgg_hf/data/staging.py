@@ -25,46 +25,64 @@ def staged_folder(out: str | os.PathLike[str], overwrite: bool = False) -> Itera
         raise OutputError(f"{out} is a file; give a folder.")
     if not overwrite and out.is_dir() and any(out.iterdir()):
         raise OutputError(f"{out} exists and is not empty; give a new folder, or delete it first.")
-    created = [parent for parent in out.absolute().parents if not parent.exists()]  # innermost first
     # A folder that exists may lie on a disk of its own, or be the one that the user is in.
-    partial = (out if out.is_dir() else out.parent) / f".{os.getpid()}.partial"
-    try:
+    place = out if out.is_dir() else out.parent
+    partial = place / f".{os.getpid()}.partial"
+    with _existing(place):
         try:
-            partial.mkdir(parents=True)
-        except OSError as error:
-            raise OutputError(f"the folder {out} cannot be written ({error.strerror}); give another one.") from error
-        yield partial
-        if out.is_dir():
-            for path in sorted(partial.iterdir()):
-                path.replace(out / path.name)
-            partial.rmdir()
-        else:
-            partial.replace(out)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        for folder in created:
-            if folder.is_dir() and not any(folder.iterdir()):
-                folder.rmdir()
-        raise
+            try:
+                partial.mkdir()
+            except OSError as error:
+                raise _unwritable(place, error) from error
+            yield partial
+            if out.is_dir():
+                for path in sorted(partial.iterdir()):
+                    path.replace(out / path.name)
+                partial.rmdir()
+            else:
+                partial.replace(out)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
 
 
 @contextmanager
 def staged_file(out: str | os.PathLike[str]) -> Iterator[Path]:
     """Gives a temporary path that becomes the file `out` when the block ends well, and vanishes when it does not.
 
-    It ends as `out` does, for writers that choose a format by that.
+    It ends as `out` does, for writers that choose a format by that. The folder of `out` is created with its parents.
 
     Raises:
-        OutputError: `out` is a folder, or its folder does not exist.
+        OutputError: `out` is a folder, or its folder cannot be created.
     """
     out = Path(out)
     if out.is_dir():
         raise OutputError(f"{out} is a folder; give a file.")
-    if not out.parent.is_dir():
-        raise OutputError(f"there is no folder {out.parent}; create it first.")
     partial = out.with_name(f".{os.getpid()}.partial.{out.name}")
+    with _existing(out.parent):
+        try:
+            yield partial
+            partial.replace(out)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def _existing(folder: Path) -> Iterator[None]:
+    """Creates a folder with its parents, and removes what it created when the block fails."""
+    created = [one for one in (folder, *folder.absolute().parents) if not one.exists()]  # innermost first
     try:
-        yield partial
-        partial.replace(out)
-    finally:
-        partial.unlink(missing_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _unwritable(folder, error) from error
+        yield
+    except BaseException:
+        for one in created:
+            if one.is_dir() and not any(one.iterdir()):
+                one.rmdir()
+        raise
+
+
+def _unwritable(folder: Path, error: OSError) -> OutputError:
+    return OutputError(f"the folder {folder} cannot be written ({error.strerror}); give another one.")

@@ -84,7 +84,6 @@ def _show(axis, frame: np.ndarray) -> None:
 
 def _save(figure, path: str | os.PathLike[str], title: str) -> Path:
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     figure.suptitle(title, fontsize=10)
     figure.tight_layout(pad=0.4)
     with staged_file(path) as partial:
