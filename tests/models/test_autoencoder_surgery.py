@@ -56,7 +56,7 @@ def test_a_new_refiner_changes_nothing_until_it_is_trained(vae):
     refined = add_refiner(vae, 2)
     with torch.no_grad():
         torch.testing.assert_close(refined.decode(latents).sample, vae.decode(latents).sample)
-        refined.refiner.weight.normal_()
+        refined.decoder.refiner.conv_out.weight.normal_()
         assert not torch.allclose(refined.decode(latents).sample, vae.decode(latents).sample)
     with pytest.raises(ValueError, match="already"):
         add_refiner(refined, 2)

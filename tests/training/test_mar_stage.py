@@ -105,6 +105,23 @@ def test_hidden_phenotypes():
     assert hidden[hidden > 0].mean() == pytest.approx(0.5, abs=0.03)
 
 
+def test_a_trained_mar_goes_on_under_another_vae(mar_settings, tmp_path):
+    run(MARStage, TINY_MAR, mar_settings, output_dir=str(tmp_path / "first"))
+    start = str(tmp_path / "first" / "model")
+    other_vae = str(save_vae(tmp_path / "other_vae", seed=1))
+    still = {"init_from": start, "learning_rate": 1e-12, "output_dir": str(tmp_path / "go")}
+    run(MARStage, {}, mar_settings, vae=other_vae, **still)
+    before, after = (CPGGMARModel.from_pretrained(folder) for folder in (start, tmp_path / "go" / "model"))
+    for one, other in zip(before.parameters(), after.parameters(), strict=True):
+        torch.testing.assert_close(other, one, atol=1e-9, rtol=0)
+    with pytest.raises(TrainingError, match="model settings come from init_from"):
+        run(MARStage, TINY_MAR, mar_settings, init_from=start, output_dir=str(tmp_path / "a"))
+    before.config.phenotype_mean[0] += 1.0
+    before.save_pretrained(tmp_path / "another_scaler")
+    with pytest.raises(TrainingError, match=r"phenotype_mean of .* is not that of these VAEs"):
+        run(MARStage, {}, mar_settings, init_from=str(tmp_path / "another_scaler"), output_dir=str(tmp_path / "b"))
+
+
 def test_unfit_vaes_and_shapes_are_refused(mar_settings, tmp_path):
     with pytest.raises(TrainingError, match=r"model.latent_size is \[9, 9, 9\], the latents of .* have \(2, 8, 8\)"):
         run(MARStage, {**TINY_MAR, "latent_size": [9, 9, 9]}, mar_settings)

@@ -28,9 +28,9 @@ def test_a_frozen_encoder_keeps_latents_and_their_statistics(settings, vae, data
     Accelerator().free_memory()
 
 
-def test_the_difference_term_is_the_mean_absolute_difference_of_neighbouring_errors(settings):
-    class Constant(torch.nn.Module):
-        """Reconstructs a ramp along time that the cine lacks: its differences are 0.5 in time, 0 in the plane."""
+def test_the_motion_term_is_the_mean_change_of_the_error_between_frames(settings):
+    class Ramp(torch.nn.Module):
+        """Reconstructs a cine with a ramp along time that it lacks: the error changes by 0.5 a frame."""
 
         def forward(self, cines, sample_posterior, latent_noise):
             ramp = 0.5 * torch.arange(cines.shape[2], dtype=torch.float32).view(1, 1, -1, 1, 1)
@@ -38,10 +38,10 @@ def test_the_difference_term_is_the_mean_absolute_difference_of_neighbouring_err
             posterior = type("Posterior", (), {"mean": latents, "logvar": latents})
             return type("Output", (), {"sample": cines + ramp, "latent_dist": posterior})
 
-    arguments = VAEStage.arguments_class(**settings, difference_weight=2.0, kl_weight=0.0)
-    terms = VAEStage(arguments).loss(Constant(), {"cine": torch.zeros(2, 4, 16, 16, dtype=torch.uint8)})
-    assert terms["differences"].item() == pytest.approx(0.5 / 3)
-    assert terms["loss"].item() == pytest.approx(0.75 + 2.0 * 0.5 / 3)
+    arguments = VAEStage.arguments_class(**settings, motion_weight=2.0, kl_weight=0.0)
+    terms = VAEStage(arguments).loss(Ramp(), {"cine": torch.zeros(2, 4, 16, 16, dtype=torch.uint8)})
+    assert terms["motion"].item() == pytest.approx(0.5)
+    assert terms["loss"].item() == pytest.approx(0.75 + 2.0 * 0.5)
 
 
 def test_contradicting_settings_are_refused(settings, vae):

@@ -12,7 +12,7 @@ from cpgg_hf.data.cine_dataset import decode_cine, load_cines
 from cpgg_hf.models.autoencoder_kl_cpgg import AutoencoderKLCPGG
 from cpgg_hf.training.cine_batches import CineBatches
 from cpgg_hf.training.errors import TrainingError
-from cpgg_hf.training.vae_stage import VAEStage, kl_per_element
+from cpgg_hf.training.vae_stage import VAEStage, edge_strength, kl_per_element
 
 from .conftest import TINY_VAE, log_of, run
 
@@ -53,6 +53,15 @@ def test_kl_is_that_of_the_textbook(data):
     _, posterior = encode(AutoencoderKLCPGG(**TINY_VAE), data, "validation")
     expected = kl_divergence(Normal(posterior.mean, posterior.std), Normal(0.0, 1.0)).mean()
     torch.testing.assert_close(kl_per_element(posterior), expected)
+
+
+def test_edge_strength_is_the_slope_of_a_ramp_and_knows_no_place():
+    rows, columns = torch.meshgrid(torch.arange(16.0), torch.arange(24.0), indexing="ij")
+    ramp = (0.3 * rows + 0.4 * columns).expand(1, 1, 2, 16, 24)
+    torch.testing.assert_close(edge_strength(ramp), torch.full((1, 1, 2, 2, 3), 0.5), rtol=1e-4, atol=0)
+    line = torch.zeros(1, 1, 1, 16, 16)
+    line[..., 2] = 1.0
+    torch.testing.assert_close(edge_strength(line.roll(3, -1)), edge_strength(line))
 
 
 def test_training_lowers_the_loss_in_bf16_too(settings, tmp_path):

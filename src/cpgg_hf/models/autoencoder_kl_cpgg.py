@@ -73,6 +73,22 @@ class AutoencoderKLCPGGOutput(DecoderOutput):
     latent_dist: DiagonalGaussianDistribution | None = None
 
 
+def patchify(cine: torch.Tensor, patch_size: tuple[int, int, int]) -> torch.Tensor:
+    """Space to depth: (B, C, T, H, W) -> (B, C t h w, T / t, H / h, W / w) for patches of (t, h, w)."""
+    batch_size, channels, *size = cine.shape
+    (t, h, w), (frames, height, width) = patch_size, (n // p for n, p in zip(size, patch_size, strict=True))
+    patches = cine.reshape(batch_size, channels, frames, t, height, h, width, w)
+    return patches.permute(0, 1, 3, 5, 7, 2, 4, 6).reshape(batch_size, -1, frames, height, width)
+
+
+def unpatchify(patches: torch.Tensor, patch_size: tuple[int, int, int]) -> torch.Tensor:
+    """Depth to space, the inverse of `patchify`."""
+    batch_size, _, frames, height, width = patches.shape
+    t, h, w = patch_size
+    cine = patches.reshape(batch_size, -1, t, h, w, frames, height, width).permute(0, 1, 5, 2, 6, 3, 7, 4)
+    return cine.reshape(batch_size, -1, frames * t, height * h, width * w)
+
+
 class ResnetBlock3D(nn.Module):
     """Norm, activation, convolution, twice, with a residual connection: (B, C, T, H, W) -> (B, C_out, T, H, W)."""
 
@@ -211,6 +227,37 @@ class MidBlock3D(nn.Module):
         return self.resnets[1](hidden_states)
 
 
+class Refiner(nn.Module):
+    """A correction to a cine, (B, in_channels, T / t, H / h, W / w) -> (B, out_channels, T, H, W).
+
+    A stem's patches of several frames are drawn at once, so motion would jump where they meet. Here time is unfolded
+    first, and a residual block sees every frame. It starts as nothing, so that a trained decoder can be given one.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        refiner_channels: int,
+        norm_num_groups: int,
+        act_fn: str,
+        patch_size: tuple[int, int, int],
+    ):
+        super().__init__()
+        t, h, w = patch_size
+        self.time_patch, self.space_patch = (t, 1, 1), (1, h, w)
+        self.conv_in = nn.Conv3d(in_channels, refiner_channels * t, kernel_size=1)
+        self.resnet = ResnetBlock3D(refiner_channels, refiner_channels, norm_num_groups, act_fn)
+        self.conv_act: nn.Module = get_activation(act_fn)
+        self.conv_out = nn.Conv3d(refiner_channels, out_channels * h * w, kernel_size=3, padding=1)
+        nn.init.zeros_(self.conv_out.weight)
+        nn.init.zeros_(self.conv_out.bias)  # type: ignore[arg-type]
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        hidden_states = self.resnet(unpatchify(self.conv_in(hidden_states), self.time_patch))
+        return unpatchify(self.conv_out(self.conv_act(hidden_states)), self.space_patch)
+
+
 class Encoder(nn.Module):
     """Cine (B, in_channels, T, H, W) to hidden states (B, out_channels, T', H', W'); see `AutoencoderKLCPGG`."""
 
@@ -255,7 +302,11 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Latents (B, in_channels, T', H', W') to a cine (B, out_channels, T, H, W); see `AutoencoderKLCPGG`."""
+    """Latents (B, in_channels, T', H', W') to a cine (B, out_channels, T, H, W); see `AutoencoderKLCPGG`.
+
+    After the last level each position holds a patch of frames, rows and columns, drawn at once. The refiner, where
+    there is one, adds a correction computed at every frame.
+    """
 
     _gradient_checkpointing_func: Callable[..., torch.Tensor]  # set by `enable_gradient_checkpointing`
 
@@ -269,8 +320,11 @@ class Decoder(nn.Module):
         norm_num_groups: int,
         act_fn: str,
         mid_block_add_attention: bool,
+        patch_size: tuple[int, int, int],
+        refiner_channels: int,
     ):
         super().__init__()
+        self.patch_size = patch_size
         first, last = block_out_channels[0], block_out_channels[-1]
         self.conv_in = nn.Conv3d(in_channels, last, kernel_size=3, padding=1)
         self.mid_block = MidBlock3D(last, norm_num_groups, act_fn, mid_block_add_attention)
@@ -284,7 +338,10 @@ class Decoder(nn.Module):
             channels = block_channels
         self.conv_norm_out = nn.GroupNorm(norm_num_groups, first, eps=_NORM_EPS)
         self.conv_act: nn.Module = get_activation(act_fn)
-        self.conv_out = nn.Conv3d(first, out_channels, kernel_size=3, padding=1)
+        self.conv_out = nn.Conv3d(first, out_channels * math.prod(patch_size), kernel_size=3, padding=1)
+        self.refiner = None
+        if refiner_channels > 0:
+            self.refiner = Refiner(first, out_channels, refiner_channels, norm_num_groups, act_fn, patch_size)
         self.gradient_checkpointing = False
 
     def forward(self, sample: torch.Tensor) -> torch.Tensor:
@@ -294,23 +351,9 @@ class Decoder(nn.Module):
                 hidden_states = self._gradient_checkpointing_func(block, hidden_states)
             else:
                 hidden_states = block(hidden_states)
-        return self.conv_out(self.conv_act(self.conv_norm_out(hidden_states)))
-
-
-def patchify(cine: torch.Tensor, patch_size: tuple[int, int, int]) -> torch.Tensor:
-    """Space to depth: (B, C, T, H, W) -> (B, C t h w, T / t, H / h, W / w) for patches of (t, h, w)."""
-    batch_size, channels, *size = cine.shape
-    (t, h, w), (frames, height, width) = patch_size, (n // p for n, p in zip(size, patch_size, strict=True))
-    patches = cine.reshape(batch_size, channels, frames, t, height, h, width, w)
-    return patches.permute(0, 1, 3, 5, 7, 2, 4, 6).reshape(batch_size, -1, frames, height, width)
-
-
-def unpatchify(patches: torch.Tensor, patch_size: tuple[int, int, int]) -> torch.Tensor:
-    """Depth to space, the inverse of `patchify`."""
-    batch_size, _, frames, height, width = patches.shape
-    t, h, w = patch_size
-    cine = patches.reshape(batch_size, -1, t, h, w, frames, height, width).permute(0, 1, 5, 2, 6, 3, 7, 4)
-    return cine.reshape(batch_size, -1, frames * t, height * h, width * w)
+        hidden_states = self.conv_act(self.conv_norm_out(hidden_states))
+        cine = unpatchify(self.conv_out(hidden_states), self.patch_size)
+        return cine if self.refiner is None else cine + self.refiner(hidden_states)
 
 
 class AutoencoderKLCPGG(ModelMixin, ConfigMixin, AutoencoderMixin):  # type: ignore[misc]
@@ -332,8 +375,8 @@ class AutoencoderKLCPGG(ModelMixin, ConfigMixin, AutoencoderMixin):  # type: ign
         norm_num_groups (`int`, defaults to 32): Groups of each group normalisation.
         patch_size (`tuple[int, int, int]`, defaults to `(1, 1, 1)`): Frames, rows and columns that a space-to-depth
             stem folds into channels before the encoder, and unfolds after the decoder.
-        refiner_channels (`int`, defaults to 0): Channels that the decoder unfolds beside the cine and that a last
-            convolution at the cine's own resolution adds to it; it smooths the faces between a stem's patches.
+        refiner_channels (`int`, defaults to 0): Width of a residual block that sees every frame after the decoder and
+            corrects what a stem draws a patch of frames at a time, a multiple of `norm_num_groups`; 0 for none.
         sample_size (`tuple[int, int, int]`, defaults to `(50, 96, 96)`): Frames, rows and columns of the cines that
             the model is made for. Others are accepted too, if divisible by `compression`.
         latents_mean (`list[float]`, *optional*): Mean of each latent channel over the training set (default: 0).
@@ -380,16 +423,10 @@ class AutoencoderKLCPGG(ModelMixin, ConfigMixin, AutoencoderMixin):  # type: ign
             "act_fn": act_fn,
             "mid_block_add_attention": mid_block_add_attention,
         }
-        patch_volume = math.prod(patch_size)
-        self.encoder = Encoder(in_channels * patch_volume, 2 * latent_channels, **common)
-        unfolded_channels = out_channels + refiner_channels
-        self.decoder = Decoder(latent_channels, unfolded_channels * patch_volume, **common)
-        self.refiner = None
-        if refiner_channels > 0:
-            self.refiner = nn.Conv3d(unfolded_channels, out_channels, kernel_size=3, padding=1)
-            # Starts as nothing, so that a trained decoder can be given one.
-            nn.init.zeros_(self.refiner.weight)
-            nn.init.zeros_(self.refiner.bias)  # type: ignore[arg-type]
+        self.encoder = Encoder(in_channels * math.prod(patch_size), 2 * latent_channels, **common)
+        self.decoder = Decoder(
+            latent_channels, out_channels, **common, patch_size=tuple(patch_size), refiner_channels=refiner_channels
+        )
         self.quant_conv = nn.Conv3d(2 * latent_channels, 2 * latent_channels, 1) if use_quant_conv else None
         self.post_quant_conv = nn.Conv3d(latent_channels, latent_channels, 1) if use_post_quant_conv else None
 
@@ -549,10 +586,7 @@ class AutoencoderKLCPGG(ModelMixin, ConfigMixin, AutoencoderMixin):  # type: ign
 
     def _decode_tile(self, z: torch.Tensor) -> torch.Tensor:
         hidden_states = z if self.post_quant_conv is None else self.post_quant_conv(z)
-        unfolded = unpatchify(self.decoder(hidden_states), self.config.patch_size)
-        if self.refiner is None:
-            return unfolded
-        return unfolded[:, : self.config.out_channels] + self.refiner(F.silu(unfolded))
+        return self.decoder(hidden_states)
 
     def _tiled(
         self,
@@ -585,10 +619,11 @@ class AutoencoderKLCPGG(ModelMixin, ConfigMixin, AutoencoderMixin):  # type: ign
             )
         if len(patch) != 3 or min(patch) < 1:
             raise ValueError(f"patch_size is {list(patch)}; expected three positive integers (frames, rows, columns)")
-        if any(channels % config.norm_num_groups for channels in levels):
-            raise ValueError(
-                f"block_out_channels is {list(levels)}; expected multiples of norm_num_groups={config.norm_num_groups}"
-            )
+        for name, widths in (("block_out_channels", list(levels)), ("refiner_channels", [config.refiner_channels])):
+            if any(channels % config.norm_num_groups for channels in widths):
+                raise ValueError(
+                    f"{name} is {config[name]}; expected multiples of norm_num_groups={config.norm_num_groups}"
+                )
         if any(size % ratio for size, ratio in zip(config.sample_size, self.compression, strict=True)):
             raise ValueError(
                 f"sample_size is {list(config.sample_size)}; expected multiples of {self.compression}, "

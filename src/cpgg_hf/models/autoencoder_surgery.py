@@ -67,16 +67,11 @@ def add_refiner(vae: AutoencoderKLCPGG, refiner_channels: int) -> AutoencoderKLC
     Raises:
         ValueError: `vae` has a refiner already.
     """
-    if vae.refiner is not None:
+    if vae.decoder.refiner is not None:
         raise ValueError(f"this 3D-VAE has {vae.config.refiner_channels} refiner channels already; train it as it is.")
     settings = {name: value for name, value in vae.config.items() if not name.startswith("_")}
     refined = AutoencoderKLCPGG(**{**settings, "refiner_channels": refiner_channels})
-    state, trained = refined.state_dict(), vae.state_dict()
-    for name in ("decoder.conv_out.weight", "decoder.conv_out.bias"):
-        # The cine's own channels come first; the new ones keep their random start.
-        own = trained.pop(name)
-        state[name][: len(own)] = own
-    refined.load_state_dict({**state, **trained})
+    refined.load_state_dict({**refined.state_dict(), **vae.state_dict()})
     return refined.train(vae.training)
 
 

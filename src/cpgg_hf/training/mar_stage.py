@@ -33,6 +33,9 @@ class MARArguments(TrainingArguments):
         default=None,
         metadata={"help": "Phenotype VAE whose scaler to use; unset: fitted on the training split."},
     )
+    init_from: str | None = field(
+        default=None, metadata={"help": "Trained MAR to start from, say on an earlier 3D-VAE; its configuration."}
+    )
     latent_cache: str | None = field(
         default=None, metadata={"help": "Folder of the cached latents; <output_dir>/latents if unset."}
     )
@@ -80,16 +83,24 @@ class MARStage(Stage):
     def build(self) -> CPGGMARModel:
         """The MAR of the settings under `model:`, for latents of the VAE's shape, with the scaler inside."""
         settings = self.arguments.model
-        check_keys(settings, [entry.name for entry in dataclass_fields(CPGGMARConfig)], "model")
         channels, *size = self.training_moments.mean.shape[1:]
         given = {"latent_channels": channels, "latent_size": tuple(size)}
+        scaler = {"phenotype_mean": self.phenotype_mean, "phenotype_sd": self.phenotype_sd}
+        if self.arguments.init_from is not None:
+            if settings:
+                raise TrainingError("model settings come from init_from; leave out the section `model:`.")
+            network = CPGGMARModel.from_pretrained(self.arguments.init_from)
+            for key, expected in {**given, **scaler}.items():
+                if list(np.ravel(getattr(network.config, key))) != list(np.ravel(expected)):
+                    raise TrainingError(f"{key} of {self.arguments.init_from} is not that of these VAEs; train anew.")
+            return network
+        check_keys(settings, [entry.name for entry in dataclass_fields(CPGGMARConfig)], "model")
         for key, expected in given.items():
             value = settings.get(key, expected)
             if (tuple(value) if isinstance(value, list) else value) != expected:
                 raise TrainingError(
                     f"model.{key} is {value}, the latents of {self.arguments.vae} have {expected}; correct or omit it."
                 )
-        scaler = {"phenotype_mean": self.phenotype_mean, "phenotype_sd": self.phenotype_sd}
         return CPGGMARModel(CPGGMARConfig(**{**settings, **given, **scaler}))
 
     def loss(self, network: CPGGMARModel, batch: Batch) -> dict[str, torch.Tensor]:
