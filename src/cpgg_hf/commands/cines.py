@@ -3,14 +3,18 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cpgg_hf.commands.errors import CommandError
 from cpgg_hf.data.cine_dataset import DESCRIPTION_FILE
+from cpgg_hf.phantom.rasterise import GRID_SIZE, SPACING_MM
+from cpgg_hf.phantom.volume_curves import NUM_FRAMES
 from cpgg_hf.phenotypes import NAMES, read_csv
 
-SPACING_MM, NUM_FRAMES, SIZE = 1.8, 50, 96
+if TYPE_CHECKING:
+    from cpgg_hf.data.cine_series import CineSeries
 
 
 @dataclass(frozen=True)
@@ -43,19 +47,27 @@ def read_cine(path: str | os.PathLike[str], view: str = "any") -> tuple[np.ndarr
     Raises:
         PreparationError: it cannot be read, or shows another view.
     """
-    from cpgg_hf.data.dicom import read_dicom_folder
-    from cpgg_hf.data.nifti import read_nifti
     from cpgg_hf.preparation.cine import prepare_series
-    from cpgg_hf.preparation.view import judge_view, require_view
 
-    series = read_dicom_folder(path) if Path(path).is_dir() else read_nifti(path)
-    notes = require_view(judge_view(series.normal), view, series.origin)
+    series, notes = read_series(path, view)
     frames = series.frames
-    on_grid = frames.shape == (NUM_FRAMES, SIZE, SIZE) and np.allclose(series.pixel_spacing_mm, SPACING_MM, atol=1e-3)
+    on_grid = frames.shape == (NUM_FRAMES, GRID_SIZE, GRID_SIZE) and np.allclose(
+        series.pixel_spacing_mm, SPACING_MM, atol=1e-3
+    )
     if on_grid and frames.min() >= 0 and frames.max() <= 1:
         return frames, SPACING_MM, series.frame_time_ms, (*notes, *series.warnings)
     prepared = prepare_series(series)
     return prepared.cine, prepared.spacing_mm, prepared.frame_time_ms, (*notes, *prepared.warnings)
+
+
+def read_series(path: str | os.PathLike[str], view: str) -> "tuple[CineSeries, tuple[str, ...]]":
+    """A DICOM folder or a NIfTI file as it was acquired, checked for its view, and warnings about that."""
+    from cpgg_hf.data.dicom import read_dicom_folder
+    from cpgg_hf.data.nifti import read_nifti
+    from cpgg_hf.preparation.view import judge_view, require_view
+
+    series = read_dicom_folder(path) if Path(path).is_dir() else read_nifti(path)
+    return series, require_view(judge_view(series.normal), view, series.origin)
 
 
 def read_cine_set(folder: str | os.PathLike[str], split: str = "test") -> CineSet:

@@ -1,11 +1,11 @@
 """`cpgg report`: a real cine, what the VAE makes of it, and a generated heart of the subject's phenotypes."""
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cpgg_hf.commands.cines import read_series
 from cpgg_hf.commands.errors import CommandError
 from cpgg_hf.commands.models import checkpoint_path, load_pipeline, load_segmenter
 from cpgg_hf.commands.requests import read_request
@@ -84,13 +84,9 @@ def report(
 
 def read_real_cine(source: str, view: str) -> "tuple[PreparedCine, tuple[str, ...]]":
     """A DICOM folder or NIfTI file, checked for its view, turned as phantoms are drawn, and brought onto the grid."""
-    from cpgg_hf.data.dicom import read_dicom_folder
-    from cpgg_hf.data.nifti import read_nifti
     from cpgg_hf.preparation.cine import prepare_series, upright
-    from cpgg_hf.preparation.view import judge_view, require_view
 
-    series = read_dicom_folder(source) if Path(source).is_dir() else read_nifti(source)
-    notes = require_view(judge_view(series.normal), view, series.origin)
+    series, notes = read_series(source, view)
     prepared = prepare_series(upright(series))
     return prepared, (*notes, *prepared.warnings)
 

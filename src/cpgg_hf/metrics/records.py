@@ -1,9 +1,7 @@
 """Results as plain records: frozen dataclasses that become JSON (metrics: how good the generated cines are)."""
 
 import dataclasses
-import json
 import math
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,7 +33,3 @@ class Record:
     def to_dict(self) -> dict[str, Any]:
         """The record as nested dicts and lists, ready for `json.dumps`."""
         return to_plain(self)
-
-    def save_json(self, path: str | Path) -> None:
-        """Write `to_dict()` to `path`, indented."""
-        Path(path).write_text(json.dumps(self.to_dict(), indent=2) + "\n")

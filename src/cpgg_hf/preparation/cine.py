@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy import interpolate, ndimage
 
 from cpgg_hf.data.cine_series import CineSeries
 from cpgg_hf.data.errors import PreparationError
 from cpgg_hf.data.nifti import affine_of_plane
-from cpgg_hf.data.optional import import_optional
+from cpgg_hf.phantom.rasterise import GRID_SIZE, SPACING_MM
+from cpgg_hf.phantom.volume_curves import NUM_FRAMES
 from cpgg_hf.preparation.localisation import find_heart
 
 # The darkest per cent is black; the 99th percentile stands at 0.9, which leaves room for inflow and fat.
@@ -44,7 +46,9 @@ class PreparedCine:
     warnings: tuple[str, ...] = ()
 
 
-def prepare_series(series: CineSeries, spacing_mm: float = 1.8, size: int = 96, num_frames: int = 50) -> PreparedCine:
+def prepare_series(
+    series: CineSeries, spacing_mm: float = SPACING_MM, size: int = GRID_SIZE, num_frames: int = NUM_FRAMES
+) -> PreparedCine:
     """Bring a series onto the grid: same pixel size, cropped around the heart, resampled over the beat, normalised.
 
     Image axes stay as acquired. What the acquired field does not cover is black.
@@ -135,7 +139,6 @@ def _grid(
 
 def resample_field(frames: np.ndarray, pixel_spacing_mm: np.ndarray, spacing_mm: float) -> np.ndarray:
     """Frames (T, H, W) on square pixels of another size, (T, H', W'); the field's middle stays where it is."""
-    ndimage = import_optional("scipy.ndimage", "imaging")
     shape, ratio, offset = _grid(frames.shape[1:], pixel_spacing_mm, spacing_mm)
     # Where pixels get larger, what the coarser grid cannot hold is filtered out first.
     blur = 0.42 * np.sqrt(np.maximum(ratio**2 - 1, 0))
@@ -150,7 +153,6 @@ def resample_field(frames: np.ndarray, pixel_spacing_mm: np.ndarray, spacing_mm:
 
 def resample_beat(frames: np.ndarray, phases: np.ndarray, num_frames: int) -> np.ndarray:
     """Frames (T, ...) taken at rising phases in [0, 1) to `num_frames` even phases, by a periodic cubic spline."""
-    interpolate = import_optional("scipy.interpolate", "imaging")
     around = np.concatenate([frames, frames[:1]])
     spline = interpolate.CubicSpline(np.append(phases, phases[0] + 1), around, axis=0, bc_type="periodic")
     return spline(np.arange(num_frames) / num_frames)

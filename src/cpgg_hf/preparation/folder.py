@@ -46,7 +46,7 @@ def prepare_dicom_folder(
         phenotypes: JSON file `{"phenotypes": {"LVEF": 61.0, ...}}` with what is known of the subject.
         rr_ms: length of the heart beat, for files that do not state it.
         turn_upright: mirror a four-chamber cine so that it stands as phantoms do, see `upright`.
-        data_policy: "restricted" (patients' data, never published) or "open".
+        data_policy: "restricted" (patients' data, never published) or "public".
 
     Returns:
         The content of `report.json`.

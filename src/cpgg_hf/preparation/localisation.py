@@ -9,9 +9,9 @@ far things do not pay for the area they would add, while the still inside of a l
 from __future__ import annotations
 
 import numpy as np
+from scipy import ndimage, signal
 
 from cpgg_hf.data.errors import PreparationError
-from cpgg_hf.data.optional import import_optional
 
 _RADII_MM = (33.0, 40.0, 47.0, 54.0, 61.0, 68.0, 75.0)
 _SMOOTHING_MM = 1.5
@@ -31,7 +31,6 @@ def motion_map(frames: np.ndarray, phases: np.ndarray, spacing_mm: float) -> np.
     Returns:
         (H, W) float64 >= 0, amplitude of the first two harmonics over smoothed frames.
     """
-    ndimage = import_optional("scipy.ndimage", "imaging")
     smooth = ndimage.gaussian_filter(frames.astype(np.float64), (0, *[_SMOOTHING_MM / spacing_mm] * 2))
     smooth -= smooth.mean(axis=0)
     power = np.zeros(frames.shape[1:])
@@ -55,8 +54,6 @@ def find_heart(frames: np.ndarray, phases: np.ndarray, spacing_mm: float) -> np.
     Raises:
         PreparationError: nothing in the image moves with the beat.
     """
-    ndimage = import_optional("scipy.ndimage", "imaging")
-    signal = import_optional("scipy.signal", "imaging")
     motion = motion_map(frames, phases, spacing_mm)
     floor, ceiling = np.median(motion), np.percentile(motion, 98)
     if ceiling - floor <= 1e-4 * np.abs(frames).max():
