@@ -70,7 +70,7 @@ def test_its_python_says_what_it_gives():
 
 def test_its_training_commands_find_what_they_read():
     """Scripts and presets exist, and each stage reads what a command before it writes."""
-    written = set()
+    written, vaes = set(), set()
     for words in COMMANDS:
         flags = {word: words[index + 1] for index, word in enumerate(words[:-1]) if word.startswith("--")}
         if words[:3] == ["cpgg", "prepare", "phantom"]:
@@ -78,11 +78,14 @@ def test_its_training_commands_find_what_they_read():
         elif words[0] in ("python", "accelerate"):
             assert (ROOT / next(word for word in words if word.endswith(".py"))).is_file()
             settings = yaml.safe_load((ROOT / flags["--config"]).read_text()) if "--config" in flags else {}
-            read = [settings.get(name) or flags.get(f"--{name}") for name in ("data", "vae", "phenotype_vae", "mar")]
+            names = ("data", "init_from", "vae", "phenotype_vae", "mar")
+            read = [settings.get(name) or flags.get(f"--{name}") for name in names]
             assert {str(Path(*Path(path).parts[:2])) for path in read if path} <= written, words
             written.add(settings.get("output_dir"))
+            vaes.add(settings.get("vae") or (flags.get("--vae") if "--mar" in flags else None))
         written.add(flags.get("--out"))
     assert "runs/my_checkpoint" in written
+    assert len(vaes - {None}) == 1, "the MAR must be assembled with the 3D-VAE whose latents it has learned"
 
 
 def test_its_links_and_make_targets_exist():
