@@ -1,10 +1,10 @@
-"""What a checkpoint reaches on held-out phantoms, measured in four parts; each part writes one JSON.
+"""What a checkpoint reaches on held-out phantoms, measured in parts; each part writes one JSON.
 
     python benchmarks/checkpoint_quality.py measure    # the segmenter on true cines: the ceiling of every figure below
     python benchmarks/checkpoint_quality.py gate       # the VAE's reconstructions: PSNR, SSIM, R2 against the ceiling
     python benchmarks/checkpoint_quality.py adherence  # requested against measured phenotypes of generated cines
     python benchmarks/checkpoint_quality.py fidelity   # 1,000 generated against 1,000 true cines
-    python benchmarks/checkpoint_quality.py sweep      # adherence over guidance scales
+    python benchmarks/checkpoint_quality.py sweep      # adherence over guidance scales and temperatures
 
 Held-out subjects come from population seeds that no training used. One draw a subject, no retries.
 """
@@ -57,7 +57,7 @@ def generate(pipe: CPGGPipeline, phenotypes: np.ndarray, seed: int, **options: o
     return np.concatenate(cines), time.perf_counter() - start
 
 
-def adherence_table(phenotypes: np.ndarray, cines: np.ndarray, segmenter: CineSegmenter) -> dict[str, dict]:
+def adherence_table(phenotypes: np.ndarray, cines: np.ndarray, segmenter: CineSegmenter) -> list[dict]:
     """Adherence of every measurable phenotype, requested against measured."""
     frame_times = 60000.0 / heart_rate(phenotypes) / cines.shape[1]
     measured = measure_cines(cines, spacing_mm=1.8, frame_time_ms=frame_times, segmenter=segmenter)
@@ -112,18 +112,18 @@ def run_fidelity(arguments: argparse.Namespace) -> dict:
 
 
 def run_sweep(arguments: argparse.Namespace) -> dict:
-    """R2 over guidance scales."""
+    """R2 over guidance scales, then over temperatures at the default scale."""
     phenotypes = phantom.sample_phenotypes(arguments.num_samples or 100, ADHERENCE_SEED)
-    results = {}
-    for scale in (1.0, 1.25, 1.5, 2.0, 3.0):
-        cines, _ = generate(arguments.pipe, phenotypes, ADHERENCE_SEED, guidance_scale=scale)
+    settings = [{"guidance_scale": scale} for scale in (1.0, 1.5, 2.0, 3.0)]
+    settings += [{"temperature": temperature} for temperature in (0.9, 0.8)]
+    results = []
+    for options in settings:
+        cines, _ = generate(arguments.pipe, phenotypes, ADHERENCE_SEED, **options)
         table = adherence_table(phenotypes, cines, arguments.segmenter)
-        results[str(scale)] = {name: row["r2"] for name, row in table.items()}
-        print(
-            scale,
-            {name: results[str(scale)].get(name) for name in ("LVEDV", "RVEDV", "LVEF", "LAV_max", "septal_wall")},
-        )
-    return {"num_cines": len(phenotypes), "r2_by_guidance_scale": results}
+        r2 = {row["phenotype"]: row["r2"] for row in table}
+        results.append({**options, "r2": r2})
+        print(options, {name: r2[name] for name in ("LVEDV", "RVEDV", "LVEF", "LAV_max", "septal_wall")}, flush=True)
+    return {"num_cines": len(phenotypes), "sweep": results}
 
 
 PARTS: dict[str, Callable[[argparse.Namespace], dict]] = {
@@ -142,11 +142,13 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=Path("checkpoints/cpgg-phantom-small"))
     parser.add_argument("--out", type=Path, default=Path("outputs/quality"))
     parser.add_argument("--num-samples", type=int)
+    parser.add_argument("--micro-batch-size", type=int, default=8, help="samples that the MAR works on at once")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     arguments.segmenter = CineSegmenter.from_pretrained(arguments.model / "segmenter")
     if arguments.part != "measure":
         arguments.pipe = CPGGPipeline.from_pretrained(arguments.model)
+        arguments.pipe.register_to_config(micro_batch_size=arguments.micro_batch_size)
         arguments.pipe.set_progress_bar_config(disable=True)
     result = {
         **PARTS[arguments.part](arguments),

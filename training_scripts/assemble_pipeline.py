@@ -2,7 +2,7 @@
 
 python training_scripts/assemble_pipeline.py --phenotype_vae runs/phantom_small_phenotype_vae/model \
         --vae runs/phantom_small_vae_refined/ema --mar runs/phantom_small_mar/ema --segmenter runs/segmenter/ema \
-        --guidance_scale 1.0 --num_decoding_steps 36 --half --out checkpoints/cpgg-phantom-small
+        --guidance_scale 1.5 --num_decoding_steps 36 --half --out checkpoints/cpgg-phantom-small
 """
 
 import argparse
@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from cpgg_hf import AutoencoderKLCPGG, CPGGDDPMScheduler, CPGGMARModel, CPGGPhenotypeVAE, CPGGPipeline
+from cpgg_hf.training.trained_models import load_trained
 
 
 def main() -> None:
@@ -32,9 +33,9 @@ def main() -> None:
     clip = {} if clipping is None else {"clip_sample": True, "clip_sample_range": clipping}
     scheduler = CPGGDDPMScheduler(**clip)
     pipe = CPGGPipeline(
-        CPGGPhenotypeVAE.from_pretrained(arguments.phenotype_vae),
-        CPGGMARModel.from_pretrained(arguments.mar),
-        AutoencoderKLCPGG.from_pretrained(arguments.vae),
+        load_trained(CPGGPhenotypeVAE, str(arguments.phenotype_vae)),
+        load_trained(CPGGMARModel, str(arguments.mar)),
+        load_trained(AutoencoderKLCPGG, str(arguments.vae)),
         scheduler,
         guidance_scale=arguments.guidance_scale,
         num_decoding_steps=arguments.num_decoding_steps,

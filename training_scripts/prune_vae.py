@@ -10,6 +10,7 @@ import torch
 from cpgg_hf import AutoencoderKLCPGG
 from cpgg_hf.models.autoencoder_surgery import channel_information, keep_latent_channels
 from cpgg_hf.training.cine_batches import CineBatches, to_network
+from cpgg_hf.training.trained_models import load_trained
 
 
 @torch.no_grad()
@@ -22,7 +23,7 @@ def main() -> None:
     parser.add_argument("--minimum_nats", type=float, default=0.05)
     arguments = parser.parse_args()
 
-    vae = AutoencoderKLCPGG.from_pretrained(arguments.vae).eval()
+    vae = load_trained(AutoencoderKLCPGG, arguments.vae).eval()
     batches = CineBatches(arguments.data, "train").batches(8, arguments.num_cines)
     posteriors = [vae.encode(to_network(batch["cine"])).latent_dist for batch in batches]
     information = torch.stack([channel_information(p.mean, p.logvar) for p in posteriors]).mean(dim=0)

@@ -425,7 +425,7 @@ class AutoencoderKLCPGG(ModelMixin, ConfigMixin, AutoencoderMixin):  # type: ign
         }
         self.encoder = Encoder(in_channels * math.prod(patch_size), 2 * latent_channels, **common)
         self.decoder = Decoder(
-            latent_channels, out_channels, **common, patch_size=tuple(patch_size), refiner_channels=refiner_channels
+            latent_channels, out_channels, **common, patch_size=patch_size, refiner_channels=refiner_channels
         )
         self.quant_conv = nn.Conv3d(2 * latent_channels, 2 * latent_channels, 1) if use_quant_conv else None
         self.post_quant_conv = nn.Conv3d(latent_channels, latent_channels, 1) if use_post_quant_conv else None

@@ -31,6 +31,7 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 from transformers.utils.logging import disable_progress_bar
 
+from cpgg_hf.checkpoint_files import CheckpointError
 from cpgg_hf.data.errors import PreparationError
 from cpgg_hf.training.arguments import OPERATIONAL, TrainingArguments, default_settings, parse_arguments
 from cpgg_hf.training.checkpoints import RunState, find_checkpoint, load_checkpoint, replace_folder, save_checkpoint
@@ -45,7 +46,7 @@ def launch(stage_class: type[Stage], argv: Sequence[str] | None = None) -> int:
     disable_progress_bar()  # transformers would draw one for every checkpoint
     try:
         train(stage_class(parse_arguments(stage_class.arguments_class, argv)))
-    except (TrainingError, PreparationError) as error:
+    except (TrainingError, PreparationError, CheckpointError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0

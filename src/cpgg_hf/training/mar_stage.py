@@ -22,6 +22,7 @@ from cpgg_hf.training.errors import TrainingError
 from cpgg_hf.training.latent_cache import encode_split
 from cpgg_hf.training.phenotype_scaler import fit_scaler, read_scaler
 from cpgg_hf.training.stage import Batch, Stage
+from cpgg_hf.training.trained_models import load_trained
 
 
 @dataclass
@@ -56,7 +57,7 @@ class MARStage(Stage):
         arguments = self.arguments
         if not arguments.vae:
             raise TrainingError("the MAR needs a trained 3D-VAE; pass its folder with --vae.")
-        vae = AutoencoderKLCPGG.from_pretrained(arguments.vae).to(accelerator.device).eval()
+        vae = load_trained(AutoencoderKLCPGG, arguments.vae).to(accelerator.device).eval()
         if vae.config.latents_mean is None or vae.config.latents_std is None:
             raise TrainingError(
                 f"the VAE {arguments.vae} has no latents_mean and latents_std in its configuration; take one that "
@@ -89,7 +90,7 @@ class MARStage(Stage):
         if self.arguments.init_from is not None:
             if settings:
                 raise TrainingError("model settings come from init_from; leave out the section `model:`.")
-            network = CPGGMARModel.from_pretrained(self.arguments.init_from)
+            network = load_trained(CPGGMARModel, self.arguments.init_from)
             for key, expected in {**given, **scaler}.items():
                 if list(np.ravel(getattr(network.config, key))) != list(np.ravel(expected)):
                     raise TrainingError(f"{key} of {self.arguments.init_from} is not that of these VAEs; train anew.")

@@ -23,6 +23,7 @@ from cpgg_hf.training.cine_batches import CineBatches, to_network, to_unit_range
 from cpgg_hf.training.errors import TrainingError
 from cpgg_hf.training.pictures import save_reconstruction_sheet
 from cpgg_hf.training.stage import Batch, Stage
+from cpgg_hf.training.trained_models import load_trained
 
 
 @dataclass
@@ -78,7 +79,7 @@ class VAEStage(Stage):
             return AutoencoderKLCPGG(**arguments.model)
         if arguments.model:
             raise TrainingError("model settings come from init_from; leave out the section `model:`.")
-        network = AutoencoderKLCPGG.from_pretrained(arguments.init_from)
+        network = load_trained(AutoencoderKLCPGG, arguments.init_from)
         if arguments.refiner_channels > 0:
             network = add_refiner(network, arguments.refiner_channels)
         if arguments.freeze_encoder:

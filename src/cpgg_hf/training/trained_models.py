@@ -1,0 +1,27 @@
+"""Trained networks that a stage builds on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from cpgg_hf.checkpoint_files import check_model
+from cpgg_hf.training.errors import TrainingError
+
+
+def load_trained(model_class: Any, source: str) -> Any:
+    """The network in a folder, whose files are checked first, or in a hub repository.
+
+    Raises:
+        CheckpointError: the folder holds no such network, or a damaged one.
+        TrainingError: there is no such folder, and no such repository.
+    """
+    folder = Path(source)
+    if folder.is_dir():
+        check_model(folder, model_class)
+    try:
+        return model_class.from_pretrained(source, use_safetensors=True)
+    except OSError as error:
+        raise TrainingError(
+            f"there is no folder {source}, and no {model_class.__name__} on the hub."
+        ) from error
