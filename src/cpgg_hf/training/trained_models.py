@@ -22,6 +22,4 @@ def load_trained(model_class: Any, source: str) -> Any:
     try:
         return model_class.from_pretrained(source, use_safetensors=True)
     except OSError as error:
-        raise TrainingError(
-            f"there is no folder {source}, and no {model_class.__name__} on the hub."
-        ) from error
+        raise TrainingError(f"there is no folder {source}, and no {model_class.__name__} on the hub.") from error
