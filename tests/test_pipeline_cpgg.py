@@ -223,6 +223,15 @@ def test_temperature_scales_the_diffusions_noise(pipe, subjects):
     assert not torch.equal(*latents)
 
 
+def test_the_configs_temperature_is_the_default_where_the_scheduler_knows_one(subjects):
+    pipe = tiny_pipeline()
+    given = pipe(subjects[:1], generator=seeded(), temperature=0.5, output_type="latent").cines
+    pipe.register_to_config(temperature=0.5)
+    assert torch.equal(pipe(subjects[:1], generator=seeded(), output_type="latent").cines, given)
+    pipe.set_scheduler(DDIMScheduler)
+    assert torch.isfinite(pipe(subjects[:1], generator=seeded(), output_type="latent").cines).all()
+
+
 def test_callback_sees_every_step_of_every_micro_batch(pipe, subjects):
     seen = []
 

@@ -22,6 +22,7 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--segmenter", type=Path, help="the measure's segmenter, copied into the folder")
     parser.add_argument("--guidance_scale", type=float, default=3.0)
+    parser.add_argument("--temperature", type=float, default=1.0)
     parser.add_argument("--num_decoding_steps", type=int, default=16)
     parser.add_argument("--num_inference_steps", type=int, default=100)
     parser.add_argument("--micro_batch_size", type=int, default=8)
@@ -38,6 +39,7 @@ def main() -> None:
         load_trained(AutoencoderKLCPGG, str(arguments.vae)),
         scheduler,
         guidance_scale=arguments.guidance_scale,
+        temperature=arguments.temperature,
         num_decoding_steps=arguments.num_decoding_steps,
         num_inference_steps=arguments.num_inference_steps,
         micro_batch_size=arguments.micro_batch_size,

@@ -61,7 +61,7 @@ def build_parser() -> argparse.ArgumentParser:
     generate.add_argument("--guidance-scale", type=float, help="1 = none, 0 = unconditional (default: the model's)")
     generate.add_argument("--num-decoding-steps", type=_positive, help="passes of the MAR (default: the model's)")
     generate.add_argument("--num-inference-steps", type=_positive, help="steps a token (default: the model's)")
-    generate.add_argument("--temperature", type=float, default=1.0, help="scale of the diffusion's noise")
+    generate.add_argument("--temperature", type=float, help="scale of the diffusion's noise (default: the model's)")
 
     prepare = commands.add_parser("prepare", help="turn DICOM, NIfTI or phantoms into cines on the package's grid")
     sources = prepare.add_subparsers(dest="source", required=True, metavar="SOURCE")

@@ -26,6 +26,7 @@ from cpgg_hf.models.autoencoder_kl_cpgg import AutoencoderKLCPGG
 from cpgg_hf.models.modeling_cpgg_mar import CPGGMARModel
 from cpgg_hf.models.phenotype_vae import CPGGPhenotypeVAE
 from cpgg_hf.models.registration import register
+from cpgg_hf.models.scheduling_cpgg_ddpm import CPGGDDPMScheduler
 from cpgg_hf.phenotypes import NAMES, as_array, as_frame, complete_identities, heart_rate
 
 register()  # so that a saved pipeline names this package, whichever module was imported first
@@ -79,6 +80,8 @@ class CPGGPipeline(DiffusionPipeline):
         vae ([`AutoencoderKLCPGG`]): decodes latents into cines.
         scheduler ([`CPGGDDPMScheduler`]): the diffusion chain of a token; see `set_scheduler` for others.
         guidance_scale (`float`, defaults to 3.0): what a call without `guidance_scale` uses; 3.0 is the paper's.
+        temperature (`float`, defaults to 1.0): what a call without `temperature` uses, if the scheduler is a
+            `CPGGDDPMScheduler`; others know none but 1.
         num_decoding_steps (`int`, defaults to 16): what a call without `num_decoding_steps` uses.
         num_inference_steps (`int`, defaults to 100): what a call without `num_inference_steps` uses.
         pixel_spacing_mm (`float`, defaults to 1.8): pixel size of the cines that the models were trained on.
@@ -105,6 +108,7 @@ class CPGGPipeline(DiffusionPipeline):
         vae: AutoencoderKLCPGG,
         scheduler: SchedulerMixin,
         guidance_scale: float = 3.0,
+        temperature: float = 1.0,
         num_decoding_steps: int = 16,
         num_inference_steps: int = 100,
         pixel_spacing_mm: float = 1.8,
@@ -118,10 +122,11 @@ class CPGGPipeline(DiffusionPipeline):
             pixel_spacing_mm=pixel_spacing_mm,
             micro_batch_size=micro_batch_size,
         )
-        _check_positive(or_zero=True, guidance_scale=guidance_scale)
+        _check_positive(or_zero=True, guidance_scale=guidance_scale, temperature=temperature)
         self.register_modules(phenotype_vae=phenotype_vae, mar=mar, vae=vae, scheduler=scheduler)
         self.register_to_config(
             guidance_scale=guidance_scale,
+            temperature=temperature,
             num_decoding_steps=num_decoding_steps,
             num_inference_steps=num_inference_steps,
             pixel_spacing_mm=pixel_spacing_mm,
@@ -228,7 +233,7 @@ class CPGGPipeline(DiffusionPipeline):
         num_decoding_steps: int | None = None,
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
-        temperature: float = 1.0,
+        temperature: float | None = None,
         fill_missing: bool = True,
         generator: torch.Generator | list[torch.Generator] | None = None,
         latents: torch.Tensor | None = None,
@@ -249,7 +254,7 @@ class CPGGPipeline(DiffusionPipeline):
             num_decoding_steps (`int`, *optional*): passes of the transformer; the pipeline config's (16 by default).
             num_inference_steps (`int`, *optional*): diffusion steps a token; the pipeline config's (100 by default).
             guidance_scale (`float`, *optional*): 1 = no guidance, 0 = unconditional; the pipeline config's by default.
-            temperature (`float`, defaults to 1.0): scale of the noise that the diffusion steps add.
+            temperature (`float`, *optional*): scale of the noise that the diffusion steps add; the pipeline config's.
             fill_missing (`bool`, defaults to `True`): whether missing phenotypes are sampled from what is given.
                 With False the MAR is told that they are missing.
             generator (`torch.Generator` or a list of them, *optional*): one draws a seed a sample up front; a list
@@ -291,6 +296,8 @@ class CPGGPipeline(DiffusionPipeline):
                 f"{self._callback_tensor_inputs}."
             )
         guidance_scale = self.config.guidance_scale if guidance_scale is None else guidance_scale
+        if temperature is None:
+            temperature = self.config.temperature if isinstance(self.scheduler, CPGGDDPMScheduler) else 1.0
         _check_positive(or_zero=True, guidance_scale=guidance_scale, temperature=temperature)
         requested = _expand(phenotypes, num_samples)
         if latents is not None and len(latents) != len(requested):

@@ -12,7 +12,7 @@ from cpgg_hf.data.cine_dataset import decode_cine, load_cines
 from cpgg_hf.models.autoencoder_kl_cpgg import AutoencoderKLCPGG
 from cpgg_hf.training.cine_batches import CineBatches
 from cpgg_hf.training.errors import TrainingError
-from cpgg_hf.training.vae_stage import VAEStage, edge_strength, kl_per_element
+from cpgg_hf.training.vae_stage import VAEStage, kl_per_element, local_strengths
 
 from .conftest import TINY_VAE, log_of, run
 
@@ -55,13 +55,17 @@ def test_kl_is_that_of_the_textbook(data):
     torch.testing.assert_close(kl_per_element(posterior), expected)
 
 
-def test_edge_strength_is_the_slope_of_a_ramp_and_knows_no_place():
-    rows, columns = torch.meshgrid(torch.arange(16.0), torch.arange(24.0), indexing="ij")
-    ramp = (0.3 * rows + 0.4 * columns).expand(1, 1, 2, 16, 24)
-    torch.testing.assert_close(edge_strength(ramp), torch.full((1, 1, 2, 2, 3), 0.5), rtol=1e-4, atol=0)
-    line = torch.zeros(1, 1, 1, 16, 16)
+def test_local_strengths_are_slopes_and_know_no_place_in_a_window():
+    rows, columns = torch.meshgrid(torch.arange(25.0), torch.arange(25.0), indexing="ij")
+    frames = torch.arange(3.0).view(3, 1, 1)
+    ramp = (0.3 * rows + 0.4 * columns + 0.2 * frames)[None, None]
+    edges, motion = local_strengths(ramp)
+    assert (edges.shape, motion.shape) == ((1, 1, 3, 4, 4), (1, 1, 2, 4, 4))
+    torch.testing.assert_close(edges[..., :3, :3], torch.full((1, 1, 3, 3, 3), 0.5), rtol=1e-4, atol=0)
+    torch.testing.assert_close(motion, torch.full((1, 1, 2, 4, 4), 0.2), rtol=1e-4, atol=0)
+    line = torch.zeros(1, 1, 2, 16, 16)
     line[..., 2] = 1.0
-    torch.testing.assert_close(edge_strength(line.roll(3, -1)), edge_strength(line))
+    torch.testing.assert_close(local_strengths(line.roll(3, -1))[0], local_strengths(line)[0])
 
 
 def test_training_lowers_the_loss_in_bf16_too(settings, tmp_path):

@@ -36,8 +36,8 @@ class VAEArguments(TrainingArguments):
     motion_weight: float = field(
         default=0.0, metadata={"help": "Weight of the L1 of the error's change from each frame to the next."}
     )
-    edge_weight: float = field(
-        default=0.0, metadata={"help": "Weight of the L1 between local edge strengths of cine and reconstruction."}
+    detail_weight: float = field(
+        default=0.0, metadata={"help": "Weight of the L1 between local strengths of edges and of motion."}
     )
     latent_noise: float = field(
         default=0.0, metadata={"help": "Noise on the latents before decoding, in deviations of each channel."}
@@ -92,8 +92,8 @@ class VAEStage(Stage):
         """L1 per pixel + `kl_weight` x KL per latent element, one sample of the posterior a cine.
 
         `motion_weight` adds the L1 of the error's change from frame to frame: it holds together the blocks of frames
-        that a stem draws at once. `edge_weight` adds the L1 between the local edge strengths of both: where L1 alone
-        would blur what it is unsure of, as much detail has to stay.
+        that a stem draws at once. `detail_weight` adds the L1 between the local strengths of edges and of motion in
+        both: where L1 alone would blur or still what it is unsure of, as much detail has to stay.
         """
         cines = to_network(batch["cine"])
         output = network(cines, sample_posterior=True, latent_noise=self.arguments.latent_noise)
@@ -104,9 +104,10 @@ class VAEStage(Stage):
         if self.arguments.motion_weight > 0:
             terms["motion"] = error.diff(dim=2).abs().mean()
             terms["loss"] = terms["loss"] + self.arguments.motion_weight * terms["motion"]
-        if self.arguments.edge_weight > 0:
-            terms["edges"] = F.l1_loss(edge_strength(output.sample.float()), edge_strength(cines))
-            terms["loss"] = terms["loss"] + self.arguments.edge_weight * terms["edges"]
+        if self.arguments.detail_weight > 0:
+            pairs = zip(local_strengths(output.sample.float()), local_strengths(cines), strict=True)
+            terms["detail"] = sum(F.l1_loss(*pair) for pair in pairs)
+            terms["loss"] = terms["loss"] + self.arguments.detail_weight * terms["detail"]
         return terms
 
     def validate(self, network: AutoencoderKLCPGG, folder: Path) -> dict[str, float]:
@@ -140,11 +141,23 @@ def kl_per_element(posterior: Any) -> torch.Tensor:
     return 0.5 * (mean.square() + logvar.exp() - 1.0 - logvar).mean()
 
 
-def edge_strength(cines: torch.Tensor, window: int = 8) -> torch.Tensor:
-    """Root mean squared gradient in windows of each frame: (B, C, T, H, W) -> (B, C, T, H / window, W / window)."""
-    gradient = cines.diff(dim=3)[..., :-1].square() + cines.diff(dim=4)[..., :-1, :].square()
-    pooled = F.avg_pool3d(gradient, (1, window, window), ceil_mode=True)
-    return (pooled + 1e-6).sqrt()  # the slope of a root is infinite at 0
+def local_strengths(cines: torch.Tensor, window: int = 8) -> tuple[torch.Tensor, torch.Tensor]:
+    """Root mean square, in windows of each frame, of the spatial gradient and of the change to the next frame.
+
+    Args:
+        cines: (B, C, T, H, W).
+        window: its height and width in pixels; a window at the end may be smaller.
+
+    Returns:
+        (B, C, T, h, w) and (B, C, T - 1, h, w) with h = ceil(H / window), w = ceil(W / window).
+    """
+    gradient = F.pad(cines.diff(dim=3), (0, 0, 0, 1)).square() + F.pad(cines.diff(dim=4), (0, 1)).square()
+    # The slope of a root is infinite at 0.
+    edges, motion = (
+        (F.avg_pool3d(square, (1, window, window), ceil_mode=True) + 1e-6).sqrt()
+        for square in (gradient, cines.diff(dim=2).square())
+    )
+    return edges, motion
 
 
 @torch.no_grad()
