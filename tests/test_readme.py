@@ -70,7 +70,7 @@ def test_its_python_says_what_it_gives():
 
 def test_its_training_commands_find_what_they_read():
     """Scripts and presets exist, and each stage reads what a command before it writes."""
-    written, vaes = set(), set()
+    written, vaes, same_latents = set(), set(), {}
     for words in COMMANDS:
         flags = {word: words[index + 1] for index, word in enumerate(words[:-1]) if word.startswith("--")}
         if words[:3] == ["cpgg", "prepare", "phantom"]:
@@ -82,7 +82,10 @@ def test_its_training_commands_find_what_they_read():
             read = [settings.get(name) or flags.get(f"--{name}") for name in names]
             assert {str(Path(*Path(path).parts[:2])) for path in read if path} <= written, words
             written.add(settings.get("output_dir"))
-            vaes.add(settings.get("vae") or (flags.get("--vae") if "--mar" in flags else None))
+            if settings.get("freeze_encoder"):
+                same_latents[f"{settings['output_dir']}/ema"] = settings["init_from"]
+            vae = settings.get("vae") or (flags.get("--vae") if "--mar" in flags else None)
+            vaes.add(same_latents.get(vae, vae))
         written.add(flags.get("--out"))
     assert "runs/my_checkpoint" in written
     assert len(vaes - {None}) == 1, "the MAR must be assembled with the 3D-VAE whose latents it has learned"

@@ -11,6 +11,7 @@ from cpgg_hf.training.arguments import parse_arguments
 from cpgg_hf.training.errors import TrainingError
 from cpgg_hf.training.mar_stage import MARArguments, MARStage
 from cpgg_hf.training.phenotype_vae_stage import PhenotypeVAEStage
+from cpgg_hf.training.segmenter_stage import SegmenterStage
 from cpgg_hf.training.vae_stage import VAEArguments, VAEStage
 
 CONFIGS = Path(__file__).parents[2] / "training_scripts" / "configs"
@@ -56,6 +57,13 @@ def test_mistakes_are_named(tmp_path, text, flags, message):
 def test_a_length_is_demanded():
     with pytest.raises(TrainingError, match="set one of them"):
         parse_arguments(VAEArguments, NEEDED[:4])
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_configuration_is_one_of_its_stage(path):
+    stages = {"phenotype_vae": PhenotypeVAEStage, "vae": VAEStage, "mar": MARStage, "segmenter": SegmenterStage}
+    stage = next(stage for name, stage in stages.items() if f"_{name}" in path.stem)
+    assert parse_arguments(stage.arguments_class, ["--config", str(path)]).output_dir.startswith("runs/")
 
 
 @pytest.mark.parametrize("recipe", ["phantom_small", "ukb_paper"])
