@@ -4,7 +4,7 @@
     python benchmarks/checkpoint_quality.py gate       # the VAE's reconstructions: PSNR, SSIM, R2 against the ceiling
     python benchmarks/checkpoint_quality.py adherence  # requested against measured phenotypes of generated cines
     python benchmarks/checkpoint_quality.py fidelity   # 1,000 generated against 1,000 true cines
-    python benchmarks/checkpoint_quality.py sweep      # adherence over guidance scales and temperatures
+    python benchmarks/checkpoint_quality.py sweep      # both, on fewer cines, over guidance scales and temperatures
 
 Held-out subjects come from population seeds that no training used. One draw a subject, no retries.
 """
@@ -26,6 +26,7 @@ from cpgg_hf.phenotypes import heart_rate
 
 ADHERENCE_SEED = 777_000
 FIDELITY_SEED = 888_000
+TARGETS = ("LVEDV", "RVEDV", "LVEF", "LAV_max", "septal_wall")
 REPORTED = ["r2", "r2_low", "r2_high", "rmse", "pearson_r", "slope", "bias", "shuffled_r2", "unit"]
 
 
@@ -112,17 +113,26 @@ def run_fidelity(arguments: argparse.Namespace) -> dict:
 
 
 def run_sweep(arguments: argparse.Namespace) -> dict:
-    """R2 over guidance scales, then over temperatures at the default scale."""
+    """Adherence and fidelity over guidance scales, then over temperatures at the default scale; few cines, so rough."""
     phenotypes = phantom.sample_phenotypes(arguments.num_samples or 100, ADHERENCE_SEED)
     settings = [{"guidance_scale": scale} for scale in (1.0, 1.5, 2.0, 3.0)]
     settings += [{"temperature": temperature} for temperature in (0.9, 0.8)]
+    _, true, _ = held_out(2 * len(phenotypes), FIDELITY_SEED)
+    network = RandomFeatureNetwork()
     results = []
     for options in settings:
         cines, _ = generate(arguments.pipe, phenotypes, ADHERENCE_SEED, **options)
         table = adherence_table(phenotypes, cines, arguments.segmenter)
         r2 = {row["phenotype"]: row["r2"] for row in table}
-        results.append({**options, "r2": r2})
-        print(options, {name: r2[name] for name in ("LVEDV", "RVEDV", "LVEF", "LAV_max", "septal_wall")}, flush=True)
+        report = fidelity_report(cines, true, network)
+        figures = {
+            "frechet_ratio": round(report.frechet.ratio, 2),
+            "precision": round(report.precision_recall.precision, 3),
+            "recall": round(report.precision_recall.recall, 3),
+            "share_within_true_range": report.statistics["share"].round(3).to_dict(),
+        }
+        results.append({**options, **figures, "r2": r2})
+        print(options, figures, {name: r2[name] for name in TARGETS}, flush=True)
     return {"num_cines": len(phenotypes), "sweep": results}
 
 
