@@ -6,6 +6,7 @@ python training_scripts/assemble_pipeline.py --phenotype_vae runs/phantom_small_
 """
 
 import argparse
+import json
 from pathlib import Path
 
 import torch
@@ -49,12 +50,21 @@ def main() -> None:
         from cpgg_hf.measure import CineSegmenter
 
         CineSegmenter.from_pretrained(arguments.segmenter).save_pretrained(arguments.out / "segmenter")
+    for path in arguments.out.glob("*/config.json"):
+        forget_origin(path)
     if arguments.half:
         for component in ("vae", "mar"):
             for path in (arguments.out / component).glob("*.safetensors"):
                 store_half(path)
     size = sum(path.stat().st_size for path in arguments.out.rglob("*.safetensors"))
     print(f"wrote {arguments.out}: {size / 1e6:.1f} MB of weights")
+
+
+def forget_origin(path: Path) -> None:
+    """Drops from a configuration where its component was loaded from: a folder of this machine."""
+    settings = json.loads(path.read_text(encoding="utf-8"))
+    settings.pop("_name_or_path", None)
+    path.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def store_half(path: Path) -> None:
