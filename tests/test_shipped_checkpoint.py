@@ -8,6 +8,7 @@ import torch
 
 from cpgg_hf import CPGGPipeline
 from cpgg_hf.measure import CineSegmenter, measure_cines
+from cpgg_hf.metrics import r2_score
 from cpgg_hf.phantom import sample_phenotypes
 from cpgg_hf.phenotypes import heart_rate, phenotype_index
 
@@ -31,7 +32,8 @@ def test_weights_are_small_safetensors_of_full_precision_once_loaded(pipe):
     assert pipe.mar.dtype == pipe.vae.dtype == torch.float32
 
 
-def test_generated_hearts_have_the_left_ventricle_that_was_asked_for(pipe):
+def test_generated_hearts_obey_their_phenotypes(pipe):
+    """Far from what the card states (LVEDV 0.98, LVEF 0.96, LAV_max 0.94 of 200), as 12 hearts are few."""
     phenotypes = sample_phenotypes(12, seed=424_242)
     out = pipe(phenotypes, generator=torch.Generator().manual_seed(0))
     np.testing.assert_allclose(out.phenotypes.to_numpy(), phenotypes, rtol=1e-9)
@@ -41,7 +43,8 @@ def test_generated_hearts_have_the_left_ventricle_that_was_asked_for(pipe):
         frame_time_ms=60000 / heart_rate(phenotypes) / 50,
         segmenter=CineSegmenter.from_pretrained(FOLDER / "segmenter"),
     )
-    index = phenotype_index("LVEDV")
-    asked, found = phenotypes[:, index], measured[:, index]
-    assert np.corrcoef(asked, found)[0, 1] > 0.8
-    assert np.abs(found - asked).mean() < np.abs(np.roll(asked, 1) - asked).mean() / 2
+    columns = [phenotype_index(name) for name in ("LVEDV", "LVEF", "LAV_max")]
+    asked, found = phenotypes[:, columns].T, measured[:, columns].T
+    r2, shuffled = r2_score(asked, found), r2_score(asked, np.roll(found, 1, axis=1))
+    assert (r2 > 0.8).all(), r2
+    assert (shuffled < 0.5).all(), shuffled
