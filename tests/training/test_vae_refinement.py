@@ -28,7 +28,7 @@ def test_a_frozen_encoder_keeps_latents_and_their_statistics(settings, vae, data
     Accelerator().free_memory()
 
 
-def test_the_motion_term_is_the_mean_change_of_the_error_between_frames(settings):
+def test_the_motion_and_detail_terms_of_an_error_that_grows_evenly(settings):
     class Ramp(torch.nn.Module):
         """Reconstructs a cine with a ramp along time that it lacks: the error changes by 0.5 a frame."""
 
@@ -38,10 +38,12 @@ def test_the_motion_term_is_the_mean_change_of_the_error_between_frames(settings
             posterior = type("Posterior", (), {"mean": latents, "logvar": latents})
             return type("Output", (), {"sample": cines + ramp, "latent_dist": posterior})
 
-    arguments = VAEStage.arguments_class(**settings, motion_weight=2.0, kl_weight=0.0)
+    arguments = VAEStage.arguments_class(**settings, motion_weight=2.0, detail_weight=3.0, kl_weight=0.0)
     terms = VAEStage(arguments).loss(Ramp(), {"cine": torch.zeros(2, 4, 16, 16, dtype=torch.uint8)})
     assert terms["motion"].item() == pytest.approx(0.5)
-    assert terms["loss"].item() == pytest.approx(0.75 + 2.0 * 0.5)
+    # The plane has no edges in either; motion is 0.5 in one and none in the other.
+    assert terms["detail"].item() == pytest.approx(0.5, rel=0.01)
+    assert terms["loss"].item() == pytest.approx(0.75 + 2.0 * 0.5 + 3.0 * 0.5, rel=0.01)
 
 
 def test_contradicting_settings_are_refused(settings, vae):
