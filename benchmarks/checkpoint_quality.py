@@ -115,7 +115,8 @@ def run_sweep(arguments: argparse.Namespace) -> dict:
     """Adherence and fidelity over guidance scales, then over temperatures; few cines, so rough."""
     phenotypes = phantom.sample_phenotypes(arguments.num_samples or 100, ADHERENCE_SEED)
     settings = [{"guidance_scale": scale} for scale in (1.0, 1.5, 1.75, 2.0, 3.0)]
-    settings += [{"temperature": temperature} for temperature in (0.9, 0.8)]
+    default = arguments.pipe.config.guidance_scale
+    settings += [{"guidance_scale": default, "temperature": temperature} for temperature in (0.9, 0.8)]
     _, true, _ = held_out(2 * len(phenotypes), FIDELITY_SEED)
     network = RandomFeatureNetwork()
     results = []
