@@ -1,0 +1,122 @@
+"""Moving hearts for the field segmenter: phantoms of its own seeds, and planes that are no four-chamber view.
+
+The share of each pixel that each structure covers, at ten times of the beat, and what the phantom's scan shows there.
+A network that has to notice a wrong view must have seen some: short-axis rings, and hearts cut so that chambers lack.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from cpgg_hf import phantom
+from cpgg_hf.measure.phantom_frames import coverage
+from cpgg_hf.phantom import LABELS
+from cpgg_hf.phantom.rasterise import GRID_SIZE, pixel_coordinates
+from cpgg_hf.phantom.volume_curves import NUM_FRAMES
+
+SEED_ROOTS = {"train": 90310, "validation": 90311}
+NUM_TIMES = 10
+STRUCTURES = tuple(name for name in LABELS if name != "background")
+VIEWS = ("4ch", "4ch", "4ch", "4ch", "4ch", "4ch", "sax", "2ch", "3ch", "4ch")  # of subject i: VIEWS[i % 10]
+_SUBJECTS_PER_FILE = 50
+_MISSING = {"2ch": ("RV cavity", "RA"), "3ch": ("RA",)}
+
+
+class HeartShapes:
+    """Moving hearts, rendered once into a folder: a data set that takes a list of indices.
+
+    `shapes[[3, 17]]` is `{"cine": (2, 10, 96, 96) uint8, "coverage": (2, 10, 6, 96, 96) uint8 in 255ths, "is_phantom":
+    (2,) bool}`: ten times of the beat; where a plane is no phantom's, the cine is empty.
+
+    Args:
+        folder: Where they are kept; what is missing is rendered.
+        num_subjects: How many, a multiple of 50.
+        split: "train" or "validation"; a phantom's seed depends on it.
+        progress: Whether to show a progress bar.
+    """
+
+    def __init__(
+        self, folder: str | os.PathLike[str], num_subjects: int, split: str = "train", progress: bool = True
+    ) -> None:
+        if num_subjects < 1 or num_subjects % _SUBJECTS_PER_FILE:
+            raise ValueError(f"num_subjects must be a positive multiple of {_SUBJECTS_PER_FILE}, given {num_subjects}")
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        version = f"{split}-p{phantom.POPULATION_VERSION}r{phantom.RENDERER_VERSION}"
+        starts = range(0, num_subjects, _SUBJECTS_PER_FILE)
+        self._paths = [folder / f"hearts-{version}-{start:05d}.npy" for start in starts]
+        for start, path in zip(tqdm(starts, desc="moving hearts", disable=not progress), self._paths, strict=True):
+            if not path.exists():
+                unfinished = path.with_suffix(".unfinished")
+                with unfinished.open("wb") as file:
+                    np.save(file, np.stack([_subject(split, start + i) for i in range(_SUBJECTS_PER_FILE)]))
+                unfinished.replace(path)
+        self._files = [np.load(path, mmap_mode="r") for path in self._paths]
+
+    def __len__(self) -> int:
+        return _SUBJECTS_PER_FILE * len(self._files)
+
+    def __getitem__(self, indices: list[int]) -> dict[str, object]:
+        import torch
+
+        rows = torch.from_numpy(np.stack([self._files[i // _SUBJECTS_PER_FILE][i % _SUBJECTS_PER_FILE] for i in indices]))
+        cine = rows[:, :, 0]
+        return {"cine": cine, "coverage": rows[:, :, 1:], "is_phantom": cine.flatten(1).amax(dim=1) > 0}
+
+    def fingerprint(self) -> str:
+        """Changes with what the hearts are: the phantom's versions, the seeds, the views, the number of subjects."""
+        told = f"{[path.name for path in self._paths]} {SEED_ROOTS} {NUM_TIMES} {VIEWS}"
+        return hashlib.sha256(told.encode()).hexdigest()
+
+
+def render_subject(split: str, index: int) -> phantom.PhantomCine:
+    """Phantom `index` of a split; its seed gives its phenotypes and its picture."""
+    sequence = np.random.SeedSequence([SEED_ROOTS[split], index])
+    seed = int(sequence.generate_state(1, np.uint64)[0] >> 1)
+    return phantom.render(phantom.sample_phenotypes(1, seed)[0], seed)
+
+
+def _subject(split: str, index: int) -> np.ndarray:
+    """(10, 7, 96, 96) uint8: the scan (empty where none was made) and six coverages at each time."""
+    view = VIEWS[index % len(VIEWS)]
+    if view == "sax":
+        covered = short_axis(np.random.default_rng([SEED_ROOTS[split], index]))
+        cine = np.zeros((NUM_TIMES, GRID_SIZE, GRID_SIZE))
+    else:
+        subject = render_subject(split, index)
+        frames = np.arange(NUM_TIMES) * (NUM_FRAMES // NUM_TIMES)
+        covered = coverage(subject.outlines, frames)[:, 1:]
+        cine = subject.cine[frames] if view == "4ch" else np.zeros_like(subject.cine[frames])
+        covered[:, [STRUCTURES.index(name) for name in _MISSING.get(view, ())]] = 0
+    return np.concatenate([cine[:, None], np.rint(255 * covered)], axis=1).astype(np.uint8)
+
+
+def short_axis(rng: np.random.Generator) -> np.ndarray:
+    """A beating ring of myocardium with the right ventricle's crescent beside it: (10, 6, 96, 96) float32 in [0, 1]."""
+    grid = pixel_coordinates()
+    x, y = grid[None, :], grid[:, None]
+    cavity_mm, wall_mm, ejection = rng.uniform(16, 30), rng.uniform(7, 13), rng.uniform(0.25, 0.75)
+    squeeze = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(NUM_TIMES) / NUM_TIMES)
+    rv_reach, rv_height, turn = rng.uniform(1.5, 2.0), rng.uniform(0.9, 1.3), rng.uniform(0, 2 * np.pi)
+    across, along = x * np.cos(turn) + y * np.sin(turn), y * np.cos(turn) - x * np.sin(turn)
+    covered = np.zeros((NUM_TIMES, len(STRUCTURES), GRID_SIZE, GRID_SIZE), dtype=np.float32)
+    for time, share in enumerate(squeeze):
+        inner = cavity_mm * np.sqrt(1 - ejection * share)
+        outer = np.sqrt(inner**2 + (cavity_mm + wall_mm) ** 2 - cavity_mm**2)  # the wall keeps its area
+        distance = np.hypot(x, y)
+        cavity, heart = _soft(inner - distance), _soft(outer - distance)
+        reach = outer * (rv_reach - 0.25 * share)
+        right = _soft((1 - np.hypot((across + 0.55 * outer) / (reach - 0.3 * outer), along / (outer * rv_height))) * outer)
+        covered[time, STRUCTURES.index("LV cavity")] = cavity
+        covered[time, STRUCTURES.index("LV myocardium")] = heart - cavity
+        covered[time, STRUCTURES.index("RV cavity")] = np.minimum(right, 1 - _soft(outer + 1 - distance))
+    return covered
+
+
+def _soft(inside_mm: np.ndarray) -> np.ndarray:
+    return np.clip(inside_mm / 1.8 + 0.5, 0.0, 1.0)

@@ -1,0 +1,13 @@
+"""Train the field segmenter, which finds the heart in whole scans (`--help` lists the flags).
+
+accelerate launch training_scripts/train_field_segmenter.py \
+        --config training_scripts/configs/phantom_small_field_segmenter.yaml
+"""
+
+import sys
+
+from cpgg_hf.training.field_segmenter_stage import FieldSegmenterStage
+from cpgg_hf.training.loop import launch
+
+if __name__ == "__main__":
+    sys.exit(launch(FieldSegmenterStage))
