@@ -1,0 +1,136 @@
+"""Where the heart lies in a field of view and what its plane shows, as the field segmenter sees it.
+
+Where the network is unsure nothing is cropped: temporal variance (`localisation.py`) is the second opinion, and a heart
+that the two see in different places is set aside.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy import ndimage
+
+from cpgg_hf.data.errors import PreparationError
+from cpgg_hf.measure.segmenter import CineSegmenter
+from cpgg_hf.phantom import LABELS
+from cpgg_hf.preparation.localisation import find_heart
+from cpgg_hf.preparation.view import VIEW_NAMES
+
+CHAMBERS = ("LV cavity", "RV cavity", "LA", "RA")
+_HEART = [LABELS[name] for name in (*CHAMBERS, "LV myocardium")]
+# Chosen on fields of held-out phantoms, see `training_scripts/train_field_segmenter.py`.
+_LEAST_CERTAINTY = 0.75
+_LEAST_HEART_MM2 = 2000.0
+_LEAST_CHAMBER_MM2 = 150.0
+_LARGEST_DISAGREEMENT_MM = 45.0
+
+
+@dataclass(frozen=True)
+class SegmentedField:
+    """A field of view with the heart in it.
+
+    Attributes:
+        probabilities: (T, 7, H, W) float32, channels as `phantom.LABELS`; what lies apart from the heart is background.
+        spacing_mm: pixel size.
+        center: (2,) row and column of the middle of the heart's extent over the beat.
+        areas_mm2: mean area over the beat of each chamber and of the LV's myocardium.
+        certainty: mean probability of the heart where it is seen, 0 to 1.
+    """
+
+    probabilities: np.ndarray
+    spacing_mm: float
+    center: np.ndarray
+    areas_mm2: dict[str, float]
+    certainty: float
+
+    @property
+    def view(self) -> str:
+        """The view that these chambers make: "4ch", "3ch", "2ch", "sax" or "unknown"."""
+        shown = {name for name in CHAMBERS if self.areas_mm2[name] > _LEAST_CHAMBER_MM2}
+        if shown == set(CHAMBERS):
+            return "4ch"
+        if "LV cavity" not in shown:
+            return "unknown"
+        if not shown & {"LA", "RA"}:
+            return "sax"
+        return {("LA",): "2ch", ("LA", "RV cavity"): "3ch"}.get(tuple(sorted(shown - {"LV cavity"})), "unknown")
+
+
+def segment_field(frames: np.ndarray, spacing_mm: float, segmenter: CineSegmenter) -> SegmentedField | None:
+    """Segments a whole field of view.
+
+    Args:
+        frames: (T, H, W) in [0, 1] on square pixels, one beat.
+        spacing_mm: pixel size; the shipped field segmenter was trained at 1.8.
+        segmenter: trained on fields.
+
+    Returns:
+        What was seen; None where no pixel looks like a heart.
+    """
+    multiple = 2 ** len(segmenter.config.block_out_channels)
+    height, width = frames.shape[1:]
+    padding = ((0, 0), (0, -height % multiple), (0, -width % multiple))
+    padded = torch.from_numpy(np.pad(frames, padding).astype(np.float32))
+    probabilities = segmenter.segment(padded).cpu().numpy()[:, :, :height, :width]
+
+    heart = probabilities[:, _HEART].sum(axis=1)
+    ever = heart.max(axis=0) > 0.5
+    components, count = ndimage.label(ndimage.binary_dilation(ever))
+    if count == 0:
+        return None
+    sizes = ndimage.sum_labels(heart.sum(axis=0), components, np.arange(1, count + 1))
+    kept = components == 1 + int(np.argmax(sizes))
+    probabilities = probabilities.copy()
+    for label in _HEART:
+        apart = probabilities[:, label] * ~kept
+        probabilities[:, label] -= apart
+        probabilities[:, LABELS["background"]] += apart
+    heart = probabilities[:, _HEART].sum(axis=1)
+    seen = heart > 0.5
+    rows, columns = (np.flatnonzero(seen.any(axis=0).any(axis=axis)) for axis in (1, 0))
+    return SegmentedField(
+        probabilities=probabilities,
+        spacing_mm=spacing_mm,
+        center=np.array([(rows[0] + rows[-1]) / 2, (columns[0] + columns[-1]) / 2]),
+        areas_mm2={
+            name: float(probabilities[:, LABELS[name]].sum(axis=(1, 2)).mean() * spacing_mm**2)
+            for name in (*CHAMBERS, "LV myocardium")
+        },
+        certainty=float(heart[seen].mean()),
+    )
+
+
+def require_heart(found: SegmentedField | None, frames: np.ndarray, phases: np.ndarray, wanted_view: str) -> None:
+    """Refuses a field in which the heart, or the wanted view of it, is in doubt.
+
+    Args:
+        found: what `segment_field` saw.
+        frames: (T, H, W) the acquired frames on the same pixels.
+        phases: (T,) their times as shares of the beat.
+        wanted_view: "4ch", or "any".
+
+    Raises:
+        PreparationError: with the reason, without the file's name.
+    """
+    if found is None or sum(found.areas_mm2.values()) < _LEAST_HEART_MM2:
+        raise PreparationError("no heart was recognised in the image; give its place by a mask (--mask).")
+    if found.certainty < _LEAST_CERTAINTY:
+        raise PreparationError(
+            f"the segmentation is unsure (certainty {found.certainty:.2f}, at least {_LEAST_CERTAINTY} is asked for); "
+            "look at the cine, and give the heart's place by a mask (--mask)."
+        )
+    beating = find_heart(frames, phases, found.spacing_mm)
+    apart_mm = float(np.hypot(*(beating - found.center))) * found.spacing_mm
+    if apart_mm > _LARGEST_DISAGREEMENT_MM:
+        raise PreparationError(
+            f"the segmented heart lies {apart_mm:.0f} mm from where the image beats; look at the cine, and give the "
+            "heart's place by a mask (--mask)."
+        )
+    if wanted_view == "4ch" and found.view != "4ch":
+        shown = ", ".join(name for name in CHAMBERS if found.areas_mm2[name] > _LEAST_CHAMBER_MM2) or "no chamber"
+        raise PreparationError(
+            f"the image does not show {VIEW_NAMES['4ch']} but looks like {VIEW_NAMES[found.view]} (seen: {shown}); "
+            "give a 4CH series, or take it with --view any."
+        )
