@@ -64,7 +64,9 @@ class HeartShapes:
     def __getitem__(self, indices: list[int]) -> dict[str, object]:
         import torch
 
-        rows = torch.from_numpy(np.stack([self._files[i // _SUBJECTS_PER_FILE][i % _SUBJECTS_PER_FILE] for i in indices]))
+        rows = torch.from_numpy(
+            np.stack([self._files[i // _SUBJECTS_PER_FILE][i % _SUBJECTS_PER_FILE] for i in indices])
+        )
         cine = rows[:, :, 0]
         return {"cine": cine, "coverage": rows[:, :, 1:], "is_phantom": cine.flatten(1).amax(dim=1) > 0}
 
@@ -111,7 +113,9 @@ def short_axis(rng: np.random.Generator) -> np.ndarray:
         distance = np.hypot(x, y)
         cavity, heart = _soft(inner - distance), _soft(outer - distance)
         reach = outer * (rv_reach - 0.25 * share)
-        right = _soft((1 - np.hypot((across + 0.55 * outer) / (reach - 0.3 * outer), along / (outer * rv_height))) * outer)
+        right = _soft(
+            (1 - np.hypot((across + 0.55 * outer) / (reach - 0.3 * outer), along / (outer * rv_height))) * outer
+        )
         covered[time, STRUCTURES.index("LV cavity")] = cavity
         covered[time, STRUCTURES.index("LV myocardium")] = heart - cavity
         covered[time, STRUCTURES.index("RV cavity")] = np.minimum(right, 1 - _soft(outer + 1 - distance))

@@ -36,7 +36,7 @@ class SegmentedField:
         spacing_mm: pixel size.
         center: (2,) row and column of the middle of the heart's extent over the beat.
         areas_mm2: mean area over the beat of each chamber and of the LV's myocardium.
-        certainty: mean probability of the heart where it is seen, 0 to 1.
+        certainty: mean probability of the likeliest structure where the heart is seen, 0 to 1.
     """
 
     probabilities: np.ndarray
@@ -98,7 +98,7 @@ def segment_field(frames: np.ndarray, spacing_mm: float, segmenter: CineSegmente
             name: float(probabilities[:, LABELS[name]].sum(axis=(1, 2)).mean() * spacing_mm**2)
             for name in (*CHAMBERS, "LV myocardium")
         },
-        certainty=float(heart[seen].mean()),
+        certainty=float(probabilities[:, _HEART].max(axis=1)[seen].mean()),
     )
 
 
