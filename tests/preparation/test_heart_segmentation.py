@@ -68,12 +68,12 @@ def test_chambers_tell_the_view_and_another_one_is_refused(heart, without, view)
     found = segmented(heart, certainty=0.999, without=without)
     assert found.view == view
     require_heart(found, heart.field, PHASES, "any")
-    with pytest.raises(PreparationError, match="does not show four-chamber .4CH. but looks like .*--view any"):
+    with pytest.raises(PreparationError, match=r"does not show four-chamber .4CH. but looks like .*--view any"):
         require_heart(found, heart.field, PHASES, "4ch")
 
 
 def test_doubt_is_a_reason(heart):
-    with pytest.raises(PreparationError, match="unsure .certainty 0.6"):
+    with pytest.raises(PreparationError, match=r"unsure .certainty 0.6"):
         require_heart(segmented(heart, certainty=0.65), heart.field, PHASES, "4ch")
     with pytest.raises(PreparationError, match="no heart was recognised"):
         require_heart(segmented(heart, without=list(LABELS)), heart.field, PHASES, "4ch")

@@ -99,7 +99,7 @@ def _subject(split: str, index: int) -> np.ndarray:
 
 
 def short_axis(rng: np.random.Generator) -> np.ndarray:
-    """A beating ring of myocardium with the right ventricle's crescent beside it: (10, 6, 96, 96) float32 in [0, 1]."""
+    """A beating ring of myocardium, the right ventricle's crescent beside it: (10, 6, 96, 96) float32 in [0, 1]."""
     grid = pixel_coordinates()
     x, y = grid[None, :], grid[:, None]
     cavity_mm, wall_mm, ejection = rng.uniform(16, 30), rng.uniform(7, 13), rng.uniform(0.25, 0.75)

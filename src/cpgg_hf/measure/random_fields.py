@@ -100,8 +100,8 @@ def _surroundings(count: int, size: int) -> Tensor:
 
 
 def _paint(covered: Tensor, surroundings: Tensor) -> Tensor:
-    """Tissues in random brightness, mostly as in bright-blood cines: (N, 3, 6, H, W) and (N, 1, H, W) to (N, 3, H, W)."""
-    count, _, structures, height, width = covered.shape
+    """Tissues in random brightness, blood brightest: (N, 3, 6, H, W) and (N, 1, H, W) to (N, 3, H, W)."""
+    count, _, structures, height, _ = covered.shape
     blood = _uniform(count, 0.45, 1.0) * _uniform(count, 0.8, 1.2, structures)
     muscle = blood[:, _MUSCLE : _MUSCLE + 1] * _uniform(count, 0.05, 0.65)
     levels = torch.cat([blood[:, :_MUSCLE], muscle, blood[:, _MUSCLE + 1 :]], dim=1)

@@ -1,7 +1,7 @@
 """Where the heart lies in a field of view and what its plane shows, as the field segmenter sees it.
 
-Where the network is unsure nothing is cropped: temporal variance (`localisation.py`) is the second opinion, and a heart
-that the two see in different places is set aside.
+Where the network is unsure nothing is cropped: temporal variance (`localisation.py`) is the second opinion, and a
+heart that the two see in different places is set aside.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class SegmentedField:
     """A field of view with the heart in it.
 
     Attributes:
-        probabilities: (T, 7, H, W) float32, channels as `phantom.LABELS`; what lies apart from the heart is background.
+        probabilities: (T, 7, H, W) float32, channels as `phantom.LABELS`; what lies apart is background.
         spacing_mm: pixel size.
         center: (2,) row and column of the middle of the heart's extent over the beat.
         areas_mm2: mean area over the beat of each chamber and of the LV's myocardium.
