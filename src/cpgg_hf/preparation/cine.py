@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import interpolate, ndimage
@@ -10,9 +11,13 @@ from scipy import interpolate, ndimage
 from cpgg_hf.data.cine_series import CineSeries
 from cpgg_hf.data.errors import PreparationError
 from cpgg_hf.data.nifti import affine_of_plane
+from cpgg_hf.phantom import LABELS
 from cpgg_hf.phantom.rasterise import GRID_SIZE, SPACING_MM
 from cpgg_hf.phantom.volume_curves import NUM_FRAMES
 from cpgg_hf.preparation.localisation import find_heart
+
+if TYPE_CHECKING:
+    from cpgg_hf.measure.segmenter import CineSegmenter
 
 # The darkest per cent is black; the 99th percentile stands at 0.9, which leaves room for inflow and fat.
 _PERCENTILES = (1.0, 99.0)
@@ -32,6 +37,7 @@ class PreparedCine:
         orientation: (6,) as in `CineSeries`, or None.
         position: (3,) centre of the crop's first pixel, patient coordinates in mm, or None.
         center: (2,) row and column of the crop's middle in the acquired image's pixels.
+        probabilities: (frames, 7, size, size) float32 of the structures of `phantom.LABELS`; None without one.
         warnings: what the user should know.
     """
 
@@ -43,11 +49,19 @@ class PreparedCine:
     orientation: np.ndarray | None
     position: np.ndarray | None
     center: np.ndarray
+    probabilities: np.ndarray | None = None
     warnings: tuple[str, ...] = ()
 
 
 def prepare_series(
-    series: CineSeries, spacing_mm: float = SPACING_MM, size: int = GRID_SIZE, num_frames: int = NUM_FRAMES
+    series: CineSeries,
+    spacing_mm: float = SPACING_MM,
+    size: int = GRID_SIZE,
+    num_frames: int = NUM_FRAMES,
+    *,
+    segmenter: CineSegmenter | None = None,
+    mask: np.ndarray | None = None,
+    view: str = "any",
 ) -> PreparedCine:
     """Bring a series onto the grid: same pixel size, cropped around the heart, resampled over the beat, normalised.
 
@@ -58,9 +72,12 @@ def prepare_series(
         spacing_mm: pixel size of the result.
         size: rows and columns of the result.
         num_frames: frames of the result.
+        segmenter: a field segmenter, which finds the heart; without one it is found by its motion.
+        mask: (H, W) or (T, H, W) on the acquired pixels, above 0 in the heart: it takes the segmenter's place.
+        view: with a segmenter, "4ch" refuses images that show other chambers.
 
     Raises:
-        PreparationError: nothing in the image beats.
+        PreparationError: nothing in the image beats; the segmenter is unsure; an empty mask.
     """
     field = resample_field(series.frames, series.pixel_spacing_mm, spacing_mm)
     phases = (series.times_ms - series.times_ms[0]) / series.rr_ms
@@ -69,12 +86,24 @@ def prepare_series(
             f"{series.origin}: the frames span {series.times_ms[-1] - series.times_ms[0]:.0f} ms, more than one beat "
             f"of {series.rr_ms:.0f} ms; give the frames of one beat."
         )
+    _, ratio, offset = _grid(series.frames.shape[1:], series.pixel_spacing_mm, spacing_mm)
+    found = None
     try:
-        heart = find_heart(field, phases, spacing_mm)
+        if mask is not None:
+            heart = (_middle(mask, series.frames.shape[1:]) - offset) / ratio
+        elif segmenter is not None:
+            from cpgg_hf.preparation.heart_segmentation import require_heart, segment_field
+
+            beat = resample_beat(normalise(field), phases, num_frames).clip(0, 1)
+            found = segment_field(beat, spacing_mm, segmenter)
+            require_heart(found, field, phases, view)
+            heart = found.center
+        else:
+            heart = find_heart(field, phases, spacing_mm)
     except PreparationError as error:
         raise PreparationError(f"{series.origin}: {error}") from None
     first = np.round(heart - (size - 1) / 2).astype(int)
-    crop = _crop(field, first, size)
+    crop = _crop(field, first, size, field.min())
     cine = resample_beat(normalise(crop), phases, num_frames).clip(0, 1)
     notes = list(series.warnings)
     outside = 1 - np.prod(_overlap(first, size, np.array(field.shape[1:]))) / size**2
@@ -83,7 +112,6 @@ def prepare_series(
             f"{series.origin}: {100 * outside:.0f}% of the crop lies outside the acquired field and is black."
         )
 
-    _, ratio, offset = _grid(series.frames.shape[1:], series.pixel_spacing_mm, spacing_mm)
     first_in_acquired = first * ratio + offset
     position = affine = None
     if series.orientation is not None and series.position is not None:
@@ -100,6 +128,7 @@ def prepare_series(
         orientation=series.orientation,
         position=position,
         center=first_in_acquired + (size - 1) / 2 * ratio,
+        probabilities=None if found is None else _crop_probabilities(found.probabilities, first, size),
         warnings=tuple(notes),
     )
 
@@ -171,11 +200,28 @@ def _overlap(first: np.ndarray, size: int, field: np.ndarray) -> np.ndarray:
     return np.maximum(0, np.minimum(first + size, field) - np.maximum(first, 0))
 
 
-def _crop(field: np.ndarray, first: np.ndarray, size: int) -> np.ndarray:
-    """(T, size, size) from a corner on; the darkest value of the field beyond its edges."""
+def _middle(mask: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """(2,) row and column of the middle of what a mask ever marks."""
+    marked = mask > 0 if mask.ndim == 2 else (mask > 0).any(axis=0)
+    if marked.shape != shape:
+        raise PreparationError(f"the mask has {marked.shape} pixels, the image {shape}; give a mask of this image.")
+    if not marked.any():
+        raise PreparationError("the mask marks nothing; give one that is above 0 in the heart.")
+    places = np.argwhere(marked)
+    return (places.min(axis=0) + places.max(axis=0)) / 2
+
+
+def _crop(field: np.ndarray, first: np.ndarray, size: int, outside: float) -> np.ndarray:
+    """(T, size, size) from a corner on; the value `outside` beyond the field's edges."""
     before = np.maximum(0, -first)
     after = np.maximum(0, first + size - field.shape[1:])
     padding = ((0, 0), (before[0], after[0]), (before[1], after[1]))
-    padded = np.pad(field, padding, constant_values=field.min())
+    padded = np.pad(field, padding, constant_values=outside)
     top, left = first + before
     return padded[:, top : top + size, left : left + size]
+
+
+def _crop_probabilities(probabilities: np.ndarray, first: np.ndarray, size: int) -> np.ndarray:
+    """(T, 7, size, size) from a corner on; background beyond the field's edges."""
+    labels = (_crop(probabilities[:, k], first, size, float(k == LABELS["background"])) for k in LABELS.values())
+    return np.stack(list(labels), axis=1)

@@ -25,6 +25,7 @@ _LEAST_CERTAINTY = 0.75
 _LEAST_HEART_MM2 = 2000.0
 _LEAST_CHAMBER_MM2 = 150.0
 _LARGEST_DISAGREEMENT_MM = 45.0
+_NO_HEART = "no heart was recognised in the image; give its place by a mask (--mask)."
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class SegmentedField:
         return {("LA",): "2ch", ("LA", "RV cavity"): "3ch"}.get(tuple(sorted(shown - {"LV cavity"})), "unknown")
 
 
-def segment_field(frames: np.ndarray, spacing_mm: float, segmenter: CineSegmenter) -> SegmentedField | None:
+def segment_field(frames: np.ndarray, spacing_mm: float, segmenter: CineSegmenter) -> SegmentedField:
     """Segments a whole field of view.
 
     Args:
@@ -66,8 +67,8 @@ def segment_field(frames: np.ndarray, spacing_mm: float, segmenter: CineSegmente
         spacing_mm: pixel size; the shipped field segmenter was trained at 1.8.
         segmenter: trained on fields.
 
-    Returns:
-        What was seen; None where no pixel looks like a heart.
+    Raises:
+        PreparationError: no pixel looks like a heart.
     """
     multiple = 2 ** len(segmenter.config.block_out_channels)
     height, width = frames.shape[1:]
@@ -79,7 +80,7 @@ def segment_field(frames: np.ndarray, spacing_mm: float, segmenter: CineSegmente
     ever = heart.max(axis=0) > 0.5
     components, count = ndimage.label(ndimage.binary_dilation(ever))
     if count == 0:
-        return None
+        raise PreparationError(_NO_HEART)
     sizes = ndimage.sum_labels(heart.sum(axis=0), components, np.arange(1, count + 1))
     kept = components == 1 + int(np.argmax(sizes))
     probabilities = probabilities.copy()
@@ -102,7 +103,7 @@ def segment_field(frames: np.ndarray, spacing_mm: float, segmenter: CineSegmente
     )
 
 
-def require_heart(found: SegmentedField | None, frames: np.ndarray, phases: np.ndarray, wanted_view: str) -> None:
+def require_heart(found: SegmentedField, frames: np.ndarray, phases: np.ndarray, wanted_view: str) -> None:
     """Refuses a field in which the heart, or the wanted view of it, is in doubt.
 
     Args:
@@ -114,8 +115,8 @@ def require_heart(found: SegmentedField | None, frames: np.ndarray, phases: np.n
     Raises:
         PreparationError: with the reason, without the file's name.
     """
-    if found is None or sum(found.areas_mm2.values()) < _LEAST_HEART_MM2:
-        raise PreparationError("no heart was recognised in the image; give its place by a mask (--mask).")
+    if sum(found.areas_mm2.values()) < _LEAST_HEART_MM2:
+        raise PreparationError(_NO_HEART)
     if found.certainty < _LEAST_CERTAINTY:
         raise PreparationError(
             f"the segmentation is unsure (certainty {found.certainty:.2f}, at least {_LEAST_CERTAINTY} is asked for); "
