@@ -33,6 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all commands; each one's `run` is the function that carries it out."""
+    from cpgg_hf.preparation.layouts import LAYOUTS
+
     parser = argparse.ArgumentParser(prog="cpgg", description="Phenotype-controlled cardiac cine MRI (CPGG).")
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -80,6 +82,22 @@ def build_parser() -> argparse.ArgumentParser:
         phantom.add_argument(f"--num-{split}", type=int, default=count, help="cines (default: %(default)s)")
     phantom.add_argument("--seed", type=_seed, default=0, help="the same seed gives the same result")
     phantom.add_argument("--num-processes", type=_positive, default=1, help="the result is the same for any number")
+
+    cohort = add(sources, "cohort", _prepare_cohort, "prepare every subject of a collection")
+    cohort.add_argument("input", help="the collection's folder; with --layout table, a CSV file")
+    cohort.add_argument("--layout", required=True, choices=LAYOUTS, help="how files and subjects are named")
+    cohort.add_argument("--rr-ms", type=float, help="heart beat to assume where a NIfTI file states no frame time")
+    ukb = add(sources, "ukb", _prepare_cohort, "prepare UK Biobank's long-axis cines (field 20208) as delivered")
+    ukb.add_argument("--bulk", required=True, help="folder of the zip files")
+    ukb.add_argument("--phenotypes", required=True, help="table of fields 24100-24181")
+    ukb.add_argument("--instance", type=int, default=2, help="imaging visit (default: %(default)s)")
+    for source in (cohort, ukb):
+        source.add_argument("--out", required=True, help="folder of the data set; an interrupted one is continued")
+        source.add_argument("--key-file", required=True, help="secret key of the pseudonyms; made when there is none")
+        _add_view(source)
+        source.add_argument("--upright", action="store_true", help="mirror cines so that they stand as phantoms do")
+        source.add_argument("--num-processes", type=_positive, default=1, help="the result is the same for any number")
+        source.add_argument("--json", action="store_true", help="print the report as JSON")
 
     measure = add(commands, "measure", _measure, "measure the phenotypes that a cine shows")
     measure.add_argument("cine", help="NIfTI file or DICOM folder")
@@ -242,6 +260,30 @@ def _prepare_phantom(arguments: argparse.Namespace) -> None:
         arguments.num_processes,
     )
     print(f"wrote {arguments.out}")
+
+
+def _prepare_cohort(arguments: argparse.Namespace) -> None:
+    from cpgg_hf.commands.cohorts import prepare_collection, prepare_ukb
+
+    settings = {
+        "out": arguments.out,
+        "key_file": arguments.key_file,
+        "view": arguments.view,
+        "turn_upright": arguments.upright,
+        "num_processes": arguments.num_processes,
+    }
+    if arguments.source == "ukb":
+        report = prepare_ukb(arguments.bulk, arguments.phenotypes, arguments.instance, **settings)
+    else:
+        report = prepare_collection(arguments.input, arguments.layout, rr_ms=arguments.rr_ms, **settings)
+    if arguments.json:
+        _print_json(report)
+        return
+    for reason, number in report["reasons"].items():
+        print(f"set aside {number}: {reason}", file=sys.stderr)
+    splits = ", ".join(f"{number} in {split}" for split, number in report["splits"].items())
+    print(f"{report['num_used']} of {report['num_subjects']} subjects prepared: {splits}")
+    print(f"wrote {arguments.out}; look at report.html there")
 
 
 def _measure(arguments: argparse.Namespace) -> None:

@@ -95,7 +95,13 @@ def write_nifti(
     return path
 
 
-def read_nifti(path: str | os.PathLike[str], rr_ms: float | None = None) -> CineSeries:
+def read_nifti(
+    path: str | os.PathLike[str],
+    rr_ms: float | None = None,
+    *,
+    middle_slice: bool = False,
+    assumed_rr_ms: float | None = None,
+) -> CineSeries:
     """Read one cine from a NIfTI file of axes (column, row, 1, time), or (column, row, time).
 
     The axes are taken as stored: the first runs along the image's columns to the right, the second down its rows, as
@@ -104,12 +110,16 @@ def read_nifti(path: str | os.PathLike[str], rr_ms: float | None = None) -> Cine
     Args:
         path: a `.nii` or `.nii.gz` file.
         rr_ms: length of the heart beat, for files that do not state the frame time.
+        middle_slice: whether to take the middle slice of a stack (column, row, slice, time) instead of refusing it.
+        assumed_rr_ms: what to take, with a warning, as the length of the beat where the file states no usable frame
+            time; by default such a file is refused.
 
     Raises:
         PreparationError: no NIfTI, damaged, other axes than those above, no usable frame time.
         ImportError: nibabel is not installed.
     """
     check_rr_ms(rr_ms)
+    check_rr_ms(assumed_rr_ms)
     nibabel = import_optional("nibabel", "imaging")
     path = Path(path)
     if not path.is_file():
@@ -122,8 +132,9 @@ def read_nifti(path: str | os.PathLike[str], rr_ms: float | None = None) -> Cine
         shape = image.shape
         if image.get_data_dtype().fields is not None or np.iscomplexobj(np.empty(0, image.get_data_dtype())):
             raise PreparationError(f"{path} holds colours or complex numbers; give a grey cine.")
-        _check_axes(shape, path)
-        values = np.asarray(image.get_fdata(dtype=np.float32))
+        _check_axes(shape, path, middle_slice)
+        slice_index = shape[2] // 2 if len(shape) == 4 else 0
+        values = np.asarray(image.dataobj[:, :, slice_index] if len(shape) == 4 else image.dataobj, dtype=np.float32)
     except PreparationError:
         raise
     except Exception as error:  # nibabel and the decompressors raise many kinds on damaged files
@@ -134,7 +145,13 @@ def read_nifti(path: str | os.PathLike[str], rr_ms: float | None = None) -> Cine
     notes: tuple[str, ...] = ()
     if len(shape) == 3:
         notes = (f"{path}: three axes {shape}; the third was read as time.",)
-    frame_time_ms = rr_ms / len(frames) if rr_ms is not None else _frame_time_ms(image, len(frames), path)
+    elif shape[2] > 1:
+        notes = (f"{path}: a stack of {shape[2]} slices; slice {slice_index + 1}, the middle one, was taken.",)
+    beat_ms = rr_ms
+    if beat_ms is None and assumed_rr_ms is not None and _stated_frame_time_ms(image, len(frames)) is None:
+        beat_ms = assumed_rr_ms
+        notes += (f"{path}: no usable frame time is stated; the beat was taken to last {beat_ms:.0f} ms.",)
+    frame_time_ms = _frame_time_ms(image, len(frames), path) if beat_ms is None else beat_ms / len(frames)
     affine = np.asarray(image.affine, dtype=np.float64)
     axes = _LPS_TO_RAS @ affine[:3, :3]
     lengths = np.linalg.norm(axes, axis=0)
@@ -148,7 +165,7 @@ def read_nifti(path: str | os.PathLike[str], rr_ms: float | None = None) -> Cine
         times_ms=np.arange(len(frames)) * frame_time_ms,
         rr_ms=len(frames) * frame_time_ms,
         orientation=np.concatenate([axes[:, 0] / lengths[0], axes[:, 1] / lengths[1]]) if placed else None,
-        position=_LPS_TO_RAS @ affine[:3, 3] if placed else None,
+        position=_LPS_TO_RAS @ (affine @ [0, 0, slice_index, 1])[:3] if placed else None,
         slice_thickness_mm=float(zooms[2]) if len(shape) == 4 and zooms[2] > 0 else None,
         origin=str(path),
         source="nifti",
@@ -167,8 +184,8 @@ def _is_placed(image: Any, axes: np.ndarray) -> bool:
     return bool((lengths > 0).all() and (np.abs(axes[:, :2]).max(axis=0) < 0.99999 * lengths).any())
 
 
-def _check_axes(shape: tuple[int, ...], path: Path) -> None:
-    if len(shape) == 4 and shape[2] > 1:
+def _check_axes(shape: tuple[int, ...], path: Path, middle_slice: bool) -> None:
+    if len(shape) == 4 and shape[2] > 1 and not middle_slice:
         raise PreparationError(
             f"{path} holds {shape[2]} slices of {shape[3]} frames (a stack, as of short-axis slices), expected one "
             "slice (columns, rows, 1, time); save one slice in its own file."
@@ -183,16 +200,24 @@ def _check_axes(shape: tuple[int, ...], path: Path) -> None:
 
 
 def _frame_time_ms(image: Any, num_frames: int, path: Path) -> float:
-    header = image.header
-    zooms = header.get_zooms()
+    frame_time_ms = _stated_frame_time_ms(image, num_frames)
+    if frame_time_ms is None:
+        zooms = image.header.get_zooms()
+        stated = f"{float(zooms[3]) if len(zooms) > 3 else 0.0:g} {image.header.get_xyzt_units()[1]}"
+        raise PreparationError(
+            f"{path}: a frame time of {stated} for {num_frames} frames makes no heart beat of {MIN_RR_MS:.0f} to "
+            f"{MAX_RR_MS:.0f} ms; give the RR interval in ms (rr_ms, --rr-ms)."
+        )
+    return frame_time_ms
+
+
+def _stated_frame_time_ms(image: Any, num_frames: int) -> float | None:
+    """The header's frame time; None where it makes no heart beat."""
+    zooms = image.header.get_zooms()
     stated = float(zooms[3]) if len(zooms) > 3 else 0.0
-    unit = header.get_xyzt_units()[1]
+    unit = image.header.get_xyzt_units()[1]
     # Files without a unit are common: then it is whichever of s and ms makes a heart beat.
-    candidates = [_TIME_UNIT_IN_MS[unit]] if unit in _TIME_UNIT_IN_MS else [1.0, 1000.0]
-    for factor in candidates:
-        if MIN_RR_MS <= stated * factor * num_frames <= MAX_RR_MS:
-            return stated * factor
-    raise PreparationError(
-        f"{path}: a frame time of {stated:g} {unit} for {num_frames} frames makes no heart beat of {MIN_RR_MS:.0f} to "
-        f"{MAX_RR_MS:.0f} ms; give the RR interval in ms (rr_ms, --rr-ms)."
-    )
+    factors = [_TIME_UNIT_IN_MS[unit]] if unit in _TIME_UNIT_IN_MS else [1.0, 1000.0]
+    beats = (factor for factor in factors if MIN_RR_MS <= stated * factor * num_frames <= MAX_RR_MS)
+    factor = next(beats, None)
+    return None if factor is None else stated * factor

@@ -1,0 +1,60 @@
+"""Messages about a subject without what identifies it: paths, file names, identifiers, quoted values, UIDs.
+
+Readers name the file and often the value that is wrong, which helps the one who runs them; reports of a cohort travel
+with the data set, so nothing of that may stay.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from functools import partial
+from pathlib import Path
+
+from cpgg_hf.preparation.subjects import Subject
+
+_IDENTIFYING = (
+    (r"(?<!\w)'[^']*'(?!\w)|(?<!\w)\"[^\"]*\"(?!\w)", "'...'"),  # values of tags, as readers quote them
+    (r"[^\s'\"(),;]*[/\\][^\s'\"(),:;]*", "a file"),
+    (r"[^\s'\"(),;]+\.(?:dcm|ima|dicom|nii|gz|zip|csv|json)\b", "a file"),
+    (r"\d+(?:\.\d+){4,}", "a UID"),
+    (r"\d{6,}", "a number"),
+)
+_SHORTEST = 4  # shorter names and numbers ("12") also occur as plain words in a message
+
+
+def discreet(message: str, subject: Subject, origin: str = "") -> str:
+    """A message as it may stand in a report: what it says, without where it was found and whose it is.
+
+    Args:
+        message: a reader's warning or error.
+        subject: whom it is about.
+        origin: what the series calls itself in messages, where it was read.
+    """
+    for name in sorted(_names(subject) | ({origin} - {""}), key=len, reverse=True):
+        message = re.sub(re.escape(name) + r"(?:[/\\][^\s'\"(),:;]*)?", "the input", message)
+    if len(subject.identifier) >= _SHORTEST:
+        message = re.sub(rf"[^\s(),;]*{re.escape(subject.identifier)}[^\s(),;]*", "the input", message, flags=re.I)
+    for pattern, word in _IDENTIFYING:
+        message = re.sub(pattern, word, message, flags=re.IGNORECASE)
+    return message.removeprefix("the input: ")
+
+
+def _names(subject: Subject) -> set[str]:
+    """Names of the files and folders that the subject is read from, and of all below them."""
+    read = subject.read
+    given = (*read.args, *read.keywords.values()) if isinstance(read, partial) else ()
+    names = set()
+    for path in map(Path, _paths(given)):
+        for one in (path, *path.rglob("*")) if path.is_dir() else (path,):
+            names |= {str(one), one.name}
+    return {name for name in names if len(name) >= _SHORTEST}
+
+
+def _paths(values: Iterable[object]) -> Iterator[str]:
+    for value in values:
+        if isinstance(value, os.PathLike) or (isinstance(value, str) and Path(value).is_absolute()):
+            yield os.fspath(value)
+        elif isinstance(value, tuple | list):
+            yield from _paths(value)

@@ -1,0 +1,41 @@
+"""M&Ms, the multi-centre, multi-vendor challenge of 2020, as `OpenDataset` (the release with diagnoses, 2021-12-30).
+
+    OpenDataset/211230_M&Ms_Dataset_information_diagnosis_opendataset.csv     External code, ..., ED, ES (from 0), ...
+    OpenDataset/Training/Labeled/A0S9V9/A0S9V9_sa.nii.gz                      short-axis stack over the beat
+    OpenDataset/Training/Unlabeled/..., Validation/A5C2D2/..., Testing/A1K2P5/...
+
+Short axis only: 345 subjects. `_sa_gt.nii.gz` are labels and stay unread. Where the header states no usable frame
+time, give the length of the beat to assume.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+from cpgg_hf.data.errors import PreparationError
+from cpgg_hf.preparation.layouts.reading import read_nifti_slice, read_table, refuse
+from cpgg_hf.preparation.subjects import Subject
+
+_TABLE = "*M&Ms_Dataset_information*.csv"
+
+
+def find_mnms_subjects(folder: Path, rr_ms: float | None = None) -> list[Subject]:
+    """A subject for each row of the table; the cine begins at the frame that the table names as ED."""
+    tables = sorted(folder.rglob(_TABLE))
+    if not tables:
+        raise PreparationError(f"{folder} has no table {_TABLE}; give the folder OpenDataset of M&Ms.")
+    files = {path.name: path for path in tables[0].parent.rglob("*_sa.nii.gz")}
+    return [
+        Subject(row["External code"], _reader(row, files, rr_ms), source="mnms")
+        for row in read_table(tables[0], "External code", "ED")
+    ]
+
+
+def _reader(row: dict[str, str], files: dict[str, Path], rr_ms: float | None) -> partial:
+    name = f"{row['External code']}_sa.nii.gz"
+    if name not in files:
+        return partial(refuse, "the table names this subject, but its short-axis file is not there; copy it.")
+    if not row["ED"].removesuffix(".0").isdecimal():
+        return partial(refuse, "the table names no ED frame for this subject; fill it in.")
+    return partial(read_nifti_slice, str(files[name]), rr_ms, first_frame=int(float(row["ED"])))

@@ -1,0 +1,76 @@
+"""What several layouts need: a slice of a NIfTI stack that begins at end-diastole, tables, partial phenotypes."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from dataclasses import replace
+from itertools import zip_longest
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+
+from cpgg_hf.data.cine_series import CineSeries
+from cpgg_hf.data.errors import PreparationError, brief
+from cpgg_hf.data.nifti import read_nifti
+from cpgg_hf.phenotypes import PhenotypeError, as_array, complete_identities
+
+
+def read_nifti_slice(path: str, assumed_rr_ms: float | None = None, first_frame: int = 0) -> CineSeries:
+    """The one slice of a NIfTI cine, or the middle one of a stack.
+
+    Args:
+        path: a `.nii` or `.nii.gz` file.
+        assumed_rr_ms: as in `read_nifti`.
+        first_frame: index of the end-diastolic frame; the cine is turned around the beat to begin with it.
+    """
+    series = read_nifti(path, middle_slice=True, assumed_rr_ms=assumed_rr_ms)
+    if not 0 <= first_frame < len(series.frames):
+        raise PreparationError(
+            f"{path} has {len(series.frames)} frames, but end-diastole is said to be frame {first_frame + 1}; check "
+            "the collection's table."
+        )
+    if first_frame == 0:
+        return series
+    note = f"{path}: begins at frame {first_frame + 1}, which the collection names as end-diastole."
+    frames = np.roll(series.frames, -first_frame, axis=0)
+    return replace(series, frames=frames, warnings=(*series.warnings, note))
+
+
+def refuse(message: str) -> NoReturn:
+    """Stands in for reading where the table already says that a subject cannot be used."""
+    raise PreparationError(message)
+
+
+def known_phenotypes(values: Mapping[str, object]) -> np.ndarray:
+    """(82,) phenotypes, NaN = missing, from a few named ones; what they determine is filled in.
+
+    Raises:
+        PhenotypeError: unknown names, impossible values, or values that contradict each other.
+    """
+    try:
+        return complete_identities(as_array(dict(values)))[0]
+    except PhenotypeError as error:
+        raise PhenotypeError(str(error).removeprefix("row 0: ")) from None
+
+
+def read_table(path: Path, *columns: str) -> list[dict[str, str]]:
+    """The rows of a CSV file whose first named column is filled; cells without the spaces around them.
+
+    Raises:
+        PreparationError: it cannot be read, or lacks one of the columns.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            names, *rows = [[cell.strip() for cell in row] for row in csv.reader(file)] or [[]]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise PreparationError(f"{path} cannot be read as a CSV table ({brief(error)}); export it again.") from None
+    missing = [column for column in columns if column not in names]
+    if missing:
+        raise PreparationError(
+            f"{path} has no column {missing[0]!r}, only {', '.join(filter(None, names)) or 'none'}; expected the "
+            f"columns {', '.join(columns)}."
+        )
+    named = (dict(zip_longest(names, row[: len(names)], fillvalue="")) for row in rows)
+    return [row for row in named if row[columns[0]]]

@@ -1,0 +1,41 @@
+"""Messages in reports: they still say what is wrong, and nothing about whose it is."""
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from cpgg_hf.preparation.discreet_messages import discreet
+from cpgg_hf.preparation.subjects import Subject
+
+
+def read(path):
+    raise AssertionError("messages are cleaned without reading again")
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ("{folder} holds 7 frames, a cine needs at least 8.", "the input holds 7 frames, a cine needs at least 8."),
+        ("{folder}: no usable trigger times.", "no usable trigger times."),
+        ("{folder}/Doe Jane 1.dcm is cut off; copy it again.", "the input is cut off; copy it again."),
+        ("a frame of 'Doe^Jane' (e.g. IM1.dcm); sort it.", "a frame of '...' (e.g. a file); sort it."),
+        ("4012345_20208_2_0.zip is empty", "the input is empty"),
+        ("EID4012345 and MRN 87654321", "the input and MRN a number"),
+        ("series 1.2.840.10008.5.1 twice", "series a UID twice"),
+        ("the plane's place in the patient's body", "the plane's place in the patient's body"),
+        ("../elsewhere/x is 1.8 mm", "a file is 1.8 mm"),
+    ],
+)
+def test_what_identifies_is_gone(tmp_path, message, expected):
+    folder = tmp_path / "Jane Doe 4012345"
+    folder.mkdir()
+    (folder / "Doe Jane 1.dcm").touch()
+    subject = Subject("4012345", partial(read, str(folder)))
+    assert discreet(message.format(folder=folder), subject) == expected
+
+
+def test_a_short_number_as_identifier_leaves_the_words_alone():
+    subject = Subject("7", partial(read, Path("/kaggle/train/7/study/4ch_12")))
+    message = "/kaggle/train/7/study/4ch_12 holds 7 frames; give at least 8."
+    assert discreet(message, subject) == "the input holds 7 frames; give at least 8."
