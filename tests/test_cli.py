@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import sys
 
 import nibabel
 import numpy as np
@@ -266,3 +267,55 @@ def assert_one_sentence(capsys, message):
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1
     assert re.search(message, errors[0]), errors[0]
+
+
+@pytest.fixture
+def collection(tmp_path):
+    """A table of one phantom, and of one subject whose file is not there."""
+    heart = phantom.render(phantom.sample_phenotypes(1, 4)[0], 4)
+    write_nifti(tmp_path / "anna.nii.gz", heart.cine[::5], 5 * heart.frame_time_ms, heart.spacing_mm)
+    (tmp_path / "cohort.csv").write_text(
+        "subject,path,LVEDV\nAnna-Example,anna.nii.gz,150\nBert-Example,absent.nii,\n"
+    )
+    return tmp_path
+
+
+def test_prepare_cohort_sets_aside_and_goes_on(collection, capsys):
+    arguments = ["--layout", "table", "--out", collection / "out", "--key-file", collection / "key"]
+    assert run("prepare", "cohort", collection / "cohort.csv", *arguments) == 0
+    printed = capsys.readouterr()
+    assert "1 of 2 subjects prepared" in printed.out
+    assert "set aside 1: the input does not exist; give a .nii or .nii.gz file." in printed.err
+    assert "Example" not in printed.out
+    assert run("prepare", "cohort", collection / "cohort.csv", *arguments, "--json") == 0
+    assert json.loads(capsys.readouterr().out) == json.loads((collection / "out/report.json").read_text())
+
+
+def test_prepare_cohort_fails_where_nobody_can_be_used(collection, capsys):
+    (collection / "anna.nii.gz").unlink()
+    arguments = ["--layout", "table", "--out", collection / "out", "--key-file", collection / "key"]
+    assert run("prepare", "cohort", collection / "cohort.csv", *arguments) == 1
+    assert "none of the 2 subjects could be used" in capsys.readouterr().err
+    assert (collection / "out/report.html").is_file()
+    assert run("prepare", "cohort", collection, "--layout", "acdc", *arguments[2:]) == 1
+    assert "take their middle slice with --view any" in capsys.readouterr().err
+
+
+def test_prepare_ukb_prepares_what_the_reader_finds(collection, capsys, monkeypatch):
+    from types import ModuleType
+
+    from cpgg_hf.preparation.layouts import find_subjects
+
+    asked = []
+
+    def find_ukb_subjects(*arguments):
+        asked.append(arguments)
+        return find_subjects("table", collection / "cohort.csv")
+
+    reader = ModuleType("cpgg_hf.preparation.ukb")
+    reader.find_ukb_subjects = find_ukb_subjects
+    monkeypatch.setitem(sys.modules, "cpgg_hf.preparation.ukb", reader)
+    arguments = ["--bulk", "zips", "--phenotypes", "table.csv", "--instance", 3, "--key-file", collection / "key"]
+    assert run("prepare", "ukb", *arguments, "--out", collection / "out") == 0
+    assert asked == [("zips", "table.csv", 3)]
+    assert "1 of 2 subjects prepared" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""Small fake subjects for the tests of cohorts: discs that beat, read by functions that worker processes can import."""
+"""Small fake subjects for tests of cohorts: discs that beat, read by functions that worker processes can import."""
 
 import os
 import signal

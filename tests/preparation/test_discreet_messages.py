@@ -24,6 +24,7 @@ def read(path):
         ("EID4012345 and MRN 87654321", "the input and MRN a number"),
         ("series 1.2.840.10008.5.1 twice", "series a UID twice"),
         ("the plane's place in the patient's body", "the plane's place in the patient's body"),
+        ("give a .nii or .nii.gz file.", "give a .nii or .nii.gz file."),
         ("../elsewhere/x is 1.8 mm", "a file is 1.8 mm"),
     ],
 )

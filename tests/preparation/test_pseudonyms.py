@@ -35,7 +35,7 @@ def test_a_key_inside_the_data_set_is_refused(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"ab" * 31, b"xy" * 32, b"\xff\xfe\x00"])
 def test_a_damaged_key_is_refused_and_left_as_it_is(tmp_path, content):
     (tmp_path / "key").write_bytes(content)
-    with pytest.raises(PreparationError, match="holds no key .* restore it"):
+    with pytest.raises(PreparationError, match=r"holds no key .* restore it"):
         read_key(tmp_path / "key", tmp_path / "out")
     assert (tmp_path / "key").read_bytes() == content
 

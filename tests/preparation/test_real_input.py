@@ -79,3 +79,22 @@ def test_a_human_scan_is_prepared_with_what_is_known(tmp_path):
 def test_short_axis_series_are_refused_by_what_they_look_like(tmp_path):
     with pytest.raises(PreparationError, match="looks like short-axis"):
         prepare_dicom_folder(ROOT / "human_4ch/dicom_sax_mid", tmp_path / "out")
+
+
+def test_sunnybrook_as_dicom_and_as_a_nifti_stack_is_prepared(tmp_path):
+    """DICOM with broken UIDs and no SeriesDescription, and the middle of a stack of six slices."""
+    from cpgg_hf.preparation.cohort import prepare_cohort
+    from cpgg_hf.preparation.layouts import find_subjects
+
+    (tmp_path / "SCD_IMAGES_01").mkdir()
+    (tmp_path / "SCD_IMAGES_01/SCD0000101").symlink_to(ROOT / "sunnybrook_sax/dicom_SCD0000101")
+    (tmp_path / "table.csv").write_text(
+        f"subject,path\nstack-of-six,{ROOT}/sunnybrook_sax/SCD0000401_4d.nii.gz\nhuman,{ROOT}/human_4ch/dicom_4ch\n"
+    )
+    subjects = find_subjects("sunnybrook", tmp_path / "SCD_IMAGES_01", "any")
+    subjects += find_subjects("table", tmp_path / "table.csv", "any")
+    report = prepare_cohort(subjects, tmp_path / "out", tmp_path / "key", view="any", progress=False)
+    assert report["num_used"] == 3
+    assert report["views"] == {"sax": 2, "4ch": 1}
+    for path in (tmp_path / "out").rglob("*.*"):
+        assert not any(name in path.read_bytes() for name in (b"SCD0000", b"stack-of-six", b"human"))

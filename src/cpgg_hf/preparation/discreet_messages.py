@@ -17,7 +17,7 @@ from cpgg_hf.preparation.subjects import Subject
 _IDENTIFYING = (
     (r"(?<!\w)'[^']*'(?!\w)|(?<!\w)\"[^\"]*\"(?!\w)", "'...'"),  # values of tags, as readers quote them
     (r"[^\s'\"(),;]*[/\\][^\s'\"(),:;]*", "a file"),
-    (r"[^\s'\"(),;]+\.(?:dcm|ima|dicom|nii|gz|zip|csv|json)\b", "a file"),
+    (r"(?<![^\s'\"(),;])[^\s'\"(),;.][^\s'\"(),;]*\.(?:dcm|ima|dicom|nii|gz|zip|csv|json)\b", "a file"),
     (r"\d+(?:\.\d+){4,}", "a UID"),
     (r"\d{6,}", "a number"),
 )
