@@ -11,11 +11,12 @@ from cpgg_hf.data.cine_series import CineSeries
 from cpgg_hf.preparation import PreparationError
 from cpgg_hf.preparation.subjects import Subject
 
-# The plane of a textbook four-chamber view.
-FOUR_CHAMBER = np.array([0.99781, -0.04245, 0.05064, 0.0, 0.76634, 0.64244])
+# Planes of a textbook four-chamber view, and of a short-axis view of the same heart.
+FOUR_CHAMBER = (0.99781, -0.04245, 0.05064, 0.0, 0.76634, 0.64244)
+SHORT_AXIS = (0.70711, 0.70711, 0.0, -0.33196, 0.33196, -0.88295)
 
 
-def beating_disc(path: str, seed: int, seconds: float = 0.0) -> CineSeries:
+def beating_disc(path: str, seed: int, seconds: float = 0.0, orientation=FOUR_CHAMBER) -> CineSeries:
     """10 frames of 48 x 48 pixels of 3 mm; no two seeds give the same."""
     time.sleep(seconds)
     rng = np.random.default_rng(seed)
@@ -27,7 +28,7 @@ def beating_disc(path: str, seed: int, seconds: float = 0.0) -> CineSeries:
         pixel_spacing_mm=np.array([3.0, 3.0]),
         times_ms=np.arange(10) * 90.0,
         rr_ms=900.0,
-        orientation=FOUR_CHAMBER,
+        orientation=np.array(orientation),
         position=np.zeros(3),
         slice_thickness_mm=6.0,
         origin=path,

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet
 import pytest
-from fake_subjects import beating_disc, damaged, fake_cohort, kill_the_worker
+from fake_subjects import SHORT_AXIS, beating_disc, damaged, fake_cohort, kill_the_worker
 
 from cpgg_hf.data.cine_dataset import decode_cine, load_cines
 from cpgg_hf.data.errors import OutputError
@@ -36,17 +36,18 @@ def key_file(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory, key_file):
-    """A cohort of which three cannot be used, prepared in one process."""
+    """A cohort of which four cannot be used, prepared in one process."""
     out = tmp_path_factory.mktemp("cohort") / "out"
     return out, prepare_cohort(cohort(), out, key_file, progress=False)
 
 
 def cohort(seconds=0.0):
-    good = fake_cohort(NUM_SUBJECTS - 3, seconds)
+    good = fake_cohort(NUM_SUBJECTS - 4, seconds)
     return [
         *good,
         Subject("5000001", partial(damaged, "/bulk/5000001_20208_2_0.zip"), source="ukb"),
         Subject("5000002", partial(int, "no cine"), source="ukb"),
+        Subject("5000004", partial(beating_disc, "/bulk/5000004", 1, orientation=SHORT_AXIS), source="ukb"),
         good[4],
     ]
 
@@ -66,8 +67,8 @@ def test_each_subject_is_prepared_under_its_pseudonym_in_its_split(made, tmp_pat
     out, report = made
     rows = {split: load_cines(out, split, cache_dir=tmp_path) for split, number in report["splits"].items() if number}
     placed = {row["subject"]: (split, row) for split, of_split in rows.items() for row in of_split}
-    assert len(placed) == NUM_SUBJECTS - 3
-    for index, subject in enumerate(fake_cohort(NUM_SUBJECTS - 3)):
+    assert len(placed) == NUM_SUBJECTS - 4
+    for index, subject in enumerate(fake_cohort(NUM_SUBJECTS - 4)):
         split, row = placed[pseudonym(subject.identifier, KEY)]
         assert split == split_of(subject.identifier, KEY)
         assert row["phenotypes"][3] == 50 + index / 10
@@ -83,14 +84,15 @@ def test_each_subject_is_prepared_under_its_pseudonym_in_its_split(made, tmp_pat
 def test_the_report_accounts_for_everyone(made):
     out, report = made
     assert json.loads((out / "report.json").read_text()) == report
-    assert (report["num_subjects"], report["num_used"], report["num_set_aside"]) == (28, 25, 3)
-    assert sum(report["splits"].values()) == 25
+    assert (report["num_subjects"], report["num_used"], report["num_set_aside"]) == (28, 24, 4)
+    assert sum(report["splits"].values()) == 24
     aside = {record["subject"]: record["reason"] for record in report["subjects"] if "reason" in record}
     assert "is cut off" in aside[pseudonym("5000001", KEY)]
     assert "cannot be read or prepared (ValueError" in aside[pseudonym("5000002", KEY)]
+    assert "looks like short-axis (SAX)" in aside[pseudonym("5000004", KEY)]
     assert any("more than once" in reason for reason in aside.values())
-    assert sum(report["reasons"].values()) == 3
-    assert report["views"] == {"4ch": 25}
+    assert sum(report["reasons"].values()) == 4
+    assert report["views"] == {"4ch": 24}
     used = [record for record in report["subjects"] if "reason" not in record]
     assert all(set(record["seconds"]) == {"read", "view", "prepare", "row", "thumbnail"} for record in used)
     assert all("read as it is." in record["warnings"] for record in used)
@@ -107,6 +109,7 @@ def test_the_page_shows_a_thumbnail_a_subject_and_every_reason(made):
             assert f'loading="lazy" src="thumbnails/{record["subject"]}.png"' in page
             with Image.open(out / "thumbnails" / f"{record['subject']}.png") as picture:
                 assert (picture.size, picture.mode) == ((192, 96), "L")
+    assert (out / "thumbnails" / f"{pseudonym('5000004', KEY)}.png").is_file()  # refused, but to be looked at
     assert "more than once" in page
     assert "http" not in page
 
@@ -228,8 +231,8 @@ def test_what_is_no_cohort_is_refused_before_anything_is_made(key_file, tmp_path
 
 
 def test_nobody_usable_still_gives_a_report(key_file, tmp_path):
-    report = prepare_cohort(cohort()[-3:-1], tmp_path / "out", key_file, progress=False)
-    assert (report["num_used"], report["num_set_aside"]) == (0, 2)
+    report = prepare_cohort(cohort()[-4:-1], tmp_path / "out", key_file, progress=False)
+    assert (report["num_used"], report["num_set_aside"]) == (0, 3)
     assert (tmp_path / "out/report.html").is_file()
 
 
