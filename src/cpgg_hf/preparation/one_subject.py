@@ -132,7 +132,7 @@ def thumbnail_png(cine: np.ndarray) -> bytes:
     image = image_module.fromarray(np.round(pair * 255).astype(np.uint8))
     image.thumbnail((image.width, GRID_SIZE))
     content = io.BytesIO()
-    image.save(content, format="PNG", optimize=True)
+    image.save(content, format="PNG")
     return content.getvalue()
 
 
