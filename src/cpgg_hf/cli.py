@@ -58,7 +58,9 @@ def build_parser() -> argparse.ArgumentParser:
     generate = add(commands, "generate", _generate, "generate cines from phenotypes")
     _add_request(generate)
     generate.add_argument("--out", required=True, help="folder to write; must be new or empty")
-    generate.add_argument("--format", type=_formats, default=("nifti",), help="nifti (default), gif, or nifti,gif")
+    generate.add_argument(
+        "--format", type=_formats, default=("nifti",), help="nifti (default), gif, webp, mp4, npz, dicom"
+    )
     generate.add_argument("--batch-size", type=_positive, default=8, help="cines in memory at once; changes no byte")
     generate.add_argument("--guidance-scale", type=float, help="1 = none, 0 = unconditional (default: the model's)")
     generate.add_argument("--num-decoding-steps", type=_positive, help="passes of the MAR (default: the model's)")

@@ -1,10 +1,10 @@
-"""A GIF lasts as long as the beat and shows every cine."""
+"""A GIF or a WebP lasts as long as the beat and shows every cine."""
 
 import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
-from cpgg_hf.data.gif import write_gif
+from cpgg_hf.data.gif import write_gif, write_webp
 
 
 def frames_of(path) -> tuple[list[np.ndarray], list[int]]:
@@ -29,6 +29,15 @@ def test_frames_are_shown_unchanged(tmp_path, cine):
     frames, _ = frames_of(write_gif(tmp_path / "cine.gif", cine, 20.0, scale=2))
     assert len(frames) == 50
     assert np.array_equal(frames[7][::2, ::2], cine[7])
+
+
+@pytest.mark.parametrize("frame_time_ms", [12.0, 17.5, 33.3])
+def test_webp_keeps_every_value_and_the_beats_length(tmp_path, cine, frame_time_ms):
+    frames, durations = frames_of(write_webp(tmp_path / "cine.webp", cine, frame_time_ms, scale=2))
+    assert abs(sum(durations) - 50 * frame_time_ms) <= 20
+    for index in (0, 7, len(frames) - 1):
+        shown = int((sum(durations[:index]) + 0.51) / frame_time_ms)
+        assert np.array_equal(frames[index][::2, ::2], cine[shown])
 
 
 def test_several_cines_stand_side_by_side(tmp_path, cine):

@@ -12,7 +12,7 @@ from cpgg_hf.commands.requests import read_request
 from cpgg_hf.data.staging import staged_file, staged_folder
 from cpgg_hf.phenotypes import NAMES, write_csv
 
-FORMATS = ("nifti", "gif")
+FORMATS = ("nifti", "gif", "webp", "mp4", "npz", "dicom")
 
 
 def sample_phenotypes(
@@ -46,7 +46,7 @@ def generate(
     """Writes generated cines and what they were conditioned on; returns how many.
 
     The folder holds `phenotypes.csv` (one row a cine), `generation.json` (settings; seed, spacing and frame time of
-    each cine), and the cines as `cine_00000.nii.gz` or `cine_00000.gif`.
+    each cine), and the cines as `cine_00000.nii.gz`, `.gif`, `.webp`, `.mp4`, `.npz` or the folder `cine_00000_dicom`.
 
     Args:
         model: folder or hub repository; None is the shipped one.
@@ -76,9 +76,19 @@ def generate(
             generators = [torch.Generator().manual_seed(one) for one in seeds[batch]]
             output = pipe(rows[batch], generator=generators, **settings)
             conditions.append(output.phenotypes.to_numpy())
-            for cine, own_seed, frame_time_ms in zip(output.cines, output.seeds, output.frame_time_ms, strict=True):
+            for cine, own_seed, frame_time_ms, condition in zip(
+                output.cines, output.seeds, output.frame_time_ms, conditions[-1], strict=True
+            ):
                 name = f"cine_{len(records):05d}"
-                write_cine(folder / name, cine, float(frame_time_ms), output.spacing_mm, formats)
+                write_cine(
+                    folder / name,
+                    cine,
+                    float(frame_time_ms),
+                    output.spacing_mm,
+                    formats,
+                    phenotypes=condition,
+                    seed=int(own_seed),
+                )
                 records.append(
                     {
                         "name": name,
@@ -94,9 +104,26 @@ def generate(
 
 
 def write_cine(
-    stem: Path, cine: np.ndarray, frame_time_ms: float, spacing_mm: float, formats: Sequence[str] = ("nifti",)
+    stem: Path,
+    cine: np.ndarray,
+    frame_time_ms: float,
+    spacing_mm: float,
+    formats: Sequence[str] = ("nifti",),
+    *,
+    phenotypes: np.ndarray | None = None,
+    seed: int | None = None,
 ) -> None:
-    """Writes one cine (T, H, W) as `<stem>.nii.gz`, `<stem>.gif` or both."""
+    """Writes one synthetic cine (T, H, W) in [0, 1] in each of the `FORMATS` named.
+
+    Args:
+        stem: `<stem>.nii.gz`, `.gif`, `.webp`, `.mp4`, `.npz` and the folder `<stem>_dicom` are written.
+        cine: uint8, or float in [0, 1].
+        frame_time_ms: time from one frame to the next.
+        spacing_mm: pixel size.
+        formats: among `FORMATS`.
+        phenotypes: (82,) what it was conditioned on, for npz.
+        seed: what it was drawn from, for npz and for DICOM's identifiers.
+    """
     if "nifti" in formats:
         from cpgg_hf.data.nifti import write_nifti
 
@@ -105,3 +132,19 @@ def write_cine(
         from cpgg_hf.data.gif import write_gif
 
         write_gif(f"{stem}.gif", cine, frame_time_ms)
+    if "webp" in formats:
+        from cpgg_hf.data.gif import write_webp
+
+        write_webp(f"{stem}.webp", cine, frame_time_ms)
+    if "mp4" in formats:
+        from cpgg_hf.data.mp4 import write_mp4
+
+        write_mp4(f"{stem}.mp4", cine, frame_time_ms)
+    if "npz" in formats:
+        from cpgg_hf.data.npz import write_npz
+
+        write_npz(f"{stem}.npz", cine, frame_time_ms, spacing_mm, phenotypes=phenotypes, seed=seed)
+    if "dicom" in formats:
+        from cpgg_hf.data.dicom_export import write_dicom_series
+
+        write_dicom_series(f"{stem}_dicom", cine, frame_time_ms, spacing_mm, seed=seed)

@@ -57,6 +57,13 @@ def affine_of_plane(
     return affine
 
 
+def plane_of_affine(affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The inverse of `affine_of_plane`: orientation (6,) and position (3,) as in DICOM."""
+    axes = _LPS_TO_RAS @ np.asarray(affine, dtype=np.float64)[:3, :2]
+    axes /= np.linalg.norm(axes, axis=0)
+    return axes.T.ravel(), _LPS_TO_RAS @ affine[:3, 3]
+
+
 def write_nifti(
     path: str | os.PathLike[str],
     cine: np.ndarray,
