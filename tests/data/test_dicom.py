@@ -3,6 +3,7 @@
 import sys
 
 import numpy as np
+import pydicom
 import pytest
 from dicom_files import FOUR_CHAMBER, PATIENT, write_dicom_series
 from pydicom.uid import generate_uid
@@ -214,6 +215,36 @@ def test_a_compression_that_cannot_be_decoded_says_what_to_install(tmp_path, cin
 
     write_dicom_series(tmp_path, cine, change=compress)
     with pytest.raises(PreparationError, match=r"compressed \(JPEG 2000.*install `pylibjpeg\[all\]`"):
+        read_dicom_folder(tmp_path)
+
+
+@pytest.mark.parametrize(("syntax", "error"), [("RLELossless", 0), ("JPEG2000Lossless", 0), ("JPEG2000", 20)])
+def test_compressed_frames_are_decoded(tmp_path, syntax, error):
+    cine = np.random.default_rng(0).integers(0, 900, (8, 64, 72))
+
+    def compress(index, dataset):
+        options = {"j2k_cr": [2]} if syntax == "JPEG2000" else {}
+        dataset.compress(getattr(pydicom.uid, syntax), generate_instance_uid=False, **options)
+
+    write_dicom_series(tmp_path, cine, change=compress)
+    assert np.abs(read_dicom_folder(tmp_path).frames - cine).max() <= error
+
+
+def test_a_deflated_file_is_refused_before_it_is_inflated(tmp_path, cine):
+    def deflate(index, dataset):
+        dataset.file_meta.TransferSyntaxUID = pydicom.uid.DeflatedExplicitVRLittleEndian
+
+    write_dicom_series(tmp_path, cine, change=deflate)
+    with pytest.raises(PreparationError, match=r"\.dcm is deflated, so its true size is not known; decompress it"):
+        read_dicom_folder(tmp_path)
+
+
+def test_a_header_that_claims_a_giant_image_is_refused(tmp_path, cine):
+    def claim(index, dataset):
+        dataset.Rows = dataset.Columns = 60000
+
+    write_dicom_series(tmp_path, cine, change=claim)
+    with pytest.raises(PreparationError, match="its header states more than 4096 rows or columns"):
         read_dicom_folder(tmp_path)
 
 

@@ -1,0 +1,66 @@
+"""Values and pixels out of a DICOM data set, whatever is wrong with it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from cpgg_hf.data.errors import PreparationError, brief
+from cpgg_hf.data.optional import import_optional
+
+_LARGEST_SIDE = 4096  # pixels: no cine is larger, and a damaged header must not claim the memory
+
+
+def value_of(dataset: Any, name: str) -> Any:
+    """The value of a tag, or None where it is absent or damaged: pydicom converts values when they are asked for."""
+    try:
+        return dataset.get(name)
+    except Exception:  # damaged values raise many kinds
+        return None
+
+
+def numbers_of(dataset: Any, name: str, count: int) -> np.ndarray | None:
+    """The numbers of a tag as (count,) float64, or None where they are absent or no numbers."""
+    try:
+        numbers = np.atleast_1d(np.asarray(value_of(dataset, name), dtype=np.float64))
+    except (TypeError, ValueError, ArithmeticError):
+        return None
+    return numbers if numbers.shape == (count,) and np.isfinite(numbers).all() else None
+
+
+def pixels_of(dataset: Any, name: str) -> np.ndarray:
+    """One frame (H, W), float32, with the file's rescaling applied."""
+    colours = value_of(dataset, "PhotometricInterpretation")
+    if colours != "MONOCHROME2" or value_of(dataset, "SamplesPerPixel") not in (1, None):
+        raise PreparationError(
+            f"{name} is no plain grey image ({colours or 'kind not stated'}), "
+            "perhaps a screenshot; give the original frames."
+        )
+    sides = [numbers_of(dataset, side, 1) for side in ("Rows", "Columns")]
+    if any(side is not None and side[0] > _LARGEST_SIDE for side in sides):
+        raise PreparationError(
+            f"{name} is damaged, or no cine: its header states more than {_LARGEST_SIDE} rows or columns; "
+            "export it again."
+        )
+    uids = import_optional("pydicom.uid", "imaging")
+    syntax = value_of(dataset.file_meta, "TransferSyntaxUID")
+    try:
+        pixels = dataset.pixel_array
+    except Exception as error:  # decoders and header checks raise many kinds
+        if syntax in uids.AllTransferSyntaxes and syntax.is_compressed:
+            raise PreparationError(
+                f"{name} is compressed ({syntax.name}) and cannot be decoded here ({brief(error)}); install "
+                "`pylibjpeg[all]`, or decompress the files first."
+            ) from None
+        raise PreparationError(
+            f"{name} is cut off or damaged: its pixels cannot be read ({brief(error)}); copy it again."
+        ) from None
+    slope = numbers_of(dataset, "RescaleSlope", 1)
+    intercept = numbers_of(dataset, "RescaleIntercept", 1)
+    frame = pixels.astype(np.float32)
+    if slope is not None and slope[0] != 0:
+        frame *= np.float32(slope[0])
+    if intercept is not None:
+        frame += np.float32(intercept[0])
+    return frame
