@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import numpy as np
 
@@ -27,7 +27,7 @@ _DEFLATED = b"1.2.840.10008.1.2.1.99"
 _META_BYTES = 1024  # the file meta information, which names the transfer syntax, ends well before
 
 # A file as messages name it, and where it is: a path, or a stream that can seek.
-DicomFile = tuple[str, Path | BinaryIO]
+DicomFile = tuple[str, Path | IO[bytes]]
 
 
 def read_dicom_folder(folder: str | os.PathLike[str], rr_ms: float | None = None) -> CineSeries:
@@ -77,7 +77,7 @@ def read_dicom_files(files: Iterable[DicomFile], origin: str, rr_ms: float | Non
     return replace(series, warnings=(*series.warnings, note))
 
 
-def read_dataset(name: str, source: Path | BinaryIO, **options: Any) -> Any | None:
+def read_dataset(name: str, source: Path | IO[bytes], **options: Any) -> Any | None:
     """One DICOM file as a pydicom data set; None where it is something else than DICOM.
 
     Args:

@@ -22,6 +22,7 @@ MOST_BYTES = 2 * 2**30
 HIGHEST_RATIO = 200  # images shrink to a half or a quarter, empty ones to a hundredth
 _RATIO_FROM = 2**20  # bytes; what unpacks to less can do no harm
 _ENCRYPTED = 0x1
+_OTHER_PACKINGS = {9: "deflate64", zipfile.ZIP_BZIP2: "bzip2", zipfile.ZIP_LZMA: "lzma"}
 
 
 @contextmanager
@@ -98,7 +99,7 @@ def _check_directory(archive: zipfile.ZipFile, path: Path) -> None:
         if info.flag_bits & _ENCRYPTED:
             raise PreparationError(f"{name_of(archive, info)} is encrypted; decrypt the zip first.")
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            kind = zipfile.compressor_names.get(info.compress_type, f"method {info.compress_type}")
+            kind = _OTHER_PACKINGS.get(info.compress_type, f"method {info.compress_type}")
             raise PreparationError(
                 f"{name_of(archive, info)} is packed by {kind}, expected deflate; pack the zip again."
             )

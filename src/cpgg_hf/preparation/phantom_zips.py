@@ -96,26 +96,23 @@ def _write_zip(folder: Path, seed: int, index: int, kind: str, instance: int, mi
     heart_seed = int(rng.integers(2**31))
     heart = phantom.render(phantom.sample_phenotypes(1, heart_seed)[0], heart_seed)
     series = [
-        (label, number, _frames(label, number, cine, view, heart.frame_time_ms, heart_seed, rng))
+        (label, _frames(label, number, cine, view, heart.frame_time_ms, heart_seed, rng))
         for number, (label, view, cine) in enumerate(_contents(kind, heart.cine), start=7)
     ]
     path = folder / f"{eid}_{LONG_AXIS_FIELD}_{instance}_0.zip"
     with staged_file(path) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-        manifest = []
-        for label, _, files in series:
+        manifest = [_MANIFEST_COLUMNS]
+        for label, files in series:
             for name, content in files:
                 archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
                 date = _DATE.format(second=len(manifest) % 60)
                 manifest.append(f"{name},{eid},{heart_seed},{date},{label},MR,{len(content)}")
         if kind == "damaged_manifest":
-            manifest = [row[:40] if number % 3 == 0 else row for number, row in enumerate(manifest)]
-            manifest = [
-                row.replace(",MR", ",MR,scan, again") if number % 3 == 1 else row
-                for number, row in enumerate(manifest)
-            ]
+            manifest[1::3] = [row[:40] for row in manifest[1::3]]
+            manifest[2::3] = [row.replace(",MR", ",MR,scan, again") for row in manifest[2::3]]
         if kind != "no_manifest":
             name = "manifest.cvs" if index % 2 else "manifest.csv"
-            archive.writestr(zipfile.ZipInfo(name), "\n".join([_MANIFEST_COLUMNS, *manifest]) + "\n")
+            archive.writestr(zipfile.ZipInfo(name), "\n".join(manifest) + "\n")
     phenotypes = np.where(rng.random(len(heart.phenotypes)) < missing_share, np.nan, heart.phenotypes)
     return PhantomZip(eid, path, kind, heart.cine, heart.frame_time_ms, phenotypes)
 

@@ -14,6 +14,8 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from cpgg_hf.data.cine_series import CineSeries
 from cpgg_hf.data.errors import PreparationError
 from cpgg_hf.data.safe_zip import base_name, open_zip
@@ -66,7 +68,7 @@ def find_ukb_subjects(
     return [_subject(eid, zips[eid], known.get(eid)) for eid in sorted(zips, key=int)]
 
 
-def _subject(eid: str, paths: list[Path], known: object) -> Subject:
+def _subject(eid: str, paths: list[Path], known: np.ndarray | PreparationError | None) -> Subject:
     if len(paths) > 1:
         listed = " and ".join(str(path) for path in paths[:2])
         return Subject(eid, partial(_refuse, f"{listed} are of one participant and visit; keep one."), source="ukb")
@@ -114,7 +116,7 @@ def _choose(series: Sequence[tuple[str, ZippedSeries]], origin: str) -> tuple[Zi
             notes = require_view(judge_view(one.normal), "4ch", f"{origin}: the series labelled {label!r}")
             of_plane.append((one, notes))
         except PreparationError as error:
-            refusals.append(f"{str(error).split(';')[0]}; look at it, or leave it out.")
+            refusals.append(f"{str(error).rsplit(';', 1)[0]}; look at it, or leave it out.")
     if not of_plane:
         raise PreparationError(refusals[0])
     complete = [(one, notes) for one, notes in of_plane if len(one.members) == NUM_FRAMES]
