@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from cpgg_hf.data.cine_dataset import decode_cine, load_cines
+from cpgg_hf.data.cine_dataset import load_cines
 
 _FINGERPRINT_CINES = 64
 
@@ -31,11 +31,9 @@ class CineBatches(Dataset):
 
     def __getitem__(self, indices: Sequence[int]) -> dict[str, torch.Tensor]:
         rows = self.rows[list(indices)]
-        coded = zip(rows["cine"], rows["shape"], strict=True)
-        cines = [decode_cine({"cine": cine, "shape": shape}) for cine, shape in coded]
         return {
-            "cine": torch.from_numpy(np.stack(cines)),
-            "phenotypes": torch.tensor(rows["phenotypes"], dtype=torch.float32),
+            "cine": torch.from_numpy(np.stack(rows["cine"])),
+            "phenotypes": torch.from_numpy(np.stack(rows["phenotypes"])).float(),
         }
 
     def phenotypes(self) -> np.ndarray:

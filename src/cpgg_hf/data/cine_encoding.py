@@ -1,0 +1,28 @@
+"""How the pixels of a cine become the bytes of its row, and back: differences from frame to frame.
+
+A heart moves little in a fiftieth of a beat, so frame t is stored as frame t minus frame t - 1, modulo 256, the first
+as it is; exact for every uint8 cine. Parquet's own zstd (level 1) then does the packing. Chosen by measurement
+(`python benchmarks/cine_encoding.py`, results/cine_encoding.json): generated cines take 54% of what raw bytes under
+the same zstd take, phantoms 62%, and a batch is decoded as fast, since the sum over frames is cheap and there is less
+to unpack. A higher level saves 5% and writes seven times slower; differences along rows as well save nothing; PNG and
+lossless WebP are larger, and four to ten times slower to read. Without this package a row is read by
+`np.cumsum(np.frombuffer(row["cine"], np.uint8).reshape(row["shape"]), axis=0, dtype=np.uint8)`.
+"""
+
+import numpy as np
+
+
+def encode_cine(cine: np.ndarray) -> bytes:
+    """The bytes of a cine (T, H, W) uint8."""
+    differences = cine.copy()
+    differences[1:] -= cine[:-1]
+    return differences.tobytes()
+
+
+def decode_cines(differences: np.ndarray) -> np.ndarray:
+    """The cines (N, T, H, W) uint8 of N rows whose bytes are `differences`, of the same shape and type."""
+    cines = np.empty_like(differences)
+    cines[:, 0] = differences[:, 0]
+    for frame in range(1, differences.shape[1]):
+        np.add(cines[:, frame - 1], differences[:, frame], out=cines[:, frame])
+    return cines
