@@ -44,11 +44,13 @@ class GroupReader:
 
     def __init__(self, source: CineSource, split: str) -> None:
         self._source = source
-        self._groups: list[tuple[str, int]] = []
+        self._groups: list[tuple[str, int]] = []  # of every group: its shard, and its number in there
+        self._counts: dict[str, int] = {}
         self.group_sizes: list[int] = []
         self._footers: dict[str, pyarrow.parquet.FileMetaData] = {}
         counts = source.description["splits"].get(split, {}).get("cines_per_shard", [])
         for path, count in zip(source.shards(split), counts, strict=True):
+            self._counts[path] = count
             sizes = group_sizes(count)
             self._groups += [(path, index) for index in range(len(sizes))]
             self.group_sizes += sizes
@@ -62,15 +64,12 @@ class GroupReader:
         path, index = self._groups[group]
         try:
             table = self._fetch(path, index)
+        except PreparationError:
+            raise
         except (OSError, ValueError) as error:
             raise PreparationError(
                 f"{path} cannot be read ({brief(error)}); fetch or prepare the data set again."
             ) from None
-        if len(table) != self.group_sizes[group]:
-            raise PreparationError(
-                f"{path} holds {len(table)} cines in row group {index} where dataset.json tells of "
-                f"{self.group_sizes[group]}; fetch or prepare the data set again."
-            )
         shapes = _values(table["shape"], first, last, 3)
         if (shapes != shapes[0]).any():
             raise PreparationError(
@@ -87,6 +86,11 @@ class GroupReader:
         with self._source.filesystem().open(path, "rb", cache_type="none") as file:
             shard = pq.ParquetFile(file, metadata=self._footers.get(path), pre_buffer=True)
             self._footers[path] = shard.metadata
+            if shard.metadata.num_rows != self._counts[path]:
+                raise PreparationError(
+                    f"{path} holds {shard.metadata.num_rows} cines where dataset.json tells of {self._counts[path]}; "
+                    "fetch or prepare the data set again."
+                )
             return shard.read_row_group(index, columns=_COLUMNS, use_threads=False)
 
 

@@ -1,13 +1,12 @@
 """One row of a cine data set: a cine's pixels, its geometry, where it comes from, and its phenotypes.
 
-Rows are what shards hold and what plain `datasets.load_dataset` gives. The preview is declared a `datasets.Image` in
-the parquet metadata, so that dataset viewers show it.
+Rows are what shards hold and what plain `datasets.load_dataset` gives.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,27 +21,30 @@ NUM_PHENOTYPES = 82
 PREVIEW_COLUMN = "preview"
 
 
-@lru_cache(maxsize=1)
-def row_schema() -> pyarrow.Schema:
-    """The columns of a row, with the types that `datasets` gives them as metadata."""
-    from datasets import Features, Image, List, Value
+# Where `datasets` and dataset viewers look for what a column is, beyond its parquet type.
+_FEATURES = {"info": {"features": {PREVIEW_COLUMN: {"_type": "Image"}}}}
 
-    features = Features(
-        {
-            PREVIEW_COLUMN: Image(),
-            "subject": Value("string"),
-            "phenotypes": List(Value("float64")),
-            "spacing_mm": Value("float64"),
-            "frame_time_ms": Value("float64"),
-            "view": Value("string"),
-            "source": Value("string"),
-            "seed": Value("int64"),
-            "data_policy": Value("string"),
-            "shape": List(Value("int32")),
-            "cine": Value("binary"),
-        }
+
+def row_schema() -> pyarrow.Schema:
+    """The columns of a row; the metadata says that the preview is an image."""
+    import pyarrow as pa
+
+    return pa.schema(
+        [
+            (PREVIEW_COLUMN, pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
+            ("subject", pa.string()),
+            ("phenotypes", pa.list_(pa.float64())),
+            ("spacing_mm", pa.float64()),
+            ("frame_time_ms", pa.float64()),
+            ("view", pa.string()),
+            ("source", pa.string()),
+            ("seed", pa.int64()),
+            ("data_policy", pa.string()),
+            ("shape", pa.list_(pa.int32())),
+            ("cine", pa.binary()),
+        ],
+        metadata={"huggingface": json.dumps(_FEATURES)},
     )
-    return features.arrow_schema
 
 
 def cine_row(

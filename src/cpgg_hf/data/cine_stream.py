@@ -118,9 +118,9 @@ class CineStream(IterableDataset):
             ValueError: the state is of other data or other settings.
         """
         for name, value in self._settings.items():
-            if state[name] != value:
+            if state.get(name) != value:
                 raise ValueError(
-                    f"the position was saved with {name} = {state[name]!r}, this stream has {value!r}; "
+                    f"the position was saved with {name} = {state.get(name)!r}, this stream has {value!r}; "
                     "build it as it was built then."
                 )
         self._epoch.fill_(state["epoch"])

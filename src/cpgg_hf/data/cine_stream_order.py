@@ -61,9 +61,8 @@ def plan_windows(
     pieces = []
     for group, end in zip(order.tolist(), ends.tolist(), strict=True):
         start = end - group_sizes[group]
-        piece = Piece(group, max(first, start) - start, min(last, end) - start)
-        if len(piece) > 0:
-            pieces.append(piece)
+        if max(first, start) < min(last, end):
+            pieces.append(Piece(group, max(first, start) - start, min(last, end) - start))
     windows = []
     position = first
     for index in range(0, len(pieces), groups_per_window):
