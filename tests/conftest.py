@@ -5,6 +5,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+
 from hub_server import HubServer
 
 _SCRATCH = tempfile.TemporaryDirectory(prefix="cpgg-hub-")

@@ -1,13 +1,24 @@
 """What is written as a data set comes back, through this package and through plain `datasets`."""
 
+import json
+
 import datasets
 import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
+from datasets.distributed import split_dataset_by_node
 
 from cpgg_hf.data import PreparationError
-from cpgg_hf.data.cine_dataset import CineWriter, cine_row, decode_cine, load_cines, write_description
+from cpgg_hf.data.cine_dataset import (
+    CineWriter,
+    cine_row,
+    decode_cine,
+    load_cines,
+    read_plan,
+    write_description,
+    write_shard,
+)
 
 
 def description(subject: str = "a") -> dict:
@@ -51,6 +62,61 @@ def test_plain_datasets_reads_the_folder(folder, cines, tmp_path):
     assert np.array_equal(np.stack([decode_cine(row) for row in stream]), cines)
     whole = datasets.load_dataset(str(folder), cache_dir=str(tmp_path / "cache"))
     assert whole["train"].num_rows == 5
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_rows_hold_the_cine_as_it_is_used(folder, cines, tmp_path, streaming):
+    cache = {} if streaming else {"cache_dir": tmp_path / "cache"}
+    rows = list(load_cines(folder, streaming=streaming, **cache))
+    assert np.array_equal(np.stack([row["cine"] for row in rows]), cines)
+    assert rows[0]["cine"].dtype == np.uint8
+    assert rows[0]["phenotypes"].shape == (82,)
+    assert "preview" not in rows[0]
+    floats = next(iter(load_cines(folder, streaming=streaming, dtype="float32", **cache)))["cine"]
+    assert floats.dtype == np.float32
+    assert np.array_equal(floats, cines[0].astype(np.float32) / 255)
+
+
+def test_a_plain_stream_is_shared_and_resumed_by_the_means_of_datasets(folder):
+    stream = load_cines(folder, streaming=True)
+    parts = [split_dataset_by_node(stream, rank, 2) for rank in range(2)]
+    assert sorted(row["subject"] for part in parts for row in part) == [f"subject-{index}" for index in range(5)]
+    rows = iter(stream)
+    begun = [next(rows)["subject"] for _ in range(3)]
+    restarted = load_cines(folder, streaming=True)
+    restarted.load_state_dict(stream.state_dict())
+    assert begun + [row["subject"] for row in restarted] == [f"subject-{index}" for index in range(5)]
+    assert len(list(rows)) == 2
+
+
+def test_columns_can_be_chosen_but_a_cine_needs_its_shape(folder, tmp_path):
+    rows = load_cines(folder, cache_dir=tmp_path / "cache")
+    assert rows.select_columns(["subject", "phenotypes"])[1]["subject"] == "subject-1"
+    with pytest.raises(PreparationError, match="a cine is read with the column 'shape'"):
+        rows.select_columns(["cine"])[0]
+    with pytest.raises(ValueError, match="dtype must be one of uint8, float32, given 'int8'"):
+        load_cines(folder, dtype="int8")
+
+
+def test_data_of_an_older_format_say_what_to_do(folder, cines):
+    description = json.loads((folder / "dataset.json").read_text())
+    (folder / "dataset.json").write_text(json.dumps({**description, "format_version": 1}))
+    with pytest.raises(PreparationError, match="has format version 1, this package reads version 2; prepare the data"):
+        load_cines(folder)
+    (folder / "dataset.json").write_text(json.dumps(description))
+    shard = sorted(folder.glob("train-*"))[1]
+    old = pyarrow.parquet.read_table(shard).drop_columns(["preview"]).replace_schema_metadata({"cpgg_plan": "x"})
+    pyarrow.parquet.write_table(old, shard)
+    for read in (load_cines, lambda _: read_plan(shard)):
+        with pytest.raises(PreparationError, match=f"{shard.name} has format version 1"):
+            read(folder)
+
+
+def test_rows_can_be_read_and_written_again(folder, tmp_path):
+    source = folder / "train-00000-of-00003.parquet"
+    rows = pyarrow.parquet.read_table(source).to_pylist()
+    write_shard(rows, tmp_path / "again.parquet")
+    assert (tmp_path / "again.parquet").read_bytes() == source.read_bytes()
 
 
 def test_float_cines_are_rounded_to_255_levels():

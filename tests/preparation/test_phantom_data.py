@@ -35,6 +35,8 @@ def test_the_set_holds_what_was_asked_for(made, tmp_path):
     expected = phantom.render(np.array(rows[1]["phenotypes"]), rows[1]["seed"])
     assert np.array_equal(decode_cine(rows[1]), expected.cine)
     assert rows[1]["frame_time_ms"] == pytest.approx(expected.frame_time_ms)
+    assert "| train | 3 | 2 |" in (folder / "README.md").read_text()
+    assert (folder / "phenotypes.png").exists()
 
 
 def test_two_processes_write_the_same_bytes(made, tmp_path):
@@ -75,7 +77,7 @@ def test_no_two_cines_share_a_seed():
 def test_a_cine_depends_on_seed_split_and_index_alone(made, tmp_path):
     folder, _ = made
     row = phantom_row(7, "validation", 0)
-    assert load_cines(folder, "validation", cache_dir=tmp_path)[0]["cine"] == row["cine"]
+    assert np.array_equal(load_cines(folder, "validation", cache_dir=tmp_path)[0]["cine"], decode_cine(row))
 
 
 @pytest.mark.parametrize("changes", [{"seed": 8}, {"shard_size": 3}, {"num_train": 4}])

@@ -1,7 +1,7 @@
 """Cine data sets as parquet shards that plain `datasets.load_dataset` reads, streaming included: the front door.
 
 A folder, or a data set repository on the hub, holds `<split>-00000-of-000NN.parquet`, `dataset.json` with the counts
-and, where `write_card` was called, a card. One row is one cine: its pixels (`cine_encoding`), shape, pixel spacing and
+and, from `card.write_card`, a card. One row is one cine: its pixels (`cine_encoding`), shape, pixel spacing and
 frame time, where it comes from, its 82 phenotypes in physical units (NaN = missing), and a preview. The rooms behind:
 `cine_rows`, `cine_shards`, `cine_writer`, `cine_description` to write; `cine_source`, `cine_loading`, `cine_stream` to
 read.

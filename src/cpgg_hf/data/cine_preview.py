@@ -4,7 +4,7 @@ import io
 
 import numpy as np
 
-_WEBP_QUALITY = 80  # 3 kB beside a cine of 150: what is lost cannot be seen, and the cine itself is exact
+_WEBP_QUALITY = 80  # 2 kB beside a cine of 150 (PNG: 10): the cine itself is exact
 
 
 def end_systole(cine: np.ndarray) -> int:

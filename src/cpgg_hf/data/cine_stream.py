@@ -165,8 +165,8 @@ class CineStream(IterableDataset):
         saved = {name: resume[name] for name in worker}
         if saved != worker:
             raise ValueError(
-                f"the position was saved by data loader worker {saved['worker']} of {saved['num_workers']} and cannot be "
-                f"continued by {worker['worker']} of {worker['num_workers']}; use as many workers as then, with "
+                f"the position was saved by data loader worker {saved['worker']} of {saved['num_workers']} and cannot "
+                f"be continued by {worker['worker']} of {worker['num_workers']}; use as many workers as then, with "
                 "StatefulDataLoader, or none: the stream reads ahead by itself."
             )
         return resume["batches_given"]

@@ -14,6 +14,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from cpgg_hf import phantom
+from cpgg_hf.data.card import write_card
 from cpgg_hf.data.cine_dataset import (
     SPLITS,
     cine_row,
@@ -111,7 +112,7 @@ def prepare_phantom(
                     map(_row_of, tasks) if workers is None else workers.map(_row_of, tasks, chunksize=_CINES_PER_TASK)
                 )
                 write_shard(_counted(rows, bar), path, plan)
-    return write_description(
+    description = write_description(
         out,
         source="phantom",
         population_version=phantom.POPULATION_VERSION,
@@ -120,6 +121,8 @@ def prepare_phantom(
         spacing_mm=SPACING_MM,
         data_policy="phantom",
     )
+    write_card(out)
+    return description
 
 
 def _shard_paths(out: Path, split: str, num_cines: int, shard_size: int) -> list[Path]:
