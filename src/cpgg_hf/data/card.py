@@ -6,7 +6,7 @@ Its YAML names the splits, so that the hub's viewer and plain `datasets.load_dat
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ CARD_FILE = "README.md"
 PLOT_FILE = "phenotypes.png"
 
 _UNKNOWN_POLICY = "restricted"  # what is not known to be free is not
-_POLICIES = {  # strictest first
+_POLICIES: dict[str, tuple[dict[str, Any], str]] = {  # strictest first
     "restricted": (
         {"license": "other", "license_name": "restricted"},
         "**Restricted: must not be published.** It holds data of patients or study participants, or what was made "
@@ -194,6 +194,6 @@ def _range(splits: Mapping[str, SplitStatistics], measure: str, digits: int) -> 
     return low if low == high else f"{low} to {high}"
 
 
-def _table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def _table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     lines = [header, tuple("---" for _ in header), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import Any
@@ -74,7 +74,7 @@ class CineStream(IterableDataset):
             raise ValueError(f"rank must lie in 0 to {world_size - 1}, given {rank}.")
         source = open_source(path_or_repo, revision)
         self._reader = GroupReader(source, split)
-        self._settings = {
+        self._settings: dict[str, Any] = {
             "data": _digest(source.description),
             "split": split,
             "batch_size": batch_size,
@@ -171,7 +171,7 @@ class CineStream(IterableDataset):
             )
         return resume["batches_given"]
 
-    def _rows(self, windows: Sequence[Window]) -> Iterator[tuple[Rows, int]]:
+    def _rows(self, windows: Sequence[Window]) -> Generator[tuple[Rows, int], None, None]:
         """The rows of windows, one after another, each as the piece that holds it and its index in there."""
         pieces = self._read_ahead([piece for window in windows for piece in window.pieces])
         try:
@@ -184,7 +184,7 @@ class CineStream(IterableDataset):
         finally:
             pieces.close()
 
-    def _read_ahead(self, pieces: Sequence[Piece]) -> Iterator[Rows]:
+    def _read_ahead(self, pieces: Sequence[Piece]) -> Generator[Rows, None, None]:
         """The pieces in order, a window's worth being read ahead by threads."""
         waiting: deque[Future[Rows]] = deque()
         remaining = iter(pieces)
