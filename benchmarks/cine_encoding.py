@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from cpgg_hf.data.cine_encoding import decode_cines, encode_cine
+from cpgg_hf.data.cine_encoding import decode_cine_into, encode_cine
 from cpgg_hf.data.cine_preview import preview
 
 NUM_CINES = 24
@@ -68,7 +68,7 @@ def _array(data: bytes) -> np.ndarray:
 
 
 def _from_differences(data: bytes) -> np.ndarray:
-    return decode_cines(_array(data)[None])[0]
+    return decode_cine_into(np.empty(SHAPE, np.uint8), _array(data))
 
 
 def _row_differences(cine: np.ndarray) -> bytes:
@@ -84,7 +84,7 @@ def _two_differences(cine: np.ndarray) -> bytes:
 
 
 def _from_two_differences(data: bytes) -> np.ndarray:
-    return decode_cines(_from_row_differences(data)[None])[0]
+    return decode_cine_into(np.empty(SHAPE, np.uint8), _from_row_differences(data))
 
 
 def _from_pixels(data: bytes) -> np.ndarray:
@@ -126,7 +126,8 @@ def generated_cines(path: Path) -> np.ndarray:
         from cpgg_hf import CPGGPipeline
 
         pipe = CPGGPipeline.from_pretrained("checkpoints/cpgg-phantom-small")
-        cines = pipe(num_samples=NUM_CINES, generator=torch.Generator().manual_seed(0)).cines
+        generators = [torch.Generator().manual_seed(seed) for seed in range(NUM_CINES)]
+        cines = pipe(num_samples=NUM_CINES, generator=generators).cines
         np.save(path, np.round(cines * 255).astype(np.uint8))
     return np.load(path)[:NUM_CINES]
 

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -73,15 +73,21 @@ def share_by_step(folder: Path) -> dict[str, float]:
     import pyarrow.parquet as pq
     import torch
 
-    from cpgg_hf.data.cine_encoding import decode_cines
+    from cpgg_hf.data.cine_encoding import decode_cine_into
 
-    seconds = dict.fromkeys(("read files", "unpack zstd and parquet", "sum frames", "gather batches"), 0.0)
+    seconds = dict.fromkeys(("read files", "unpack zstd and parquet", "sum frames into batches"), 0.0)
 
     def timed(step: str, work: Callable[[], Any]) -> Any:
         start = time.process_time()
         result = work()
         seconds[step] += time.process_time() - start
         return result
+
+    def fill_batch(encoded: np.ndarray) -> torch.Tensor:
+        cines = np.empty_like(encoded)
+        for cine, differences in zip(cines, encoded, strict=True):
+            decode_cine_into(cine, differences)
+        return torch.from_numpy(cines)
 
     for path in sorted(folder.glob("*.parquet")):
         content = timed("read files", path.read_bytes)
@@ -94,10 +100,7 @@ def share_by_step(folder: Path) -> dict[str, float]:
                 ),
             )
             encoded = np.frombuffer(table["cine"].combine_chunks().buffers()[2], np.uint8).reshape(-1, *SHAPE)
-            cines = timed("sum frames", lambda encoded=encoded: decode_cines(encoded))
-            for first in range(0, len(cines), BATCH_SIZE):
-                rows = [cines[index] for index in range(first, min(first + BATCH_SIZE, len(cines)))]
-                timed("gather batches", lambda rows=rows: torch.from_numpy(np.stack(rows)))
+            timed("sum frames into batches", lambda encoded=encoded: fill_batch(encoded))
     return {step: round(100 * value / sum(seconds.values()), 1) for step, value in seconds.items()}
 
 
@@ -150,13 +153,16 @@ def _measure_all(folder: Path, cines: np.ndarray) -> dict[str, Any]:
 
 
 class _Batches:
-    """A plain stream's rows in batches."""
+    """A plain stream's rows as batches of tensors."""
 
     def __init__(self, rows: Any) -> None:
         self.rows = rows
 
-    def __iter__(self) -> Any:
-        return self.rows.iter(BATCH_SIZE)
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        import torch
+
+        for batch in self.rows.iter(BATCH_SIZE):
+            yield {name: torch.from_numpy(np.stack(batch[name])) for name in ("cine", "phenotypes")}
 
 
 if __name__ == "__main__":

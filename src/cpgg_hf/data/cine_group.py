@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cpgg_hf.data.cine_encoding import decode_cines
 from cpgg_hf.data.cine_rows import NUM_PHENOTYPES
 from cpgg_hf.data.cine_shards import group_sizes
 from cpgg_hf.data.errors import PreparationError, brief
@@ -22,9 +21,14 @@ _COLUMNS = ("cine", "shape", "phenotypes")
 
 @dataclass(frozen=True)
 class Rows:
-    """Cines (N, T, H, W) uint8 and phenotypes (N, 82) float32 in physical units, NaN = missing."""
+    """Some rows of a group.
 
-    cines: np.ndarray
+    Attributes:
+        encoded: (N, T, H, W) uint8, the cines as `cine_encoding` stores them, in parquet's own memory.
+        phenotypes: (N, 82) float32 in physical units, NaN = missing.
+    """
+
+    encoded: np.ndarray
     phenotypes: np.ndarray
 
 
@@ -78,7 +82,7 @@ class GroupReader:
             )
         encoded = _joined(table["cine"]).reshape(len(table), *shapes[0])[first:last]
         phenotypes = _values(table["phenotypes"], first, last, NUM_PHENOTYPES).astype(np.float32)
-        return Rows(decode_cines(encoded), phenotypes)
+        return Rows(encoded, phenotypes)
 
     def _fetch(self, path: str, index: int) -> pyarrow.Table:
         import pyarrow.parquet as pq

@@ -59,7 +59,7 @@ def load_cines(
         split: "train", "validation" or "test".
         streaming: False gives a `datasets.Dataset`, memory-mapped from an arrow cache; True a
             `datasets.IterableDataset` that fetches rows as they are asked for, in the order they are stored.
-            `CineStream` streams faster, shuffled, and goes on exactly where it was interrupted.
+            `CineStream` gives shuffled batches, and goes on exactly where it was interrupted.
         dtype: of the cines: "uint8", or "float32" for values in [0, 1].
         revision: branch, tag or commit of a repository.
         cache_dir: where `datasets` keeps its arrow files; by default `HF_DATASETS_CACHE`.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cpgg_hf.data.cine_encoding import decode_cines, encode_cine
+from cpgg_hf.data.cine_encoding import decode_cine_into, encode_cine
 from cpgg_hf.data.cine_preview import preview
 
 if TYPE_CHECKING:
@@ -110,4 +110,5 @@ def decode_cine(row: Mapping[str, Any]) -> np.ndarray:
     cine = row["cine"]
     if isinstance(cine, np.ndarray):
         return cine
-    return decode_cines(np.frombuffer(cine, dtype=np.uint8).reshape(1, *row["shape"]))[0]
+    differences = np.frombuffer(cine, dtype=np.uint8).reshape(row["shape"])
+    return decode_cine_into(np.empty_like(differences), differences)

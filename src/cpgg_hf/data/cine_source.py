@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,14 +51,15 @@ class CineSource:
         if split not in self.description["splits"]:
             splits = ", ".join(self.description["splits"]) or "none"
             raise PreparationError(f"{self.name} has no split {split!r}; it has {splits}.")
-        if not self.on_hub:
+        if self.on_hub:
+            listed = (path.rsplit("/", 1)[1] for path in _hub().ls(self.root, detail=False))
+            names = sorted(name for name in listed if re.fullmatch(rf"{split}-\d+-of-\d+\.parquet", name))
+            check_complete(names, split, self.name)
+        else:
             paths = find_shards(self.root, split)
             for path in paths:
                 check_shard(path)
             names = [path.name for path in paths]
-        else:
-            names = sorted(name for name in self._hub_names if re.fullmatch(rf"{split}-\d+-of-\d+\.parquet", name))
-            check_complete(names, split, self.name)
         expected = self.description["splits"][split]["num_shards"]
         if names != [shard_name(split, index, expected) for index in range(expected)]:
             raise PreparationError(
@@ -71,10 +71,6 @@ class CineSource:
     def urls(self, split: str) -> list[str]:
         """The shards as `datasets.load_dataset("parquet", data_files=...)` takes them; errors as `shards`."""
         return [f"hf://{path}" if self.on_hub else path for path in self.shards(split)]
-
-    @cached_property
-    def _hub_names(self) -> list[str]:
-        return [path.rsplit("/", 1)[1] for path in _hub().ls(self.root, detail=False)]
 
 
 def open_source(path_or_repo: str | os.PathLike[str], revision: str | None = None) -> CineSource:
