@@ -57,15 +57,15 @@ def build_parser() -> argparse.ArgumentParser:
 
     generate = add(commands, "generate", _generate, "generate cines from phenotypes")
     _add_request(generate)
-    generate.add_argument("--out", required=True, help="folder to write; must be new or empty")
-    generate.add_argument(
-        "--format", type=_formats, default=("nifti",), help="nifti (default), gif, webp, mp4, npz, dicom"
-    )
+    generate.add_argument("--out", required=True, help="folder to write; must be new or empty, but for parquet")
+    text = "nifti (default), gif, webp, mp4, npz, dicom; parquet is a data set, which an interrupted run continues"
+    generate.add_argument("--format", type=_formats, default=("nifti",), help=text)
     generate.add_argument("--batch-size", type=_positive, default=8, help="cines in memory at once; changes no byte")
     generate.add_argument("--guidance-scale", type=float, help="1 = none, 0 = unconditional (default: the model's)")
     generate.add_argument("--num-decoding-steps", type=_positive, help="passes of the MAR (default: the model's)")
     generate.add_argument("--num-inference-steps", type=_positive, help="steps a token (default: the model's)")
     generate.add_argument("--temperature", type=float, help="scale of the diffusion's noise (default: the model's)")
+    _add_dataset(generate)
 
     prepare = commands.add_parser("prepare", help="turn DICOM, NIfTI or phantoms into cines on the package's grid")
     sources = prepare.add_subparsers(dest="source", required=True, metavar="SOURCE")
@@ -145,6 +145,19 @@ def _add_request(command: argparse.ArgumentParser) -> None:
     command.add_argument("--seed", type=_seed, default=0, help="the same seed gives the same result")
 
 
+def _add_dataset(command: argparse.ArgumentParser) -> None:
+    from cpgg_hf.commands.requests import assignment
+
+    group = command.add_argument_group("parquet only")
+    text = "keep hearts that meet it, as 'LVEF < 40'; repeatable"
+    group.add_argument("--where", action="append", default=[], metavar="CONDITION", help=text)
+    group.add_argument("--verify", action="store_true", help="measure each cine; the column `measured` keeps it")
+    text = "draw a cine again whose phenotype is measured farther from the requested one; repeatable"
+    group.add_argument("--max-error", action="append", default=[], type=assignment, metavar="NAME=VALUE", help=text)
+    text = "of the data that the model was trained on (default: restricted)"
+    group.add_argument("--data-policy", choices=("phantom", "public", "restricted"), help=text)
+
+
 def _add_segmenter(command: argparse.ArgumentParser) -> None:
     command.add_argument("--segmenter", help="folder of the segmenter (default: the shipped checkpoint's)")
 
@@ -170,9 +183,13 @@ def _formats(text: str) -> tuple[str, ...]:
     from cpgg_hf.commands.generation import FORMATS
 
     formats = tuple(text.split(","))
+    if formats == ("parquet",):
+        return formats
     unknown = set(formats) - set(FORMATS)
     if unknown:
-        raise argparse.ArgumentTypeError(f"unknown format {min(unknown)!r}; expected some of {','.join(FORMATS)}")
+        raise argparse.ArgumentTypeError(
+            f"unknown format {min(unknown)!r}; expected some of {','.join(FORMATS)}, or parquet"
+        )
     return formats
 
 
@@ -209,6 +226,11 @@ def _sample_phenotypes(arguments: argparse.Namespace) -> None:
 
 
 def _generate(arguments: argparse.Namespace) -> None:
+    if arguments.format == ("parquet",):
+        _generate_parquet(arguments)
+        return
+    if arguments.where or arguments.verify or arguments.max_error or arguments.data_policy:
+        raise ValueError("--where, --verify, --max-error and --data-policy need --format parquet.")
     from cpgg_hf.commands.generation import generate
 
     count = generate(
@@ -226,6 +248,29 @@ def _generate(arguments: argparse.Namespace) -> None:
         temperature=arguments.temperature,
     )
     print(f"wrote {count} cines to {arguments.out}")
+
+
+def _generate_parquet(arguments: argparse.Namespace) -> None:
+    from cpgg_hf.commands.generated_dataset import generate_parquet
+
+    description = generate_parquet(
+        arguments.model,
+        arguments.phenotypes,
+        arguments.set,
+        arguments.num_samples,
+        arguments.out,
+        where=arguments.where,
+        verify=arguments.verify,
+        max_error=arguments.max_error,
+        seed=arguments.seed,
+        batch_size=arguments.batch_size,
+        data_policy=arguments.data_policy or "restricted",
+        guidance_scale=arguments.guidance_scale,
+        num_decoding_steps=arguments.num_decoding_steps,
+        num_inference_steps=arguments.num_inference_steps,
+        temperature=arguments.temperature,
+    )
+    print(f"wrote {description['splits']['train']['num_cines']} cines to {arguments.out}")
 
 
 def _prepare_series(arguments: argparse.Namespace) -> None:

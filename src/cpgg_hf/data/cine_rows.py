@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 NUM_PHENOTYPES = 82
 PREVIEW_COLUMN = "preview"
+# What generation adds to a row: the phenotypes (82,) that its cine was measured to show, and how often it was drawn.
+_GENERATED_COLUMNS = ("measured", "attempt")
 
 
 # Where `datasets` and dataset viewers look for what a column is, beyond its parquet type.
@@ -40,6 +42,8 @@ def row_schema() -> pyarrow.Schema:
             ("source", pa.string()),
             ("seed", pa.int64()),
             ("data_policy", pa.string()),
+            ("measured", pa.list_(pa.float64())),
+            ("attempt", pa.int32()),
             ("shape", pa.list_(pa.int32())),
             ("cine", pa.binary()),
         ],
@@ -100,6 +104,7 @@ def cine_row(
         "source": source,
         "seed": None if seed is None else int(seed),
         "data_policy": data_policy,
+        **dict.fromkeys(_GENERATED_COLUMNS),
         "shape": list(cine.shape),
         "cine": encode_cine(cine),
     }

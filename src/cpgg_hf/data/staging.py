@@ -1,6 +1,7 @@
 """Results that appear whole or not at all: they are written beside their place and moved there at the end."""
 
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -58,7 +59,8 @@ def staged_file(out: str | os.PathLike[str]) -> Iterator[Path]:
     out = Path(out)
     if out.is_dir():
         raise OutputError(f"{out} is a folder; give a file.")
-    partial = out.with_name(f".{os.getpid()}.partial.{out.name}")
+    # Process ids repeat between the nodes and containers that share a folder.
+    partial = out.with_name(f".{secrets.token_hex(8)}.partial.{out.name}")
     with _existing(out.parent):
         try:
             yield partial

@@ -1,0 +1,48 @@
+"""Conditions on phenotypes, as a user writes them: `LVEF < 40`."""
+
+import operator
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+from cpgg_hf.generation.errors import GenerationError
+from cpgg_hf.phenotypes import NAMES, phenotype_index
+
+_OPERATORS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
+_CONDITION = re.compile(r"\s*([^<>=\s]+)\s*(<=|>=|<|>)\s*([^<>=\s]+)\s*")
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A phenotype compared with a number in the phenotype's unit."""
+
+    index: int
+    comparison: str
+    bound: float
+
+    def __str__(self) -> str:
+        return f"{NAMES[self.index]} {self.comparison} {self.bound:g}"
+
+    def holds(self, phenotypes: np.ndarray) -> np.ndarray:
+        """Whether each of (B, 82) phenotypes meets it, (B,); a missing one does not."""
+        return _OPERATORS[self.comparison](phenotypes[:, self.index], self.bound)
+
+
+def parse_condition(text: str) -> Condition:
+    """`LVEF < 40`, `24103>=35`: a name or field, one of < <= > >=, a number.
+
+    Raises:
+        GenerationError: it is not of that form.
+        PhenotypeError: the name is unknown.
+    """
+    match = _CONDITION.fullmatch(text)
+    try:
+        if match is None:
+            raise ValueError
+        bound = float(match[3])
+    except ValueError:
+        raise GenerationError(
+            f"{text!r} is no condition; write NAME < NUMBER (or <=, >, >=), as 'LVEF < 40'."
+        ) from None
+    return Condition(phenotype_index(match[1]), match[2], bound)

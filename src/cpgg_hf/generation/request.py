@@ -1,0 +1,135 @@
+"""What hearts a run is asked for, and how each one's phenotypes are drawn.
+
+Values that are given are conditioned on; conditions such as LVEF < 40 are met by drawing again (rejection). Cine i
+draws from a generator of its own, so that its phenotypes are the same in any batch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from cpgg_hf.generation.conditions import Condition
+from cpgg_hf.generation.errors import GenerationError
+from cpgg_hf.generation.seeds import sample_seed
+from cpgg_hf.phenotypes import NAMES, as_array, complete_identities, enforce_identities
+from cpgg_hf.phenotypes.units import wrong_magnitudes
+
+if TYPE_CHECKING:
+    from cpgg_hf.pipeline_cpgg import CPGGPipeline
+
+# A condition that none of so many first draws meets is refused; one heart alone may try longer.
+PILOT_DRAWS = 500
+MAXIMUM_DRAWS = 20_000
+_DRAWS_AT_ONCE = 16
+
+
+class GenerationRequest:
+    """The hearts of a run.
+
+    Args:
+        phenotypes: anything `as_array` reads, (R, 82), physical units, NaN = drawn; None = one row, all drawn.
+        num_samples: hearts for each row, row by row.
+        conditions: what all drawn values must meet besides.
+
+    Raises:
+        PhenotypeError: a row that contradicts itself, or in wrong units.
+        GenerationError: a given value that breaks a condition.
+    """
+
+    def __init__(self, phenotypes: Any = None, num_samples: int = 1, conditions: Sequence[Condition] = ()) -> None:
+        if num_samples < 1:
+            raise GenerationError(f"num_samples is {num_samples}; expected at least 1 for each row of phenotypes.")
+        # Row by row, as what a table's other rows hold loosens or tightens the checks, and batches cut the table.
+        table = np.full((1, len(NAMES)), np.nan) if phenotypes is None else as_array(phenotypes)
+        rows = np.concatenate([complete_identities(as_array(row)) for row in table])
+        complete = np.isfinite(rows).all(axis=1)
+        rows[complete] = enforce_identities(rows[complete])
+        for condition in conditions:
+            given = rows[:, condition.index]
+            broken = np.flatnonzero(np.isfinite(given) & ~condition.holds(rows))
+            if len(broken):
+                raise GenerationError(
+                    f"row {broken[0]} fixes {NAMES[condition.index]} at {given[broken[0]]:g}, which breaks the "
+                    f"condition {condition}; leave one of them out."
+                )
+        self.rows = rows
+        self.num_samples = num_samples
+        self.conditions = tuple(conditions)
+
+    def __len__(self) -> int:
+        return len(self.rows) * self.num_samples
+
+    def describe(self) -> dict[str, Any]:
+        """For the plan: a digest of the rows, and the values that all of them share."""
+        same = np.ptp(self.rows, axis=0) == 0  # never where one is NaN
+        return {
+            "num_rows": len(self.rows),
+            "num_samples": self.num_samples,
+            "rows_sha256": hashlib.sha256(np.ascontiguousarray(self.rows).tobytes()).hexdigest(),
+            "set": {name: float(self.rows[0, index]) for index, name in enumerate(NAMES) if same[index]},
+            "where": [str(condition) for condition in self.conditions],
+        }
+
+    def draw(self, pipe: CPGGPipeline, seed: int, split: str, indices: Sequence[int]) -> np.ndarray:
+        """The phenotypes (B, 82) of the cines `indices`, complete.
+
+        The first draw of each is the one that `pipe(row, generator=<the cine's seed>)` conditions on.
+
+        Raises:
+            GenerationError: `MAXIMUM_DRAWS` draws for one heart meet no condition.
+        """
+        result = self.rows[[index // self.num_samples for index in indices]]
+        generators = _generators(seed, split, indices)
+        open_rows = np.flatnonzero(np.isnan(result).any(axis=1))
+        given, num_draws, at_once = result.copy(), 0, 1
+        while len(open_rows):
+            if num_draws >= MAXIMUM_DRAWS:
+                raise GenerationError(
+                    f"none of {num_draws} draws for cine {indices[open_rows[0]]} meets {self._conditions_text()}; "
+                    "loosen the conditions, or the values that are set."
+                )
+            num_draws += at_once
+            repeated = np.repeat(open_rows, at_once)
+            drawn = pipe.sample_phenotypes(given[repeated], None, [generators[row] for row in repeated]).to_numpy()
+            accepted = self._accepts(drawn).reshape(len(open_rows), at_once)
+            found = accepted.any(axis=1)
+            first = accepted.argmax(axis=1)
+            result[open_rows[found]] = drawn.reshape(len(open_rows), at_once, -1)[found, first[found]]
+            open_rows, at_once = open_rows[~found], _DRAWS_AT_ONCE
+        return result
+
+    def check_acceptance(self, pipe: CPGGPipeline, seed: int, split: str) -> None:
+        """Draws `PILOT_DRAWS` hearts spread over the request, if there are conditions.
+
+        Raises:
+            GenerationError: none of them meets the conditions.
+        """
+        if not self.conditions:
+            return
+        indices = np.unique(np.linspace(0, len(self) - 1, 50).astype(int)).tolist()
+        repeats = -(-PILOT_DRAWS // len(indices))
+        generators = [one for one in _generators(seed, split, indices) for _ in range(repeats)]
+        given = np.repeat(self.rows[[index // self.num_samples for index in indices]], repeats, axis=0)
+        if not self._accepts(pipe.sample_phenotypes(given, None, generators).to_numpy()).any():
+            raise GenerationError(
+                f"none of {len(given)} drawn hearts meets {self._conditions_text()}; loosen the conditions, or fix "
+                "values by --set, which needs no drawing again."
+            )
+
+    def _accepts(self, drawn: np.ndarray) -> np.ndarray:
+        accepted = np.array([not any(wrong_magnitudes(row[None])) for row in drawn])
+        for condition in self.conditions:
+            accepted &= condition.holds(drawn)
+        return accepted
+
+    def _conditions_text(self) -> str:
+        return " and ".join(map(str, self.conditions)) or "what a heart can be"
+
+
+def _generators(seed: int, split: str, indices: Sequence[int]) -> list[torch.Generator]:
+    return [torch.Generator().manual_seed(sample_seed(seed, split, index)) for index in indices]

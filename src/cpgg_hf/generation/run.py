@@ -1,0 +1,202 @@
+"""Generates a data set: plan, shards, description; every process that calls this on one folder takes its share."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cpgg_hf.data.cine_dataset import (
+    DESCRIPTION_FILE,
+    read_description,
+    read_plan,
+    shard_path,
+    write_description,
+    write_shard,
+)
+from cpgg_hf.generation.claims import Claims
+from cpgg_hf.generation.errors import GenerationError
+from cpgg_hf.generation.maker import RowMaker
+from cpgg_hf.generation.plan import FORMAT_VERSION, PLAN_FILE, environment, fingerprints, fix_plan, plan_digest
+from cpgg_hf.generation.progress import Progress
+from cpgg_hf.generation.request import GenerationRequest
+from cpgg_hf.generation.verification import Verification
+
+if TYPE_CHECKING:
+    from cpgg_hf.pipeline_cpgg import CPGGPipeline
+
+_SETTINGS = ("guidance_scale", "temperature", "num_decoding_steps", "num_inference_steps")
+_CLAIMS_FOLDER = ".claims"
+_SECONDS_BETWEEN_LOOKS = 1.0
+
+
+def generate_dataset(
+    pipe: CPGGPipeline,
+    out: str | os.PathLike[str],
+    request: GenerationRequest,
+    *,
+    model: str = "",
+    seed: int = 0,
+    split: str = "train",
+    shard_size: int = 100,
+    batch_size: int = 8,
+    data_policy: str = "restricted",
+    verification: Verification | None = None,
+    **settings: Any,
+) -> dict[str, Any]:
+    """Generates the cines of a request as a data set, together with all other processes that do so in this folder.
+
+    It returns when the whole set is there. A process may be killed at any moment: the same call, or another process
+    that runs still, makes what is missing, and the set is the same byte for byte. That holds for any batch size,
+    number of processes and order of work; on the same kind of processor and accelerator, with the same number type,
+    number of torch threads and library versions, all of which the plan in `generation.json` fixes.
+
+    Args:
+        pipe: the pipeline, on its device.
+        out: the data set's folder: new, empty, or begun with the same plan.
+        request: the phenotypes.
+        model: the model's name, for the record.
+        seed: cine i depends on the seed, the split and i alone.
+        split: "train", "validation" or "test".
+        shard_size: cines a shard; a process that is killed loses at most one shard's work.
+        batch_size: cines in memory at once; it changes no byte.
+        data_policy: of the data that the model was trained on: "phantom", "public" or "restricted".
+        verification: measures each cine; None = not measured.
+        settings: of the pipeline's call (`guidance_scale`, ...); None = the model's.
+
+    Returns:
+        The content of the data set's `dataset.json`.
+
+    Raises:
+        GenerationError: another plan, hopeless conditions, a full disk, too little memory for one micro-batch.
+    """
+    if shard_size < 1 or batch_size < 1:
+        raise GenerationError(f"shard_size and batch_size must be at least 1, given {shard_size} and {batch_size}.")
+    out = Path(out)
+    num_shards = -(-len(request) // shard_size)
+    shards = [shard_path(out, split, shard, num_shards) for shard in range(num_shards)]
+    settings = {name: pipe.config[name] if settings.get(name) is None else settings[name] for name in _SETTINGS}
+    plan = {
+        "format_version": FORMAT_VERSION,
+        "model": {"name": model, "sha256": fingerprints(pipe.components)},
+        "seed": seed,
+        "split": split,
+        "shard_size": shard_size,
+        "request": request.describe(),
+        "settings": {**settings, "micro_batch_size": pipe.config.micro_batch_size},
+        "verification": None if verification is None else verification.describe(),
+        "data_policy": data_policy,
+        "environment": environment(pipe),
+    }
+    if not (out / PLAN_FILE).exists():
+        _check_new(out)
+        request.check_acceptance(pipe, seed, split)
+    maker = RowMaker(pipe, request, seed, split, settings, data_policy, verification, batch_size)
+    with _clear_of_full_disks(out):
+        claims = Claims(out / _CLAIMS_FOLDER)
+        fix_plan(out, plan, claims)
+        _make_all(maker, shards, shard_size, plan_digest(plan), claims)
+        claims.clear()
+    return read_description(out)
+
+
+def _make_all(maker: RowMaker, shards: list[Path], shard_size: int, digest: str, claims: Claims) -> None:
+    out, num_cines = shards[0].parent, len(maker.request)
+    ranges = {
+        path.name: range(shard * shard_size, min((shard + 1) * shard_size, num_cines))
+        for shard, path in enumerate(shards)
+    }
+
+    def missing() -> list[str]:
+        present = {entry.name for entry in out.iterdir()}
+        return [name for name in (*ranges, DESCRIPTION_FILE) if name not in present]
+
+    def count_finished() -> int:
+        return num_cines - sum(len(ranges[name]) for name in missing() if name in ranges)
+
+    for name in ranges.keys() - set(missing()):
+        _check_shard(out / name, digest, ranges[name])
+    progress = Progress(num_cines, count_finished)
+    while names := missing():
+        # The description comes last, when all shards are there.
+        claim = claims.take([name for name in names if name != DESCRIPTION_FILE] or names)
+        if claim is None:
+            progress.report()
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
+            continue
+        with claim:
+            name = claim.name
+            if name not in missing():  # finished between the look and the claim
+                continue
+            for left_behind in out.glob(f".*.partial.{'*' if name == DESCRIPTION_FILE else name}"):
+                left_behind.unlink(missing_ok=True)
+            if name == DESCRIPTION_FILE:
+                _describe(maker, shards)
+                continue
+            rows = maker.make(ranges[name], progress.report)
+            # Another process that thought this one dead may have tidied up after it; the shard is made again then.
+            with suppress(FileNotFoundError):
+                write_shard(rows, out / name, _shard_plan(digest, ranges[name]))
+        progress.report(now=True)
+
+
+def _describe(maker: RowMaker, shards: list[Path]) -> None:
+    verification = maker.verification
+    checked = {} if verification is None else {"verification": verification.summary(shards)}
+    write_description(
+        shards[0].parent,
+        source="cpgg",
+        seed=maker.seed,
+        spacing_mm=maker.pipe.config.pixel_spacing_mm,
+        data_policy=maker.data_policy,
+        **checked,
+    )
+
+
+def _shard_plan(digest: str, indices: range) -> str:
+    return f"cpgg {digest} {indices.start}:{indices.stop}"
+
+
+def _check_shard(path: Path, digest: str, indices: range) -> None:
+    if read_plan(path) != _shard_plan(digest, indices):
+        raise GenerationError(f"{path} was not made by the plan in {PLAN_FILE}; delete it, or choose another folder.")
+
+
+def _check_new(out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise GenerationError(f"{out} is a file; give a folder.")
+    if out.is_dir() and any(not path.name.startswith(".") for path in out.iterdir()):
+        raise GenerationError(f"{out} is not empty and has no {PLAN_FILE}; give a new folder.")
+
+
+@contextmanager
+def _clear_of_full_disks(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise GenerationError(
+            f"the disk of {out} is full; free some space and give the same command again: finished shards are kept."
+        ) from error
+
+
+@contextmanager
+def ending_at_termination() -> Iterator[None]:
+    """Lets SIGTERM end the block by `SystemExit(143)`, so that claims are given up and nothing half-written stays."""
+
+    def end(*_: object) -> None:
+        print("terminated; the same command goes on with what is missing", file=sys.stderr, flush=True)
+        sys.exit(128 + signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
