@@ -20,21 +20,22 @@ class Progress:
     def __init__(self, total: int, count_finished: Callable[[], int]) -> None:
         self.total = total
         self._count_finished = count_finished
-        self._start = time.monotonic()
+        self._start = self._last_line = time.monotonic()
         self._at_start = count_finished()
-        self._last_line = self._start
+        self._print(self.line(self._at_start, 0.0))
 
-    def report(self, own_unfinished: int = 0, now: bool = False) -> None:
-        """Prints a line if the last one is old enough.
+    def report(self, own_unfinished: int = 0) -> None:
+        """Prints a line if the last one is `SECONDS_BETWEEN_LINES` old.
 
         Args:
             own_unfinished: cines that this process has made of a shard that is not finished.
-            now: prints in any case.
         """
-        if now or time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES:
-            self._last_line = time.monotonic()
-            done = self._count_finished() + own_unfinished
-            print(f"[{platform.node()} {os.getpid()}] {self.line(done, self._last_line - self._start)}", flush=True)
+        if time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES:
+            self._print(self.line(self._count_finished() + own_unfinished, time.monotonic() - self._start))
+
+    def report_finished(self, name: str) -> None:
+        """Prints a line that names the shard that this process has finished."""
+        self._print(f"{name} finished: {self.line(self._count_finished(), time.monotonic() - self._start)}")
 
     def line(self, done: int, seconds: float) -> str:
         """`300 of 10,000 cines (3.0%), 5.21 cines/s over all processes, 0:31:02 left`."""
@@ -44,3 +45,7 @@ class Progress:
             return text
         left = timedelta(seconds=round((self.total - done) / rate))
         return f"{text}, {rate:.3g} cines/s over all processes, {left} left"
+
+    def _print(self, text: str) -> None:
+        self._last_line = time.monotonic()
+        print(f"[{platform.node()} {os.getpid()}] {text}", flush=True)

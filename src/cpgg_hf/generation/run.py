@@ -12,20 +12,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cpgg_hf.data.cine_dataset import (
-    DESCRIPTION_FILE,
-    read_description,
-    read_plan,
-    shard_path,
-    write_description,
-    write_shard,
-)
+from cpgg_hf.data.cine_dataset import DESCRIPTION_FILE, read_description, write_description, write_shard
 from cpgg_hf.generation.claims import Claims
 from cpgg_hf.generation.errors import GenerationError
 from cpgg_hf.generation.maker import RowMaker
 from cpgg_hf.generation.plan import FORMAT_VERSION, PLAN_FILE, environment, fingerprints, fix_plan, plan_digest
 from cpgg_hf.generation.progress import Progress
 from cpgg_hf.generation.request import GenerationRequest
+from cpgg_hf.generation.shards import GeneratedShards
 from cpgg_hf.generation.verification import Verification
 
 if TYPE_CHECKING:
@@ -79,8 +73,6 @@ def generate_dataset(
     if shard_size < 1 or batch_size < 1:
         raise GenerationError(f"shard_size and batch_size must be at least 1, given {shard_size} and {batch_size}.")
     out = Path(out)
-    num_shards = -(-len(request) // shard_size)
-    shards = [shard_path(out, split, shard, num_shards) for shard in range(num_shards)]
     settings = {name: pipe.config[name] if settings.get(name) is None else settings[name] for name in _SETTINGS}
     plan = {
         "format_version": FORMAT_VERSION,
@@ -97,75 +89,51 @@ def generate_dataset(
     if not (out / PLAN_FILE).exists():
         _check_new(out)
         request.check_acceptance(pipe, seed, split)
+    shards = GeneratedShards(out, split, len(request), shard_size, plan_digest(plan))
     maker = RowMaker(pipe, request, seed, split, settings, data_policy, verification, batch_size)
     with _clear_of_full_disks(out):
         claims = Claims(out / _CLAIMS_FOLDER)
         fix_plan(out, plan, claims)
-        _make_all(maker, shards, shard_size, plan_digest(plan), claims)
+        _make_all(maker, shards, claims)
         claims.clear()
     return read_description(out)
 
 
-def _make_all(maker: RowMaker, shards: list[Path], shard_size: int, digest: str, claims: Claims) -> None:
-    out, num_cines = shards[0].parent, len(maker.request)
-    ranges = {
-        path.name: range(shard * shard_size, min((shard + 1) * shard_size, num_cines))
-        for shard, path in enumerate(shards)
-    }
-
-    def missing() -> list[str]:
-        present = {entry.name for entry in out.iterdir()}
-        return [name for name in (*ranges, DESCRIPTION_FILE) if name not in present]
-
-    def count_finished() -> int:
-        return num_cines - sum(len(ranges[name]) for name in missing() if name in ranges)
-
-    for name in ranges.keys() - set(missing()):
-        _check_shard(out / name, digest, ranges[name])
-    progress = Progress(num_cines, count_finished)
-    while names := missing():
-        # The description comes last, when all shards are there.
-        claim = claims.take([name for name in names if name != DESCRIPTION_FILE] or names)
+def _make_all(maker: RowMaker, shards: GeneratedShards, claims: Claims) -> None:
+    """Makes what nobody else makes until the set is whole."""
+    shards.check()
+    progress = Progress(shards.num_cines, shards.count_finished)
+    while missing := shards.missing():
+        claim = claims.take(missing)
         if claim is None:
             progress.report()
             time.sleep(_SECONDS_BETWEEN_LOOKS)
             continue
         with claim:
-            name = claim.name
-            if name not in missing():  # finished between the look and the claim
+            if claim.name not in shards.missing():  # finished between the look and the claim
                 continue
-            for left_behind in out.glob(f".*.partial.{'*' if name == DESCRIPTION_FILE else name}"):
-                left_behind.unlink(missing_ok=True)
-            if name == DESCRIPTION_FILE:
+            shards.tidy(claim.name)
+            if claim.name == DESCRIPTION_FILE:
                 _describe(maker, shards)
                 continue
-            rows = maker.make(ranges[name], progress.report)
+            rows = maker.make(shards.indices[claim.name], progress.report)
             # Another process that thought this one dead may have tidied up after it; the shard is made again then.
             with suppress(FileNotFoundError):
-                write_shard(rows, out / name, _shard_plan(digest, ranges[name]))
-        progress.report(now=True)
+                write_shard(rows, shards.out / claim.name, shards.plan(claim.name))
+        progress.report_finished(claim.name)
 
 
-def _describe(maker: RowMaker, shards: list[Path]) -> None:
+def _describe(maker: RowMaker, shards: GeneratedShards) -> None:
     verification = maker.verification
-    checked = {} if verification is None else {"verification": verification.summary(shards)}
+    checked = {} if verification is None else {"verification": verification.summary(shards.paths)}
     write_description(
-        shards[0].parent,
+        shards.out,
         source="cpgg",
         seed=maker.seed,
         spacing_mm=maker.pipe.config.pixel_spacing_mm,
         data_policy=maker.data_policy,
         **checked,
     )
-
-
-def _shard_plan(digest: str, indices: range) -> str:
-    return f"cpgg {digest} {indices.start}:{indices.stop}"
-
-
-def _check_shard(path: Path, digest: str, indices: range) -> None:
-    if read_plan(path) != _shard_plan(digest, indices):
-        raise GenerationError(f"{path} was not made by the plan in {PLAN_FILE}; delete it, or choose another folder.")
 
 
 def _check_new(out: Path) -> None:

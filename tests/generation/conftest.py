@@ -1,0 +1,37 @@
+import hashlib
+from pathlib import Path
+
+import pytest
+import torch
+
+from tiny_checkpoint import save_tiny_checkpoint, tiny_pipeline
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread():
+    """Bytes depend on the number of threads, and the processes that tests start have one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def pipe():
+    return tiny_pipeline()
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory):
+    return save_tiny_checkpoint(tmp_path_factory.mktemp("model") / "tiny")
+
+
+@pytest.fixture
+def digests():
+    """SHA-256 of all files of a folder, hidden ones included."""
+
+    def of(folder: Path) -> dict[str, str]:
+        paths = [path for path in folder.rglob("*") if path.is_file()]
+        return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+
+    return of
