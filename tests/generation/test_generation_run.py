@@ -121,7 +121,9 @@ def test_a_full_disk_stops_cleanly_and_the_run_goes_on_later(pipe, made, tmp_pat
 
     with monkeypatch.context() as patch:
         patch.setattr(cine_dataset, "staged_file", staged_file)
-        with pytest.raises(GenerationError, match="the disk of .* is full; free some space and give the same command"):
+        with pytest.raises(
+            GenerationError, match=r"the disk of .* is full; free some space and give the same command"
+        ):
             five(pipe, tmp_path / "set")
     left = {path.name for path in (tmp_path / "set").rglob("*")}
     assert left == {"generation.json", ".claims", "train-00000-of-00003.parquet"}

@@ -30,7 +30,6 @@ class Claim:
         self.path = path
         self.name = path.stem
         self._ended = threading.Event()
-        self._heartbeat = threading.Thread(target=self._beat, daemon=True)
 
     def _beat(self) -> None:
         while not self._ended.wait(HEARTBEAT_SECONDS):
@@ -38,13 +37,12 @@ class Claim:
                 os.utime(self.path)
 
     def __enter__(self) -> Claim:
-        self._heartbeat.start()
+        threading.Thread(target=self._beat, daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._heartbeat.join()
         self.path.unlink(missing_ok=True)
+        self._ended.set()
 
 
 class Claims:
