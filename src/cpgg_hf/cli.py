@@ -155,6 +155,7 @@ def _add_dataset(command: argparse.ArgumentParser) -> None:
     text = "draw a cine again whose phenotype is measured farther from the requested one; repeatable"
     group.add_argument("--max-error", action="append", default=[], type=assignment, metavar="NAME=VALUE", help=text)
     text = "of the data that the model was trained on (default: restricted)"
+    group.add_argument("--split", choices=("train", "validation", "test"), help="of the data set (default: train)")
     group.add_argument("--data-policy", choices=("phantom", "public", "restricted"), help=text)
 
 
@@ -229,8 +230,9 @@ def _generate(arguments: argparse.Namespace) -> None:
     if arguments.format == ("parquet",):
         _generate_parquet(arguments)
         return
-    if arguments.where or arguments.verify or arguments.max_error or arguments.data_policy:
-        raise ValueError("--where, --verify, --max-error and --data-policy need --format parquet.")
+    for name in ("where", "verify", "max_error", "split", "data_policy"):
+        if getattr(arguments, name):
+            raise ValueError(f"--{name.replace('_', '-')} is of data sets; they need --format parquet.")
     from cpgg_hf.commands.generation import generate
 
     count = generate(
@@ -263,6 +265,7 @@ def _generate_parquet(arguments: argparse.Namespace) -> None:
         verify=arguments.verify,
         max_error=arguments.max_error,
         seed=arguments.seed,
+        split=arguments.split or "train",
         batch_size=arguments.batch_size,
         data_policy=arguments.data_policy or "restricted",
         guidance_scale=arguments.guidance_scale,
@@ -270,7 +273,8 @@ def _generate_parquet(arguments: argparse.Namespace) -> None:
         num_inference_steps=arguments.num_inference_steps,
         temperature=arguments.temperature,
     )
-    print(f"wrote {description['splits']['train']['num_cines']} cines to {arguments.out}")
+    count = sum(split["num_cines"] for split in description["splits"].values())
+    print(f"wrote {count} cines to {arguments.out}")
 
 
 def _prepare_series(arguments: argparse.Namespace) -> None:

@@ -1,5 +1,6 @@
 """Claims: one process at a time holds a name; what the dead held is taken over, what the living hold is not."""
 
+import os
 import subprocess
 import time
 
@@ -11,7 +12,7 @@ from cpgg_hf.generation.claims import Claims
 
 @pytest.fixture
 def claims(tmp_path):
-    return Claims(tmp_path / "claims", patience=0.2)
+    return Claims(tmp_path / "claims")
 
 
 def test_a_name_is_held_by_one_and_free_again_at_the_end(claims):
@@ -34,19 +35,27 @@ def test_what_a_dead_process_held_is_taken_over_once(claims):
 
 
 def test_another_machines_claim_is_taken_over_when_it_is_not_touched_any_more(claims, monkeypatch):
-    monkeypatch.setattr(claims_module, "_machine", lambda: "another node")
-    monkeypatch.setattr(claims_module, "HEARTBEAT_SECONDS", 0.05)
-    with Claims(claims.folder).take(["a"]):
-        monkeypatch.setattr(claims_module, "_machine", lambda: "this node")
-        for _ in range(8):
-            assert claims.take(["a"]) is None
-            time.sleep(0.05)
     left = Claims(claims.folder)
     left._owner = "another node 1"
-    assert left.take(["a"]).path.name == "a.0"
-    assert claims.take(["a"]) is None
-    time.sleep(0.3)
+    held = left.take(["a"]).path
+    clock = [1000.0]
+    monkeypatch.setattr(claims_module.time, "monotonic", lambda: clock[0])
+    for beat in range(4):
+        os.utime(held, ns=(beat, beat))  # that node's clock may say anything
+        assert claims.take(["a"]) is None
+        clock[0] += 100
+        assert claims.take(["a"]) is None
+    clock[0] += 30
     assert claims.take(["a"]).path.name == "a.1"
+
+
+def test_a_claim_is_touched_as_long_as_it_is_held(claims, monkeypatch):
+    monkeypatch.setattr(claims_module, "HEARTBEAT_SECONDS", 0.01)
+    with claims.take(["a"]) as held:
+        os.utime(held.path, ns=(0, 0))
+        while held.path.stat().st_mtime_ns == 0:
+            time.sleep(0.01)
+    assert not held.path.exists()
 
 
 def test_a_cleared_folder_gives_no_claims(claims):

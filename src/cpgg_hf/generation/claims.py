@@ -3,7 +3,7 @@
 A claim is a file that its owner creates exclusively and touches every `HEARTBEAT_SECONDS`. One whose owner has died is
 taken over by creating the next in line, `<name>.<number + 1>`, which one process alone can do; nothing is ever changed
 or deleted that another may hold. An owner is dead when its process is gone from this machine or, on another machine,
-when its claim was not touched for `patience` seconds by the observer's own clock (those of nodes differ). An owner
+when its claim was not touched for `PATIENCE_SECONDS` by the observer's own clock (those of nodes differ). An owner
 that was only slow makes the same bytes a second time: a wrong verdict costs time, nothing else.
 """
 
@@ -46,16 +46,10 @@ class Claim:
 
 
 class Claims:
-    """All claims of a folder.
+    """All claims of a folder, which is created."""
 
-    Args:
-        folder: where the files lie; created.
-        patience: seconds after which an untouched claim of another machine counts as left behind.
-    """
-
-    def __init__(self, folder: Path, patience: float = PATIENCE_SECONDS) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.patience = patience
         self._owner = f"{_machine()} {os.getpid()}"
         self._last_touch: dict[str, tuple[int, float]] = {}
         folder.mkdir(parents=True, exist_ok=True)
@@ -98,7 +92,7 @@ class Claims:
         if touched != last:
             self._last_touch[path.name] = (touched, time.monotonic())
             return False
-        return time.monotonic() - since > self.patience
+        return time.monotonic() - since > PATIENCE_SECONDS
 
 
 def _machine() -> str:
