@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cpgg_hf.data.card import CARD_FILE, write_card
 from cpgg_hf.data.cine_dataset import DESCRIPTION_FILE, read_description, write_description, write_shard
 from cpgg_hf.generation.claims import Claims
 from cpgg_hf.generation.errors import GenerationError
@@ -121,6 +122,8 @@ def _make_all(maker: RowMaker, shards: GeneratedShards, claims: Claims) -> None:
             with suppress(FileNotFoundError):
                 write_shard(rows, shards.out / claim.name, shards.plan(claim.name))
         progress.report_finished(claim.name)
+    if not (shards.out / CARD_FILE).is_file():
+        write_card(shards.out)
 
 
 def _describe(maker: RowMaker, shards: GeneratedShards) -> None:

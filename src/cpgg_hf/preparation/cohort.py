@@ -17,6 +17,7 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
+from cpgg_hf.data.card import write_card
 from cpgg_hf.data.cine_dataset import DESCRIPTION_FILE, SPLITS, shard_path, write_description, write_shard
 from cpgg_hf.data.errors import PreparationError
 from cpgg_hf.data.optional import import_optional
@@ -112,7 +113,7 @@ def _write_chunk(results: Sequence[Result], folder: Path, thumbnails: Path) -> N
 
 
 def _assemble(plan: Plan, out: Path, work: Path) -> None:
-    """Shards, report and description, made aside and moved into place; the description last."""
+    """Shards, report, description and card, made aside and moved into place; the description last."""
     finished = work / _FINISHED_FOLDER
     shutil.rmtree(finished, ignore_errors=True)
     finished.mkdir()
@@ -137,6 +138,7 @@ def _assemble(plan: Plan, out: Path, work: Path) -> None:
         view=plan.settings["view"],
         shares=plan.settings["shares"],
     )
+    write_card(finished)
     for path in sorted(finished.iterdir(), key=lambda path: path.name == DESCRIPTION_FILE):
         path.replace(out / path.name)
 
