@@ -41,6 +41,9 @@ lint: $(VENV)/.test $(VENV)/.lint
 
 bench: $(VENV)/.test
 	$(BIN)/python benchmarks/phantom_speed.py
+	$(BIN)/python benchmarks/cohort_speed.py
+	$(BIN)/python benchmarks/streaming_speed.py
+	$(BIN)/python benchmarks/generation_speed.py
 
 clean:
 	rm -rf outputs build dist .pytest_cache .ruff_cache .mypy_cache
