@@ -154,8 +154,8 @@ def _add_dataset(command: argparse.ArgumentParser) -> None:
     group.add_argument("--verify", action="store_true", help="measure each cine; the column `measured` keeps it")
     text = "draw a cine again whose phenotype is measured farther from the requested one; repeatable"
     group.add_argument("--max-error", action="append", default=[], type=assignment, metavar="NAME=VALUE", help=text)
-    text = "of the data that the model was trained on (default: restricted)"
     group.add_argument("--split", choices=("train", "validation", "test"), help="of the data set (default: train)")
+    text = "of the data that the model was trained on (default: restricted)"
     group.add_argument("--data-policy", choices=("phantom", "public", "restricted"), help=text)
 
 

@@ -101,7 +101,7 @@ def test_a_process_that_is_terminated_and_one_that_is_killed_change_nothing(
 
 @pytest.mark.slow
 def test_kills_at_any_moment_change_nothing(start, undisturbed, tmp_path, digests):
-    """Two processes each time, killed at random moments from before the plan to between two renames."""
+    """Two processes each time: the first has begun its work, the second may be anywhere."""
     moments = random.Random(0)
     for attempt in range(5):
         processes = [start(f"{attempt}-{which}") for which in ("first", "second")]

@@ -201,6 +201,13 @@ def test_foreign_folders_and_hopeless_requests_leave_everything_as_it_was(pipe, 
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
+@pytest.mark.parametrize(("name", "value"), [("seed", -1), ("shard_size", 0), ("batch_size", 0)])
+def test_sizes_and_seeds_that_cannot_be_are_refused(pipe, tmp_path, name, value):
+    with pytest.raises(GenerationError, match=f"{name} must be at least {max(0, value + 1)}, given {value}"):
+        five(pipe, tmp_path / "set", **{name: value})
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_shard_of_another_plan_is_refused(pipe, made, tmp_path):
     five(pipe, tmp_path / "set")
     shard = "train-00001-of-00003.parquet"

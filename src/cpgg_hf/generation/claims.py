@@ -58,7 +58,7 @@ class Claims:
         """Claims the first of `names` that nobody holds, those whose owners died last; None if all are held."""
         numbers: dict[str, int] = {}
         with suppress(FileNotFoundError):  # cleared by the process that finished the set
-            for path in self.folder.iterdir():
+            for path in self.folder.glob("*.[0-9]*"):
                 numbers[path.stem] = max(numbers.get(path.stem, 0), int(path.suffix[1:]))
         for name in sorted(names, key=numbers.__contains__):
             number = numbers.get(name, -1)

@@ -67,10 +67,11 @@ class GenerationRequest:
     def describe(self) -> dict[str, Any]:
         """For the plan: a digest of the rows, and the values that all of them share."""
         same = np.ptp(self.rows, axis=0) == 0  # never where one is NaN
+        rows = np.where(np.isnan(self.rows), np.nan, self.rows)  # NaN has several bit patterns
         return {
             "num_rows": len(self.rows),
             "num_samples": self.num_samples,
-            "rows_sha256": hashlib.sha256(np.ascontiguousarray(self.rows).tobytes()).hexdigest(),
+            "rows_sha256": hashlib.sha256(rows.tobytes()).hexdigest(),
             "set": {name: float(self.rows[0, index]) for index, name in enumerate(NAMES) if same[index]},
             "where": [str(condition) for condition in self.conditions],
         }

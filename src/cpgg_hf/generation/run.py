@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,10 +71,12 @@ def generate_dataset(
     Raises:
         GenerationError: another plan, hopeless conditions, a full disk, too little memory for one micro-batch.
     """
-    if shard_size < 1 or batch_size < 1:
-        raise GenerationError(f"shard_size and batch_size must be at least 1, given {shard_size} and {batch_size}.")
-    out = Path(out)
-    settings = {name: pipe.config[name] if settings.get(name) is None else settings[name] for name in _SETTINGS}
+    out, config = Path(out), pipe.config
+    sizes = {"shard_size": shard_size, "batch_size": batch_size, "micro_batch_size": config.micro_batch_size}
+    for name, value, minimum in (("seed", seed, 0), *((name, size, 1) for name, size in sizes.items())):
+        if value < minimum:
+            raise GenerationError(f"{name} must be at least {minimum}, given {value}.")
+    settings = {name: config[name] if settings.get(name) is None else settings[name] for name in _SETTINGS}
     plan = {
         "format_version": FORMAT_VERSION,
         "model": {"name": model, "sha256": fingerprints(pipe.components)},
@@ -82,7 +84,8 @@ def generate_dataset(
         "split": split,
         "shard_size": shard_size,
         "request": request.describe(),
-        "settings": {**settings, "micro_batch_size": pipe.config.micro_batch_size},
+        "settings": {**settings, "micro_batch_size": config.micro_batch_size},
+        "pixel_spacing_mm": config.pixel_spacing_mm,
         "verification": None if verification is None else verification.describe(),
         "data_policy": data_policy,
         "environment": environment(pipe),
@@ -118,9 +121,10 @@ def _make_all(maker: RowMaker, shards: GeneratedShards, claims: Claims) -> None:
                 _describe(maker, shards)
                 continue
             rows = maker.make(shards.indices[claim.name], progress.report)
-            # Another process that thought this one dead may have tidied up after it; the shard is made again then.
-            with suppress(FileNotFoundError):
+            try:
                 write_shard(rows, shards.out / claim.name, shards.plan(claim.name))
+            except FileNotFoundError:  # another process thought this one dead, tidied up after it and makes the shard
+                continue
         progress.report_finished(claim.name)
     if not (shards.out / CARD_FILE).is_file():
         write_card(shards.out)
