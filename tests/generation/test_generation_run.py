@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from cpgg_hf import phantom
-from cpgg_hf.data import cine_dataset
+from cpgg_hf.data import cine_shards
 from cpgg_hf.data.cine_dataset import decode_cine, load_cines
 from cpgg_hf.generation import GenerationError, GenerationRequest, Verification, generate_dataset, parse_condition
 from cpgg_hf.measure import CineSegmenter, measure_cine
@@ -66,10 +66,12 @@ class LimitedMemory:
 
 def test_the_set_holds_the_pipelines_cines_of_its_own_seeds_and_phenotypes(pipe, made, tmp_path):
     folder, description = made
-    assert description["splits"] == {"train": {"num_cines": 5, "num_shards": 3}}
+    assert description["splits"] == {"train": {"num_cines": 5, "num_shards": 3, "cines_per_shard": [2, 2, 1]}}
     assert sorted(path.name for path in folder.iterdir()) == [
+        "README.md",
         "dataset.json",
         "generation.json",
+        "phenotypes.png",
         *(f"train-0000{shard}-of-00003.parquet" for shard in range(3)),
     ]
     rows = load_cines(folder, cache_dir=tmp_path)
@@ -112,7 +114,7 @@ def test_a_full_disk_stops_cleanly_and_the_run_goes_on_later(pipe, made, tmp_pat
     written = []
 
     @contextmanager
-    def staged_file(path, own=cine_dataset.staged_file):
+    def staged_file(path, own=cine_shards.staged_file):
         with own(path) as partial:
             written.append(path)
             if len(written) == 2:
@@ -120,7 +122,7 @@ def test_a_full_disk_stops_cleanly_and_the_run_goes_on_later(pipe, made, tmp_pat
             yield partial
 
     with monkeypatch.context() as patch:
-        patch.setattr(cine_dataset, "staged_file", staged_file)
+        patch.setattr(cine_shards, "staged_file", staged_file)
         with pytest.raises(
             GenerationError, match=r"the disk of .* is full; free some space and give the same command"
         ):
@@ -154,7 +156,7 @@ def test_other_failures_to_write_are_not_called_a_full_disk(pipe, tmp_path, monk
         raise PermissionError(errno.EACCES, "Permission denied", str(path))
         yield
 
-    monkeypatch.setattr(cine_dataset, "staged_file", staged_file)
+    monkeypatch.setattr(cine_shards, "staged_file", staged_file)
     with pytest.raises(PermissionError):
         five(pipe, tmp_path / "set")
 
@@ -246,8 +248,8 @@ def test_a_cine_too_far_from_its_request_is_drawn_again_for_the_same_heart(pipe,
     generate_dataset(pipe, tmp_path / "unverified", hearts)
     unverified = load_cines(tmp_path / "unverified", cache_dir=tmp_path / "cache")
     for row, other in zip(rows, unverified, strict=True):
-        assert row["phenotypes"] == other["phenotypes"]
-        assert (row["cine"] == other["cine"]) == (row["attempt"] == 1)
+        assert np.array_equal(row["phenotypes"], other["phenotypes"])
+        assert np.array_equal(row["cine"], other["cine"]) == (row["attempt"] == 1)
 
 
 @pytest.mark.parametrize(

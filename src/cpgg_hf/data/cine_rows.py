@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 NUM_PHENOTYPES = 82
 PREVIEW_COLUMN = "preview"
 # What generation adds to a row: the phenotypes (82,) that its cine was measured to show, and how often it was drawn.
-_GENERATED_COLUMNS = ("measured", "attempt")
+GENERATED_COLUMNS = ("measured", "attempt")
 
 
 # Where `datasets` and dataset viewers look for what a column is, beyond its parquet type.
@@ -104,7 +104,7 @@ def cine_row(
         "source": source,
         "seed": None if seed is None else int(seed),
         "data_policy": data_policy,
-        **dict.fromkeys(_GENERATED_COLUMNS),
+        **dict.fromkeys(GENERATED_COLUMNS),
         "shape": list(cine.shape),
         "cine": encode_cine(cine),
     }

@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cpgg_hf.data.cine_rows import PREVIEW_COLUMN, row_schema
+from cpgg_hf.data.cine_rows import GENERATED_COLUMNS, PREVIEW_COLUMN, row_schema
 from cpgg_hf.data.errors import PreparationError, brief
 from cpgg_hf.data.staging import staged_file
 
@@ -91,8 +91,9 @@ def check_shard(path: str | os.PathLike[str]) -> pyarrow.Schema:
             f"{path} is not a readable parquet shard ({brief(error)}); delete it and run `cpgg prepare` again."
         ) from None
     version = (schema.metadata or {}).get(_VERSION, b"1").decode()
-    missing = set(row_schema().names) - set(schema.names)
-    if missing - {PREVIEW_COLUMN}:  # which the first format had not
+    later = {PREVIEW_COLUMN, *GENERATED_COLUMNS}  # than the first format, whose shards are refused by their version
+    missing = set(row_schema().names) - later - set(schema.names)
+    if missing:
         raise PreparationError(
             f"{path} is no shard of cines: it has no column {min(missing)!r}; give a folder that `cpgg prepare` wrote."
         )
