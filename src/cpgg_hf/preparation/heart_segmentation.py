@@ -20,12 +20,12 @@ from cpgg_hf.preparation.view import VIEW_NAMES
 
 CHAMBERS = ("LV cavity", "RV cavity", "LA", "RA")
 _HEART = [LABELS[name] for name in (*CHAMBERS, "LV myocardium")]
-# Chosen on fields of held-out phantoms, see `training_scripts/train_field_segmenter.py`.
+# Provisional: to be set on random fields once the field segmenter has been trained to its end.
 _LEAST_CERTAINTY = 0.75
 _LEAST_HEART_MM2 = 2000.0
 _LEAST_CHAMBER_MM2 = 150.0
 _LARGEST_DISAGREEMENT_MM = 45.0
-_NO_HEART = "no heart was recognised in the image; give its place by a mask (--mask)."
+_NO_HEART = "no heart was recognised in the image; give its place by a mask (`mask`)."
 
 
 @dataclass(frozen=True)
@@ -120,14 +120,14 @@ def require_heart(found: SegmentedField, frames: np.ndarray, phases: np.ndarray,
     if found.certainty < _LEAST_CERTAINTY:
         raise PreparationError(
             f"the segmentation is unsure (certainty {found.certainty:.2f}, at least {_LEAST_CERTAINTY} is asked for); "
-            "look at the cine, and give the heart's place by a mask (--mask)."
+            "look at the cine, and give the heart's place by a mask (`mask`)."
         )
     beating = find_heart(frames, phases, found.spacing_mm)
     apart_mm = float(np.hypot(*(beating - found.center))) * found.spacing_mm
     if apart_mm > _LARGEST_DISAGREEMENT_MM:
         raise PreparationError(
             f"the segmented heart lies {apart_mm:.0f} mm from where the image beats; look at the cine, and give the "
-            "heart's place by a mask (--mask)."
+            "heart's place by a mask (`mask`)."
         )
     if wanted_view == "4ch" and found.view != "4ch":
         shown = ", ".join(name for name in CHAMBERS if found.areas_mm2[name] > _LEAST_CHAMBER_MM2) or "no chamber"
