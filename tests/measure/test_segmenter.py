@@ -33,6 +33,13 @@ def test_saved_as_safetensors_and_loaded_the_same(tiny, tmp_path):
 
 def test_the_cycle_closes(tiny):
     """Starting the film at another frame changes nothing but the order: the neighbours of the first are the last."""
-    cine = torch.rand(8, 32, 32)
+    cine = torch.rand(25, 32, 32)
     rolled = tiny.segment(cine.roll(3, dims=0))
     torch.testing.assert_close(rolled, tiny.segment(cine).roll(3, dims=0), atol=1e-5, rtol=0)
+
+
+def test_context_is_a_share_of_the_beat(tiny):
+    """Half the frames of a beat see the same neighbours as before: two of 50 frames on, one of 25."""
+    cine = torch.rand(25, 32, 32)
+    doubled = cine.repeat_interleave(2, dim=0)
+    torch.testing.assert_close(tiny.segment(doubled)[::2], tiny.segment(cine), atol=1e-5, rtol=0)
