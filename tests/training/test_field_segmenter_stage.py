@@ -12,7 +12,7 @@ from .conftest import log_of
 
 def test_a_run_learns_and_ends_with_a_segmenter_that_says_how_it_was_trained(tmp_path, monkeypatch):
     monkeypatch.setattr(heart_shapes, "_SUBJECTS_PER_FILE", 2)
-    monkeypatch.setattr(field_segmenter_stage, "_VALIDATION_HEARTS", 2)
+    monkeypatch.setattr(field_segmenter_stage, "_VALIDATION_HEARTS", 4)
     values = {
         "output_dir": tmp_path / "run", "data": tmp_path / "hearts", "num_subjects": 2, "validation_steps": 60,
         "max_train_steps": 60, "batch_size": 2, "logging_steps": 1, "learning_rate": 3e-2, "model.norm_num_groups": 2,

@@ -22,7 +22,7 @@ from cpgg_hf.phantom.volume_curves import NUM_FRAMES
 SEED_ROOTS = {"train": 90310, "validation": 90311}
 NUM_TIMES = 10
 STRUCTURES = tuple(name for name in LABELS if name != "background")
-VIEWS = ("4ch", "4ch", "4ch", "4ch", "4ch", "4ch", "sax", "2ch", "3ch", "4ch")  # of subject i: VIEWS[i % 10]
+VIEWS = ("4ch", "sax", "4ch", "4ch", "2ch", "4ch", "sax", "4ch", "3ch", "4ch")  # of subject i: VIEWS[i % 10]
 _SUBJECTS_PER_FILE = 50
 _MISSING = {"2ch": ("RV cavity", "RA"), "3ch": ("RA",)}
 
@@ -101,25 +101,29 @@ def _subject(split: str, index: int) -> np.ndarray:
 def short_axis(rng: np.random.Generator) -> np.ndarray:
     """A beating ring of myocardium, the right ventricle's crescent beside it: (10, 6, 96, 96) float32 in [0, 1]."""
     grid = pixel_coordinates()
-    x, y = grid[None, :], grid[:, None]
-    cavity_mm, wall_mm, ejection = rng.uniform(16, 30), rng.uniform(7, 13), rng.uniform(0.25, 0.75)
+    cavity_mm, wall_mm, ejection = rng.uniform(12, 30), rng.uniform(6, 14), rng.uniform(0.2, 0.75)
     squeeze = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(NUM_TIMES) / NUM_TIMES)
-    rv_reach, rv_height, turn = rng.uniform(1.5, 2.0), rng.uniform(0.9, 1.3), rng.uniform(0, 2 * np.pi)
-    across, along = x * np.cos(turn) + y * np.sin(turn), y * np.cos(turn) - x * np.sin(turn)
+    turn, oval = rng.uniform(0, 2 * np.pi), np.exp(rng.uniform(-0.12, 0.12))
+    across, along = _turned(grid[None, :], grid[:, None], turn)
+    distance = np.hypot(across * oval, along / oval)
+    # From apex to base: no right ventricle, a thin crescent, one larger than the left.
+    rv_reach, rv_height, rv_place = rng.uniform(0.4, 1.5), rng.uniform(0.8, 1.4), rng.uniform(0.4, 0.75)
+    rv_across, rv_along = _turned(across, along, rng.uniform(-0.4, 0.4))
     covered = np.zeros((NUM_TIMES, len(STRUCTURES), GRID_SIZE, GRID_SIZE), dtype=np.float32)
     for time, share in enumerate(squeeze):
         inner = cavity_mm * np.sqrt(1 - ejection * share)
         outer = np.sqrt(inner**2 + (cavity_mm + wall_mm) ** 2 - cavity_mm**2)  # the wall keeps its area
-        distance = np.hypot(x, y)
         cavity, heart = _soft(inner - distance), _soft(outer - distance)
-        reach = outer * (rv_reach - 0.25 * share)
-        right = _soft(
-            (1 - np.hypot((across + 0.55 * outer) / (reach - 0.3 * outer), along / (outer * rv_height))) * outer
-        )
+        reach, height = outer * rv_reach * (1 - 0.15 * share), outer * rv_height * (1 - 0.1 * share)
+        right = _soft((1 - np.hypot((rv_across + rv_place * outer) / reach, rv_along / height)) * min(reach, height))
         covered[time, STRUCTURES.index("LV cavity")] = cavity
         covered[time, STRUCTURES.index("LV myocardium")] = heart - cavity
         covered[time, STRUCTURES.index("RV cavity")] = np.minimum(right, 1 - _soft(outer + 1 - distance))
     return covered
+
+
+def _turned(x: np.ndarray, y: np.ndarray, angle: float) -> tuple[np.ndarray, np.ndarray]:
+    return x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
 
 
 def _soft(inside_mm: np.ndarray) -> np.ndarray:

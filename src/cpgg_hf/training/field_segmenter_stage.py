@@ -56,6 +56,8 @@ class FieldSegmenterStage(Stage):
     def loss(self, network: CineSegmenter, batch: Batch) -> dict[str, torch.Tensor]:
         """Cross-entropy per pixel + 1 - Dice of the structures that are there."""
         frames, coverage = _fields(batch)
+        # On a CPU convolutions are twice as fast where channels lie innermost.
+        frames = frames.contiguous(memory_format=torch.channels_last)
         logits = network(2 * frames - 1).float()
         background = (1 - coverage.sum(dim=1, keepdim=True)).clamp_min(0)
         cross_entropy = torch.nn.functional.cross_entropy(logits, torch.cat([background, coverage], dim=1))

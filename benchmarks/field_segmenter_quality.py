@@ -1,0 +1,132 @@
+"""How well the field segmenter finds hearts in scans that no scanner made, and where its doubt should begin.
+
+    python benchmarks/field_segmenter_quality.py --segmenter checkpoints/cpgg-phantom-small/field_segmenter
+
+Whole beats of held-out hearts in random contrasts, poses and surroundings (`random_beats`), each segmented as a scan
+is. Beside the Dice overlap of every structure: the certainty of hearts that were found well (every chamber's Dice at
+least 0.6) and of those that were not, what each threshold on it would let pass, how far the middle of the heart is
+off, and which view each plane was taken for. `preparation/heart_segmentation.py` takes its thresholds from here.
+"""
+
+import argparse
+import json
+import platform
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+
+from cpgg_hf.data.errors import PreparationError
+from cpgg_hf.measure import CineSegmenter
+from cpgg_hf.measure.heart_shapes import STRUCTURES, VIEWS, HeartShapes
+from cpgg_hf.measure.random_fields import random_beats
+from cpgg_hf.phantom.rasterise import SPACING_MM
+from cpgg_hf.preparation.heart_segmentation import CHAMBERS, segment_field
+
+HEARTS = 50
+THRESHOLDS = (0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9)
+_WELL = 0.6
+_HEART = [STRUCTURES.index(name) for name in (*CHAMBERS, "LV myocardium")]
+
+
+def judge(frames: np.ndarray, truth: np.ndarray, segmenter: CineSegmenter) -> dict[str, Any]:
+    """One beat (10, H, W) against its coverage (10, 6, H, W)."""
+    marked = truth[:, _HEART].sum(axis=1) > 0.5
+    try:
+        found = segment_field(frames, SPACING_MM, segmenter)
+    except PreparationError:
+        return {"found": False, "there": bool(marked.any())}
+    labels = found.probabilities.argmax(axis=1)
+    dice = {}
+    for index, name in enumerate(STRUCTURES):
+        expected, given = truth[:, index] > 0.5, labels == index + 1
+        if expected.any():
+            dice[name] = float(2 * (expected & given).sum() / (expected.sum() + given.sum()))
+    off = np.nan
+    if marked.any():
+        places = np.argwhere(marked.any(axis=0))
+        off = float(np.abs(found.center - (places.min(axis=0) + places.max(axis=0)) / 2).max() * SPACING_MM)
+    return {
+        "found": True,
+        "there": bool(marked.any()),
+        "dice": dice,
+        "off_mm": off,
+        "certainty": found.certainty,
+        "view": found.view,
+        "areas_mm2": found.areas_mm2,
+        "well": bool(dice) and min(value for name, value in dice.items() if name != "descending aorta") >= _WELL,
+    }
+
+
+def run(segmenter: CineSegmenter, hearts: HeartShapes, draws: int, seed: int) -> list[dict[str, Any]]:
+    """Every held-out heart in `draws` random fields."""
+    torch.manual_seed(seed)
+    rows = []
+    for _ in range(draws):
+        for first in tqdm(range(0, HEARTS, 10)):
+            batch = hearts[list(range(first, first + 10))]
+            cine, coverage = (batch[name].float() / 255 for name in ("cine", "coverage"))
+            frames, covered = random_beats(cine, coverage, batch["is_phantom"])
+            for index, (beat, truth) in enumerate(zip(frames.numpy(), covered.numpy(), strict=True)):
+                rows.append(judge(beat, truth, segmenter) | {"plane": VIEWS[(first + index) % len(VIEWS)]})
+    return rows
+
+
+def summarise(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Tables of all that `run` found."""
+    there = [row for row in rows if row["there"]]
+    found = [row for row in there if row["found"]]
+    certainty, well = np.array([row["certainty"] for row in found]), np.array([row["well"] for row in found])
+    certainty_of_none = np.array([row["certainty"] for row in rows if row["found"] and not row["there"]])
+    off = np.array([row["off_mm"] for row in found])
+    passing = {}
+    for threshold in THRESHOLDS:
+        kept = certainty >= threshold
+        passing[str(threshold)] = {
+            "of hearts found well": round(float(kept[well].mean()), 3),
+            "of hearts found badly": round(float(kept[~well].mean()), 3) if (~well).any() else None,
+            "of fields without a heart": round(
+                float((certainty_of_none >= threshold).sum() / (len(rows) - len(there))), 3
+            )
+            if len(rows) > len(there)
+            else None,
+        }
+    return {
+        "num_fields": len(rows),
+        "num_with_a_heart": len(there),
+        "num_found": len(found),
+        "num_found_well": int(well.sum()),
+        "dice": {
+            name: round(float(np.mean([row["dice"][name] for row in found if name in row["dice"]])), 3)
+            for name in STRUCTURES
+        },
+        "middle_off_mm": {str(q): round(float(np.quantile(off, q)), 1) for q in (0.5, 0.9, 0.95, 0.99)},
+        "passing": passing,
+        "views": {
+            plane: dict(Counter(row["view"] for row in found if row["plane"] == plane)) for plane in sorted(set(VIEWS))
+        },
+    }
+
+
+def main() -> None:
+    """Judges a segmenter and writes the tables beside this file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--segmenter", required=True, help="folder of the field segmenter")
+    parser.add_argument("--data", default="runs/field_segmenter/hearts", help="where held-out hearts are kept")
+    parser.add_argument("--draws", type=int, default=4, help="random fields a heart")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "field_segmenter_quality.json")
+    arguments = parser.parse_args()
+    segmenter = CineSegmenter.from_pretrained(arguments.segmenter, use_safetensors=True).eval()
+    hearts = HeartShapes(arguments.data, HEARTS, "validation")
+    result = summarise(run(segmenter, hearts, arguments.draws, arguments.seed))
+    result |= {"draws": arguments.draws, "seed": arguments.seed, "machine": platform.machine()}
+    arguments.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    print(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    main()
