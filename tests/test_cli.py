@@ -128,6 +128,27 @@ def test_prepare_measure_and_evaluate_follow_each_other(model, subject, tmp_path
     assert rows["LVEDV"]["num_cines"] + rows["LVEDV"]["num_unmeasured"] == 3
 
 
+def test_a_mask_is_measured_in_place_of_a_network(subject, tmp_path, capsys):
+    """The phantom's own labels give its own volumes, by the formula that computed the labels from the volumes."""
+    heart = phantom.render(phantom.sample_phenotypes(1, 4)[0], 4)
+    labels = np.where(heart.labels == phantom.LABELS["descending aorta"], 0, heart.labels)
+    write_nifti(tmp_path / "mask.nii.gz", labels, heart.frame_time_ms, heart.spacing_mm)
+    assert run("measure", subject / "cine.nii.gz", "--mask", tmp_path / "mask.nii.gz", "--json") == 0
+    measured = json.loads(capsys.readouterr().out)
+    for name, tolerance in (("LVEDV", 0.04), ("LVEF", 0.04), ("RVEDV", 0.05), ("LAV_max", 0.06)):
+        assert measured["phenotypes"][name] == pytest.approx(heart.phenotypes[phenotype_index(name)], rel=tolerance)
+    assert abs(measured["end_systole_frame"] - heart.end_systole) <= 1
+    curve = measured["volume_curves_ml"]["LV"]
+    assert len(curve) == 50
+    volumes = measured["phenotypes"]["LVEDV"], measured["phenotypes"]["LVESV"]
+    assert (curve[0], min(curve)) == pytest.approx(volumes, abs=0.01)
+    arguments = ["--mask", tmp_path / "mask.nii.gz", "--out", tmp_path / "out"]
+    assert run("prepare", "nifti", subject / "cine.nii.gz", *arguments) == 0
+    center = json.loads((tmp_path / "out/report.json").read_text())["prepared"]["center_row_column"]
+    places = np.argwhere((labels > 0).any(axis=0))
+    assert center == pytest.approx((places.min(axis=0) + places.max(axis=0)) / 2, abs=0.51)
+
+
 def test_phantoms_are_prepared_and_fidelity_is_judged_against_them(model, tmp_path, capsys):
     counts = ["--num-train", 1, "--num-validation", 0, "--num-test", 14]
     assert run("prepare", "phantom", *counts, "--out", tmp_path / "phantoms") == 0

@@ -12,6 +12,7 @@ from typing import Any
 
 from cpgg_hf.version import __version__
 
+_MASK = "NIfTI file of labels (1 LV, 2 LV myocardium, 3 RV, 4 LA, 5 RA) that replaces the network"
 _SHIPPED = "checkpoint folder or hub repository (default: the one that the repository ships)"
 
 
@@ -74,6 +75,8 @@ def build_parser() -> argparse.ArgumentParser:
         source.add_argument("input", help=text)
         source.add_argument("--out", required=True, help="folder to write; must be new or empty")
         _add_view(source)
+        _add_finder(source)
+        source.add_argument("--mask", help=_MASK)
         source.add_argument("--phenotypes", help="JSON file with what is known of the subject")
         source.add_argument("--rr-ms", type=float, help="length of the heart beat, where the files do not state it")
         source.add_argument("--upright", action="store_true", help="mirror the cine so that it stands as phantoms do")
@@ -97,6 +100,7 @@ def build_parser() -> argparse.ArgumentParser:
         source.add_argument("--out", required=True, help="folder of the data set; an interrupted one is continued")
         source.add_argument("--key-file", required=True, help="secret key of the pseudonyms; made when there is none")
         _add_view(source)
+        _add_finder(source)
         source.add_argument("--upright", action="store_true", help="mirror cines so that they stand as phantoms do")
         source.add_argument("--num-processes", type=_positive, default=1, help="the result is the same for any number")
         source.add_argument("--json", action="store_true", help="print the report as JSON")
@@ -104,6 +108,7 @@ def build_parser() -> argparse.ArgumentParser:
     measure = add(commands, "measure", _measure, "measure the phenotypes that a cine shows")
     measure.add_argument("cine", help="NIfTI file or DICOM folder")
     _add_segmenter(measure)
+    measure.add_argument("--mask", help=_MASK)
     _add_view(measure)
     measure.add_argument("--json", action="store_true", help="print the measurement as JSON")
 
@@ -161,6 +166,19 @@ def _add_dataset(command: argparse.ArgumentParser) -> None:
 
 def _add_segmenter(command: argparse.ArgumentParser) -> None:
     command.add_argument("--segmenter", help="folder of the segmenter (default: the shipped checkpoint's)")
+
+
+def _add_finder(command: argparse.ArgumentParser) -> None:
+    text = (
+        "folder of the network that finds the heart (default: the shipped checkpoint's); none finds it by its motion"
+    )
+    command.add_argument("--segmenter", help=text)
+
+
+def _finder(arguments: argparse.Namespace) -> str | None:
+    from cpgg_hf.commands.models import segmenter_path
+
+    return None if arguments.segmenter == "none" else segmenter_path(arguments.segmenter, scans=True)
 
 
 def _add_view(command: argparse.ArgumentParser) -> None:
@@ -288,6 +306,8 @@ def _prepare_series(arguments: argparse.Namespace) -> None:
         phenotypes=arguments.phenotypes,
         rr_ms=arguments.rr_ms,
         turn_upright=arguments.upright,
+        segmenter=None if arguments.mask else _finder(arguments),
+        mask=arguments.mask,
     )
     if arguments.json:
         _print_json(report)
@@ -321,6 +341,7 @@ def _prepare_cohort(arguments: argparse.Namespace) -> None:
         "key_file": arguments.key_file,
         "view": arguments.view,
         "turn_upright": arguments.upright,
+        "segmenter": _finder(arguments),
         "num_processes": arguments.num_processes,
     }
     if arguments.source == "ukb":
@@ -340,7 +361,7 @@ def _prepare_cohort(arguments: argparse.Namespace) -> None:
 def _measure(arguments: argparse.Namespace) -> None:
     from cpgg_hf.commands.evaluation import measure
 
-    measurement = measure(arguments.cine, arguments.segmenter, arguments.view)
+    measurement = measure(arguments.cine, arguments.segmenter, arguments.view, arguments.mask)
     if arguments.json:
         _print_json(measurement)
         return
@@ -349,6 +370,11 @@ def _measure(arguments: argparse.Namespace) -> None:
         print(f"{name:16s}{value:10.2f} {measurement['units'][name]}")
     if not measurement["phenotypes"]:
         print("no heart was found")
+    for chamber, curve in measurement["volume_curves_ml"].items():
+        print(f"{chamber:16s}{min(curve):10.2f} to {max(curve):.2f} mL over the beat (--json prints the curve)")
+    if measurement["end_systole_frame"] is not None:
+        print(f"end diastole in frame {measurement['end_diastole_frame']}, ", end="")
+        print(f"end systole in frame {measurement['end_systole_frame']}")
 
 
 def _controllability(arguments: argparse.Namespace) -> None:

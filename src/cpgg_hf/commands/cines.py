@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cpgg_hf.commands.errors import CommandError
+from cpgg_hf.commands.models import segmenter_path
 from cpgg_hf.data.cine_dataset import DESCRIPTION_FILE
 from cpgg_hf.phantom.rasterise import GRID_SIZE, SPACING_MM
 from cpgg_hf.phantom.volume_curves import NUM_FRAMES
@@ -34,30 +35,63 @@ class CineSet:
     phenotypes: np.ndarray
 
 
-def read_cine(path: str | os.PathLike[str], view: str = "any") -> tuple[np.ndarray, float, float, tuple[str, ...]]:
-    """One cine: (T, H, W) in [0, 1], spacing in mm, frame time in ms, and warnings.
+@dataclass(frozen=True)
+class OneCine:
+    """A cine on the package's grid.
 
-    A NIfTI file that is on the package's grid already, in [0, 1], is taken as it is; any other one, and a DICOM
-    folder, is prepared first (resampled, cropped around the heart, normalised).
+    Attributes:
+        cine: (T, H, W), uint8 or float in [0, 1].
+        spacing_mm: pixel size.
+        frame_time_ms: RR / T.
+        acquired: whether a scanner made it; generated cines and phantoms are measured by another segmenter.
+        probabilities: (T, 7, H, W) of a mask that was given; None without.
+        warnings: what the user should know.
+    """
+
+    cine: np.ndarray
+    spacing_mm: float
+    frame_time_ms: float
+    acquired: bool
+    probabilities: np.ndarray | None = None
+    warnings: tuple[str, ...] = ()
+
+
+def read_cine(
+    path: str | os.PathLike[str], view: str = "any", segmenter: str | None = None, mask: str | None = None
+) -> OneCine:
+    """A NIfTI file that lies on the package's grid as it is; any other one, and a DICOM folder, is prepared first.
+
+    Preparing is resampling, cropping around the heart, normalising.
 
     Args:
         path: a NIfTI file or a DICOM folder.
-        view: "4ch" refuses planes that look like another view; "any" takes every plane.
+        view: "4ch" refuses planes and images that look like another view; "any" takes every plane.
+        segmenter: folder of the field segmenter that finds the heart; None is the shipped checkpoint's.
+        mask: NIfTI file of labels that says where the heart is instead, see `read_mask`.
 
     Raises:
-        PreparationError: it cannot be read, or shows another view.
+        PreparationError: it cannot be read, shows another view, or the heart is not surely found.
     """
-    from cpgg_hf.preparation.cine import prepare_series
+    from cpgg_hf.preparation.folder import find_and_prepare
 
     series, notes = read_series(path, view)
     frames = series.frames
     on_grid = frames.shape == (NUM_FRAMES, GRID_SIZE, GRID_SIZE) and np.allclose(
         series.pixel_spacing_mm, SPACING_MM, atol=1e-3
     )
-    if on_grid and frames.min() >= 0 and frames.max() <= 1:
-        return frames, SPACING_MM, series.frame_time_ms, (*notes, *series.warnings)
-    prepared = prepare_series(series)
-    return prepared.cine, prepared.spacing_mm, prepared.frame_time_ms, (*notes, *prepared.warnings)
+    if mask is None and on_grid and frames.min() >= 0 and frames.max() <= 1:
+        notes = (*notes, *series.warnings)
+        return OneCine(frames, SPACING_MM, series.frame_time_ms, acquired=series.prepared, warnings=notes)
+    finder = None if mask is not None else segmenter_path(segmenter, scans=True)
+    prepared = find_and_prepare(series, view, finder, mask)
+    return OneCine(
+        prepared.cine,
+        prepared.spacing_mm,
+        prepared.frame_time_ms,
+        acquired=True,
+        probabilities=prepared.probabilities,
+        warnings=(*notes, *prepared.warnings),
+    )
 
 
 def read_series(path: str | os.PathLike[str], view: str) -> "tuple[CineSeries, tuple[str, ...]]":
@@ -82,12 +116,17 @@ def read_cine_set(folder: str | os.PathLike[str], split: str = "test") -> CineSe
     paths = sorted(folder.glob("*.nii.gz"))
     if not paths:
         raise CommandError(f"{folder} holds neither {DESCRIPTION_FILE} nor .nii.gz files; give a folder of cines.")
-    cines, spacings, frame_times, _ = zip(*(read_cine(path) for path in paths), strict=True)
+    cines = [read_cine(path) for path in paths]
     table = folder / "phenotypes.csv"
     phenotypes = read_csv(table) if table.is_file() else np.full((len(paths), len(NAMES)), np.nan)
     if len(phenotypes) != len(paths):
         raise CommandError(f"{table} has {len(phenotypes)} rows for {len(paths)} cines; expected one a cine.")
-    return CineSet(list(cines), np.array(spacings), np.array(frame_times), phenotypes)
+    return CineSet(
+        [one.cine for one in cines],
+        np.array([one.spacing_mm for one in cines]),
+        np.array([one.frame_time_ms for one in cines]),
+        phenotypes,
+    )
 
 
 def _read_dataset(folder: Path, split: str) -> CineSet:

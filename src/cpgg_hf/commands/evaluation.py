@@ -15,25 +15,38 @@ if TYPE_CHECKING:
     from cpgg_hf.metrics import FidelityReport
 
 
-def measure(path: str, segmenter: str | None, view: str = "4ch") -> dict[str, Any]:
-    """Measures one cine (a NIfTI file or a DICOM folder): its geometry and every phenotype that it shows.
+def measure(path: str, segmenter: str | None, view: str = "4ch", mask: str | None = None) -> dict[str, Any]:
+    """Measures one cine (a NIfTI file or a DICOM folder): every phenotype that it shows, and its volume curves.
 
-    The formulas are those of a four-chamber view, so other planes are refused unless `view` is "any".
+    The formulas are those of a four-chamber view, so other planes are refused unless `view` is "any". A scan is
+    segmented by the checkpoint's field segmenter, a generated cine by its segmenter, unless one is named; a mask with
+    labels for every frame takes the segmentation's place.
     """
-    from cpgg_hf.measure import measure_cine
+    import torch
 
-    cine, spacing_mm, frame_time_ms, warnings = read_cine(path, view)
-    measurement = measure_cine(cine, spacing_mm, frame_time_ms, load_segmenter(segmenter))
+    from cpgg_hf.measure import measure_cine
+    from cpgg_hf.measure.formulas import measure_labels
+
+    cine = read_cine(path, view, segmenter, mask)
+    if cine.probabilities is not None:
+        probabilities = torch.from_numpy(cine.probabilities)
+        measurement = measure_labels(probabilities, cine.spacing_mm, cine.frame_time_ms)
+    else:
+        network = load_segmenter(segmenter, scans=cine.acquired)
+        measurement = measure_cine(cine.cine, cine.spacing_mm, cine.frame_time_ms, network)
     phenotypes = {
         name: float(value) for name, value in zip(NAMES, measurement.phenotypes, strict=True) if np.isfinite(value)
     }
+    curves = {chamber: curve for chamber, curve in measurement.volumes_ml.items() if np.isfinite(curve).all()}
     return {
         "cine": path,
-        "spacing_mm": float(spacing_mm),
-        "frame_time_ms": float(frame_time_ms),
+        "spacing_mm": float(cine.spacing_mm),
+        "frame_time_ms": float(cine.frame_time_ms),
+        "end_diastole_frame": measurement.end_diastole,
         "end_systole_frame": measurement.end_systole,
         "phenotypes": phenotypes,
-        "warnings": list(warnings),
+        "volume_curves_ml": {chamber: np.round(curve, 2).tolist() for chamber, curve in curves.items()},
+        "warnings": list(cine.warnings),
         "units": {name: PHENOTYPES[phenotype_index(name)].unit for name in phenotypes},
     }
 

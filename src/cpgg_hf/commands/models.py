@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 # Beside `src` in a clone of the repository, which is what the quick start works in.
 SHIPPED_CHECKPOINT = Path(__file__).resolve().parents[3] / "checkpoints" / "cpgg-phantom-small"
 SEGMENTER_FOLDER = "segmenter"
+FIELD_SEGMENTER_FOLDER = "field_segmenter"
 
 
 def checkpoint_path(model: str | None) -> str:
@@ -39,16 +40,32 @@ def load_pipeline(model: str | None) -> "CPGGPipeline":
     return pipe
 
 
-def load_segmenter(segmenter: str | None, model: str | None = None) -> "CineSegmenter":
-    """The segmenter in a folder of its own, or the one that lies in a checkpoint."""
+def segmenter_path(segmenter: str | None, model: str | None = None, scans: bool = False) -> str:
+    """The segmenter that was asked for, or the one that lies in a checkpoint.
+
+    Args:
+        segmenter: its folder; None is the checkpoint's.
+        model: the checkpoint; None is the shipped one.
+        scans: whether it must know acquired images, not only phantoms and what is generated.
+
+    Raises:
+        CommandError: there is none.
+    """
+    name = FIELD_SEGMENTER_FOLDER if scans else SEGMENTER_FOLDER
+    folder = Path(segmenter) if segmenter is not None else Path(checkpoint_path(model)) / name
+    if not folder.is_dir():
+        raise CommandError(f"there is no segmenter at {folder}; name its folder with --segmenter.")
+    return str(folder)
+
+
+def load_segmenter(segmenter: str | None, model: str | None = None, scans: bool = False) -> "CineSegmenter":
+    """The network at `segmenter_path`, on the accelerator if there is one."""
     import torch
 
     from cpgg_hf.checkpoint_files import check_model
     from cpgg_hf.measure import CineSegmenter
 
-    folder = Path(segmenter) if segmenter is not None else Path(checkpoint_path(model)) / SEGMENTER_FOLDER
-    if not folder.is_dir():
-        raise CommandError(f"there is no segmenter at {folder}; name its folder with --segmenter.")
+    folder = Path(segmenter_path(segmenter, model, scans))
     check_model(folder, CineSegmenter)
     network = CineSegmenter.from_pretrained(folder, use_safetensors=True)
     return network.to(torch.accelerator.current_accelerator() or torch.device("cpu")).eval()

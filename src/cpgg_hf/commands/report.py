@@ -7,13 +7,13 @@ import numpy as np
 
 from cpgg_hf.commands.cines import read_series
 from cpgg_hf.commands.errors import CommandError
-from cpgg_hf.commands.models import checkpoint_path, load_pipeline, load_segmenter
+from cpgg_hf.commands.models import checkpoint_path, load_pipeline, load_segmenter, segmenter_path
 from cpgg_hf.commands.requests import read_request
 from cpgg_hf.data.staging import staged_folder
 from cpgg_hf.phenotypes import NAMES
 
 NOTE = (
-    "A model that was trained on phantoms alone has never seen a real heart: neither its reconstruction nor a "
+    "The models were trained on phantoms alone and have never seen a real heart: neither the reconstruction nor the "
     "measurement of the real cine is evidence about the subject."
 )
 
@@ -33,7 +33,7 @@ def report(
         source: a DICOM folder or a NIfTI file of one four-chamber cine.
         request: CSV or JSON file with what is known of the subject's phenotypes, one row.
         out: the folder; must be new or empty. It holds pictures of the subject.
-        model: a checkpoint with a `segmenter` folder; None is the shipped one.
+        model: a checkpoint with the folders `segmenter` and `field_segmenter`; None is the shipped one.
         view: "4ch", or "any" to take every plane.
         seed: of the completion and of the generated cine.
 
@@ -50,17 +50,17 @@ def report(
     known = read_request(request, [])
     if known is None or len(known) != 1:
         raise CommandError(f"{request} holds {0 if known is None else len(known)} rows; expected one, the subject's.")
-    prepared, warnings = read_real_cine(source, view)
+    prepared, warnings = read_real_cine(source, view, segmenter_path(None, model, scans=True))
     with staged_folder(out) as folder:
-        pipe, segmenter = load_pipeline(model), load_segmenter(None, model)
+        pipe = load_pipeline(model)
         output = pipe(known, generator=torch.Generator().manual_seed(seed))
         real, generated = prepared.cine, output.cines[0]
         reconstruction = reconstruct(pipe.vae, real)
         measured = {
-            name: measure_cine(cine, spacing_mm, frame_time_ms, segmenter).phenotypes
-            for name, cine, spacing_mm, frame_time_ms in (
-                ("real", real, prepared.spacing_mm, prepared.frame_time_ms),
-                ("generated", generated, output.spacing_mm, float(output.frame_time_ms[0])),
+            name: measure_cine(cine, spacing_mm, frame_time_ms, load_segmenter(None, model, scans)).phenotypes
+            for name, cine, spacing_mm, frame_time_ms, scans in (
+                ("real", real, prepared.spacing_mm, prepared.frame_time_ms, True),
+                ("generated", generated, output.spacing_mm, float(output.frame_time_ms[0]), False),
             )
         }
         result = {
@@ -82,12 +82,13 @@ def report(
     return to_plain(result)
 
 
-def read_real_cine(source: str, view: str) -> "tuple[PreparedCine, tuple[str, ...]]":
+def read_real_cine(source: str, view: str, segmenter: str) -> "tuple[PreparedCine, tuple[str, ...]]":
     """A DICOM folder or NIfTI file, checked for its view, turned as phantoms are drawn, and brought onto the grid."""
-    from cpgg_hf.preparation.cine import prepare_series, upright
+    from cpgg_hf.preparation.cine import upright
+    from cpgg_hf.preparation.folder import find_and_prepare
 
     series, notes = read_series(source, view)
-    prepared = prepare_series(upright(series))
+    prepared = find_and_prepare(upright(series), view, segmenter, None)
     return prepared, (*notes, *prepared.warnings)
 
 

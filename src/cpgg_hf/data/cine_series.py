@@ -28,6 +28,7 @@ class CineSeries:
         slice_thickness_mm: thickness of the slice; None where unknown.
         origin: the folder or file it was read from, for messages.
         source: "dicom" or "nifti".
+        prepared: whether `cpgg prepare` wrote it: an acquired heart that lies on the package's grid already.
         warnings: what was found odd and how it was read nevertheless, one sentence each.
 
     Raises:
@@ -43,6 +44,7 @@ class CineSeries:
     slice_thickness_mm: float | None
     origin: str
     source: str
+    prepared: bool = False
     warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

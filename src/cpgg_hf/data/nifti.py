@@ -17,6 +17,7 @@ from cpgg_hf.data.staging import staged_file
 # at the bottom, as phantoms are drawn: the direction of a row, then of a column, in DICOM patient coordinates.
 TYPICAL_4CH_ORIENTATION = (0.99781, -0.04245, 0.05064, 0.0, 0.76634, 0.64244)
 DEFAULT_SLICE_THICKNESS_MM = 6.0
+PREPARED = "acquired; brought onto the grid by cpgg_hf"
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
 _TIME_UNIT_IN_MS = {"sec": 1000.0, "msec": 1.0, "usec": 0.001}
 
@@ -70,6 +71,7 @@ def write_nifti(
     frame_time_ms: float,
     spacing_mm: float = 1.8,
     affine: np.ndarray | None = None,
+    description: str = "",
 ) -> Path:
     """Write a cine as NIfTI (columns, rows, 1, time), in mm and ms; the file appears whole or not at all.
 
@@ -79,6 +81,7 @@ def write_nifti(
         frame_time_ms: time from one frame to the next.
         spacing_mm: pixel size, used where no affine is given.
         affine: (4, 4) from `affine_of_plane`; by default a textbook four-chamber plane around the origin.
+        description: for the header, up to 79 characters, such as `PREPARED`.
     """
     nibabel = import_optional("nibabel", "imaging")
     path = Path(path)
@@ -94,6 +97,7 @@ def write_nifti(
     image = nibabel.Nifti1Image(np.ascontiguousarray(cine.transpose(2, 1, 0)[:, :, None, :]), affine)
     image.header.set_xyzt_units("mm", "msec")
     image.header.set_zooms((*image.header.get_zooms()[:3], frame_time_ms))
+    image.header["descrip"] = description
     image.header["cal_max"] = 255 if cine.dtype == np.uint8 else 1
     image.set_sform(affine, code="scanner")
     image.set_qform(affine, code="scanner")
@@ -176,6 +180,7 @@ def read_nifti(
         slice_thickness_mm=float(zooms[2]) if len(shape) == 4 and zooms[2] > 0 else None,
         origin=str(path),
         source="nifti",
+        prepared=image.header["descrip"].item() == PREPARED.encode(),
         warnings=notes,
     )
 

@@ -37,7 +37,8 @@ class PreparedCine:
         orientation: (6,) as in `CineSeries`, or None.
         position: (3,) centre of the crop's first pixel, patient coordinates in mm, or None.
         center: (2,) row and column of the crop's middle in the acquired image's pixels.
-        probabilities: (frames, 7, size, size) float32 of the structures of `phantom.LABELS`; None without one.
+        probabilities: (frames, 7, size, size) float32 of the structures of `phantom.LABELS`, from a mask that has
+            one label map a frame; None without.
         warnings: what the user should know.
     """
 
@@ -73,11 +74,11 @@ def prepare_series(
         size: rows and columns of the result.
         num_frames: frames of the result.
         segmenter: a field segmenter, which finds the heart; without one it is found by its motion.
-        mask: (H, W) or (T, H, W) on the acquired pixels, above 0 in the heart: it takes the segmenter's place.
+        mask: (1, H, W) or (T, H, W) labels on the acquired pixels, see `read_mask`: it takes the segmenter's place.
         view: with a segmenter, "4ch" refuses images that show other chambers.
 
     Raises:
-        PreparationError: nothing in the image beats; the segmenter is unsure; an empty mask.
+        PreparationError: nothing in the image beats; the segmenter is unsure.
     """
     field = resample_field(series.frames, series.pixel_spacing_mm, spacing_mm)
     phases = (series.times_ms - series.times_ms[0]) / series.rr_ms
@@ -87,15 +88,13 @@ def prepare_series(
             f"of {series.rr_ms:.0f} ms; give the frames of one beat."
         )
     _, ratio, offset = _grid(series.frames.shape[1:], series.pixel_spacing_mm, spacing_mm)
-    found = None
     try:
         if mask is not None:
-            heart = (_middle(mask, series.frames.shape[1:]) - offset) / ratio
+            heart = (_middle(mask) - offset) / ratio
         elif segmenter is not None:
-            from cpgg_hf.preparation.heart_segmentation import require_heart, segment_field
+            from cpgg_hf.preparation.heart_segmentation import NUM_TIMES, require_heart, segment_field
 
-            beat = resample_beat(normalise(field), phases, num_frames).clip(0, 1)
-            found = segment_field(beat, spacing_mm, segmenter)
+            found = segment_field(resample_beat(normalise(field), phases, NUM_TIMES).clip(0, 1), spacing_mm, segmenter)
             require_heart(found, field, phases, view)
             heart = found.center
         else:
@@ -105,6 +104,13 @@ def prepare_series(
     first = np.round(heart - (size - 1) / 2).astype(int)
     crop = _crop(field, first, size, field.min())
     cine = resample_beat(normalise(crop), phases, num_frames).clip(0, 1)
+    probabilities = None
+    if mask is not None and len(mask) == len(series.frames):
+        shares = [
+            _crop(resample_field(mask == label, series.pixel_spacing_mm, spacing_mm), first, size, float(label == 0))
+            for label in LABELS.values()
+        ]
+        probabilities = resample_beat(np.stack(shares, axis=1), phases, num_frames).clip(0, 1).astype(np.float32)
     notes = list(series.warnings)
     outside = 1 - np.prod(_overlap(first, size, np.array(field.shape[1:]))) / size**2
     if outside > 0.15:
@@ -128,7 +134,7 @@ def prepare_series(
         orientation=series.orientation,
         position=position,
         center=first_in_acquired + (size - 1) / 2 * ratio,
-        probabilities=None if found is None else _crop_probabilities(found.probabilities, first, size),
+        probabilities=probabilities,
         warnings=tuple(notes),
     )
 
@@ -176,7 +182,7 @@ def resample_field(frames: np.ndarray, pixel_spacing_mm: np.ndarray, spacing_mm:
         smooth = ndimage.gaussian_filter(frame.astype(np.float32), blur, mode="nearest")
         resampled[index] = ndimage.affine_transform(
             smooth, ratio, offset=offset, output_shape=shape, order=3, mode="nearest"
-        ).clip(frame.min(), frame.max())
+        ).clip(float(frame.min()), float(frame.max()))
     return resampled
 
 
@@ -200,14 +206,9 @@ def _overlap(first: np.ndarray, size: int, field: np.ndarray) -> np.ndarray:
     return np.maximum(0, np.minimum(first + size, field) - np.maximum(first, 0))
 
 
-def _middle(mask: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+def _middle(mask: np.ndarray) -> np.ndarray:
     """(2,) row and column of the middle of what a mask ever marks."""
-    marked = mask > 0 if mask.ndim == 2 else (mask > 0).any(axis=0)
-    if marked.shape != shape:
-        raise PreparationError(f"the mask has {marked.shape} pixels, the image {shape}; give a mask of this image.")
-    if not marked.any():
-        raise PreparationError("the mask marks nothing; give one that is above 0 in the heart.")
-    places = np.argwhere(marked)
+    places = np.argwhere((mask > 0).any(axis=0))
     return (places.min(axis=0) + places.max(axis=0)) / 2
 
 
@@ -219,9 +220,3 @@ def _crop(field: np.ndarray, first: np.ndarray, size: int, outside: float) -> np
     padded = np.pad(field, padding, constant_values=outside)
     top, left = first + before
     return padded[:, top : top + size, left : left + size]
-
-
-def _crop_probabilities(probabilities: np.ndarray, first: np.ndarray, size: int) -> np.ndarray:
-    """(T, 7, size, size) from a corner on; background beyond the field's edges."""
-    labels = (_crop(probabilities[:, k], first, size, float(k == LABELS["background"])) for k in LABELS.values())
-    return np.stack(list(labels), axis=1)

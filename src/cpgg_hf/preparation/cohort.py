@@ -47,6 +47,7 @@ def prepare_cohort(
     data_policy: str = "restricted",
     shares: Sequence[float] = SHARES,
     turn_upright: bool = False,
+    segmenter: str | None = None,
     progress: bool = True,
 ) -> dict[str, Any]:
     """Prepare every subject; called again after an interruption, it goes on with what is missing.
@@ -60,6 +61,8 @@ def prepare_cohort(
         data_policy: "restricted" (patients' data, never published) or "public".
         shares: of the splits train, validation and test.
         turn_upright: mirror four-chamber cines so that they stand as phantoms do, see `upright`.
+        segmenter: folder of a field segmenter, which finds the hearts and checks the view; by default they are found
+            by their motion.
         progress: whether to show a progress bar.
 
     Returns:
@@ -78,7 +81,7 @@ def prepare_cohort(
     import_optional("PIL.Image", "pictures")
     out = Path(out)
     check_out(out)
-    plan = make_plan(subjects, read_key(key_file, out), shares, view, data_policy, turn_upright)
+    plan = make_plan(subjects, read_key(key_file, out), shares, view, data_policy, turn_upright, segmenter)
     if not plan.tasks:
         raise PreparationError("the cohort has no subjects; check the folder and its layout.")
     if not (out / DESCRIPTION_FILE).is_file():

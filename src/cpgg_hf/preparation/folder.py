@@ -18,7 +18,7 @@ from cpgg_hf.data.cine_dataset import CineWriter, write_description
 from cpgg_hf.data.cine_series import CineSeries
 from cpgg_hf.data.dicom import read_dicom_folder
 from cpgg_hf.data.errors import PreparationError, brief
-from cpgg_hf.data.nifti import read_nifti, write_nifti
+from cpgg_hf.data.nifti import PREPARED, read_nifti, write_nifti
 from cpgg_hf.data.staging import staged_folder
 from cpgg_hf.preparation.cine import PreparedCine, prepare_series, upright
 from cpgg_hf.preparation.view import ViewJudgement, judge_view, require_view
@@ -35,6 +35,8 @@ def prepare_dicom_folder(
     phenotypes: str | os.PathLike[str] | None = None,
     rr_ms: float | None = None,
     turn_upright: bool = False,
+    segmenter: str | None = None,
+    mask: str | os.PathLike[str] | None = None,
     data_policy: str = "restricted",
 ) -> dict[str, Any]:
     """Prepare the one cine series of a DICOM folder.
@@ -46,6 +48,9 @@ def prepare_dicom_folder(
         phenotypes: JSON file `{"phenotypes": {"LVEF": 61.0, ...}}` with what is known of the subject.
         rr_ms: length of the heart beat, for files that do not state it.
         turn_upright: mirror a four-chamber cine so that it stands as phantoms do, see `upright`.
+        segmenter: folder of a field segmenter, which finds the heart and checks the view; by default the heart is
+            found by its motion.
+        mask: NIfTI file of labels that says where the heart is instead, see `read_mask`.
         data_policy: "restricted" (patients' data, never published) or "public".
 
     Returns:
@@ -55,9 +60,8 @@ def prepare_dicom_folder(
         PreparationError: input that cannot be used, in one sentence; nothing is written then.
         OutputError: `out` has content, or cannot be written.
     """
-    return _prepare(
-        lambda: read_dicom_folder(folder, rr_ms), out, view, phenotypes, turn_upright=turn_upright, policy=data_policy
-    )
+    settings = {"turn_upright": turn_upright, "segmenter": segmenter, "mask": mask, "policy": data_policy}
+    return _prepare(lambda: read_dicom_folder(folder, rr_ms), out, view, phenotypes, **settings)
 
 
 def prepare_nifti_file(
@@ -67,12 +71,13 @@ def prepare_nifti_file(
     phenotypes: str | os.PathLike[str] | None = None,
     rr_ms: float | None = None,
     turn_upright: bool = False,
+    segmenter: str | None = None,
+    mask: str | os.PathLike[str] | None = None,
     data_policy: str = "restricted",
 ) -> dict[str, Any]:
     """Prepare the one cine of a NIfTI file; arguments, result and errors as `prepare_dicom_folder`."""
-    return _prepare(
-        lambda: read_nifti(path, rr_ms), out, view, phenotypes, turn_upright=turn_upright, policy=data_policy
-    )
+    settings = {"turn_upright": turn_upright, "segmenter": segmenter, "mask": mask, "policy": data_policy}
+    return _prepare(lambda: read_nifti(path, rr_ms), out, view, phenotypes, **settings)
 
 
 def read_phenotypes_json(path: str | os.PathLike[str]) -> np.ndarray:
@@ -103,6 +108,21 @@ def read_phenotypes_json(path: str | os.PathLike[str]) -> np.ndarray:
     return array[0]
 
 
+def find_and_prepare(
+    series: CineSeries, view: str, segmenter: str | None, mask: str | os.PathLike[str] | None
+) -> PreparedCine:
+    """`prepare_series` with the mask in a file, or else the segmenter in a folder, or else by motion."""
+    if mask is not None:
+        from cpgg_hf.preparation.heart_mask import read_mask
+
+        return prepare_series(series, mask=read_mask(mask, series))
+    if segmenter is not None:
+        from cpgg_hf.preparation.heart_segmentation import load_field_segmenter
+
+        return prepare_series(series, segmenter=load_field_segmenter(segmenter), view=view)
+    return prepare_series(series)
+
+
 _PHENOTYPES_FORM = '{"phenotypes": {"LVEF": 61.0, ...}}'
 
 
@@ -113,6 +133,8 @@ def _prepare(
     phenotypes: str | os.PathLike[str] | None,
     *,
     turn_upright: bool,
+    segmenter: str | None,
+    mask: str | os.PathLike[str] | None,
     policy: str,
 ) -> dict[str, Any]:
     known = None if phenotypes is None else read_phenotypes_json(phenotypes)
@@ -120,11 +142,16 @@ def _prepare(
         series = read()
         judgement = judge_view(series.normal)
         view_notes = require_view(judgement, view, series.origin)
-        prepared = prepare_series(upright(series) if turn_upright else series)
+        prepared = find_and_prepare(upright(series) if turn_upright else series, view, segmenter, mask)
         report = _report(series, prepared, judgement, view, known, view_notes)
         write_nifti(
-            partial / CINE_FILE, prepared.cine, prepared.frame_time_ms, prepared.spacing_mm, prepared.affine
-        )  # fmt: skip
+            partial / CINE_FILE,
+            prepared.cine,
+            prepared.frame_time_ms,
+            prepared.spacing_mm,
+            prepared.affine,
+            PREPARED,
+        )
         with CineWriter(partial, "test") as writer:
             writer.add(
                 prepared.cine,

@@ -34,6 +34,7 @@ class Task:
         view: "4ch" sets planes aside that look like another view; "any" takes every plane.
         data_policy: as in `cine_row`.
         turn_upright: mirror a four-chamber cine so that it stands as phantoms do.
+        segmenter: folder of the field segmenter that finds the heart; None: it is found by its motion.
     """
 
     subject: Subject
@@ -42,6 +43,7 @@ class Task:
     view: str
     data_policy: str
     turn_upright: bool
+    segmenter: str | None = None
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ def prepare_subject(task: Task) -> Result:
             record["view"] = judgement.view
             notes = require_view(judgement, task.view, series.origin)
         with _timed(record, "prepare"):
-            prepared = bring_onto_grid(series, task.turn_upright)
+            prepared = bring_onto_grid(series, task)
         with _timed(record, "row"):
             row = cine_row(
                 prepared.cine,
@@ -115,9 +117,15 @@ def empty_record(pseudonym: str, split: str | None) -> dict[str, Any]:
     return {"subject": pseudonym, "split": split, "view": None, "warnings": [], "seconds": {}}
 
 
-def bring_onto_grid(series: CineSeries, turn_upright: bool) -> PreparedCine:
+def bring_onto_grid(series: CineSeries, task: Task) -> PreparedCine:
     """The one place that finds the heart and crops around it."""
-    return prepare_series(upright(series) if turn_upright else series)
+    series = upright(series) if task.turn_upright else series
+    if task.segmenter is None:
+        return prepare_series(series)
+    from cpgg_hf.preparation.heart_segmentation import load_field_segmenter, one_thread
+
+    with one_thread():
+        return prepare_series(series, segmenter=load_field_segmenter(task.segmenter), view=task.view)
 
 
 def thumbnail_png(cine: np.ndarray) -> bytes:

@@ -73,7 +73,13 @@ class Plan:
 
 
 def make_plan(
-    subjects: Iterable[Subject], key: bytes, shares: Sequence[float], view: str, data_policy: str, turn_upright: bool
+    subjects: Iterable[Subject],
+    key: bytes,
+    shares: Sequence[float],
+    view: str,
+    data_policy: str,
+    turn_upright: bool,
+    segmenter: str | None = None,
 ) -> Plan:
     """The plan of a cohort; of subjects that are named twice the first counts. Arguments as in `prepare_cohort`."""
     tasks: dict[str, Task] = {}
@@ -83,16 +89,23 @@ def make_plan(
         if name in tasks:
             repeated.append(name)
             continue
-        tasks[name] = Task(subject, name, split_of(subject.identifier, key, shares), view, data_policy, turn_upright)
+        split = split_of(subject.identifier, key, shares)
+        tasks[name] = Task(subject, name, split, view, data_policy, turn_upright, segmenter)
     ordered = sorted(tasks.values(), key=lambda task: (SPLITS.index(task.split), task.pseudonym))
+    segmenter_hash, libraries = None, _LIBRARIES
+    if segmenter is not None:
+        from cpgg_hf.preparation.heart_segmentation import segmenter_fingerprint
+
+        segmenter_hash, libraries = segmenter_fingerprint(segmenter), (*_LIBRARIES, "torch")
     settings = {
         "key": fingerprint(key),
         "view": view,
         "data_policy": data_policy,
         "shares": list(shares),
         "turn_upright": turn_upright,
+        "segmenter": segmenter_hash,
         "grid": [NUM_FRAMES, GRID_SIZE, GRID_SIZE, SPACING_MM],
-        "versions": {"cpgg_hf": __version__, **{name: metadata.version(name) for name in _LIBRARIES}},
+        "versions": {"cpgg_hf": __version__, **{name: metadata.version(name) for name in libraries}},
     }
     return Plan(tuple(ordered), tuple(sorted(repeated)), settings, fingerprint(key, _phenotypes_digest(ordered)))
 

@@ -1,0 +1,90 @@
+"""A segmentation that the user has: it says where the heart is, and what is measured, in place of a network.
+
+Labels are those of ukbb_cardiac's four-chamber segmentations (Bai et al. 2018): 0 background, 1 LV cavity, 2 LV
+myocardium, 3 RV, 4 LA, 5 RA. They are the first six of `phantom.LABELS`.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from cpgg_hf.data.cine_series import CineSeries
+from cpgg_hf.data.errors import PreparationError, brief
+from cpgg_hf.data.optional import import_optional
+
+_LARGEST_LABEL = 5
+_PATIENT = np.diag([-1.0, -1.0, 1.0, 1.0])  # NIfTI's axes to DICOM's
+_FORM = "0 background, 1 LV cavity, 2 LV myocardium, 3 RV, 4 LA, 5 RA"
+
+
+def read_mask(path: str | os.PathLike[str], series: CineSeries) -> np.ndarray:
+    """The labels of a NIfTI file on the pixels of a series.
+
+    Where both say how they lie in the patient, labels are looked up there, so that flips and other pixel sizes do not
+    matter; otherwise the file has the series' rows and columns, as stored.
+
+    Args:
+        path: axes (column, row), (column, row, 1), or (column, row, 1, time) with one time a frame or a single one.
+        series: as `prepare_series` will take it.
+
+    Returns:
+        (T, H, W) or, of a single time, (1, H, W) uint8, values 0 to 5.
+
+    Raises:
+        PreparationError: no such file, another form, other labels, another plane, or nothing but background.
+    """
+    nibabel = import_optional("nibabel", "imaging")
+    path = Path(path)
+    try:
+        image = nibabel.load(path)
+        stored = np.asarray(image.dataobj, dtype=np.float32)
+    except Exception as error:  # nibabel and the decompressors raise many kinds on damaged files
+        raise PreparationError(f"the mask {path} is no readable NIfTI file ({brief(error)}).") from None
+    if stored.ndim not in (2, 3, 4) or (stored.ndim > 2 and stored.shape[2] != 1):
+        raise PreparationError(
+            f"the mask {path} has axes {stored.shape}, expected (columns, rows, 1) or (columns, rows, 1, time)."
+        )
+    by_time = stored.reshape(*stored.shape[:2], -1).transpose(2, 1, 0)
+    if len(by_time) not in (1, len(series.frames)):
+        raise PreparationError(
+            f"the mask {path} has {len(by_time)} times, the cine {len(series.frames)} frames; "
+            "give one mask a frame, or one for all."
+        )
+    if not np.isin(by_time, range(_LARGEST_LABEL + 1)).all():
+        odd = by_time[~np.isin(by_time, range(_LARGEST_LABEL + 1))][0]
+        raise PreparationError(f"the mask {path} holds the label {odd:g}; expected {_FORM}.")
+    labels = _on_pixels(by_time.astype(np.uint8), np.asarray(image.affine, dtype=np.float64), image, series, path)
+    if not labels.any():
+        raise PreparationError(f"the mask {path} marks nothing in the image; expected {_FORM}.")
+    return labels
+
+
+def _on_pixels(labels: np.ndarray, affine: np.ndarray, image: object, series: CineSeries, path: Path) -> np.ndarray:
+    placed = bool(image.header["qform_code"] or image.header["sform_code"])  # type: ignore[attr-defined]
+    if not placed or series.orientation is None or series.position is None:
+        if labels.shape[1:] != series.frames.shape[1:]:
+            raise PreparationError(
+                f"the mask {path} has {labels.shape[1:]} rows and columns, the cine {series.frames.shape[1:]}; "
+                "give a mask of this image."
+            )
+        return labels
+    rows, columns = np.indices(series.frames.shape[1:])
+    places = (
+        series.position
+        + columns[..., None] * series.pixel_spacing_mm[1] * series.orientation[:3]
+        + rows[..., None] * series.pixel_spacing_mm[0] * series.orientation[3:]
+    )
+    to_index = np.linalg.inv(_PATIENT @ affine)
+    index = places @ to_index[:3, :3].T + to_index[:3, 3]
+    if np.abs(index[..., 2]).max() > 1:
+        raise PreparationError(
+            f"the mask {path} lies in another plane than the cine, up to {np.abs(index[..., 2]).max():.1f} slices "
+            "away; give a mask of this image."
+        )
+    nearest = np.rint(index[..., :2]).astype(int)
+    inside = ((nearest >= 0) & (nearest < labels.shape[:0:-1])).all(axis=-1)
+    column, row = np.where(inside[..., None], nearest, 0).transpose(2, 0, 1)
+    return np.where(inside, labels[:, row, column], 0).astype(np.uint8)
