@@ -9,7 +9,7 @@ TORCH_INDEX := $(if $(TORCH_INDEX_URL),--index-url $(TORCH_INDEX_URL),)
 TORCH := $(shell sed -n 's/^\(torch==.*\)/\1/p' constraints.txt)
 INSTALL := $(BIN)/pip install --quiet --constraint constraints.txt
 
-.PHONY: demo test test-slow lint bench clean
+.PHONY: demo test test-slow fuzz lint bench clean
 
 $(BIN)/python:
 	@echo "creating $(VENV)"
@@ -33,6 +33,10 @@ test: $(VENV)/.test
 
 test-slow: $(VENV)/.test
 	$(BIN)/python -m pytest -m slow
+
+# Mutated DICOM, NIfTI, zip and CSV files; `make test` tries a tenth of them.
+fuzz: $(VENV)/.test
+	CPGG_FUZZ_CASES=20000 $(BIN)/python -m pytest tests/fuzz --capture=no
 
 lint: $(VENV)/.test $(VENV)/.lint
 	$(BIN)/ruff check .

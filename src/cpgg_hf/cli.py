@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Sequence
 from typing import Any
 
+from cpgg_hf.data.errors import printable
 from cpgg_hf.version import __version__
 
 _MASK = "NIfTI file of labels (1 LV, 2 LV myocardium, 3 RV, 4 LA, 5 RA) that replaces the network"
@@ -213,7 +214,7 @@ def _formats(text: str) -> tuple[str, ...]:
 
 
 def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = printable(" ".join(str(error).split())) or type(error).__name__
     # An error that is not one of ours names its kind, as its text alone may say little (KeyError: 'x').
     if isinstance(error, ValueError | OSError | ImportError):
         return text
@@ -226,7 +227,7 @@ def _print_json(content: Any) -> None:
 
 def _print_notes(warnings: Sequence[str]) -> None:
     for warning in warnings:
-        print(f"note: {warning}", file=sys.stderr)
+        print(f"note: {printable(warning)}", file=sys.stderr)
 
 
 def _demo(arguments: argparse.Namespace) -> None:

@@ -1,5 +1,7 @@
 """NIfTI out and in: true place in the patient, true frame time, and refusals that say what is wrong."""
 
+import gzip
+
 import nibabel
 import numpy as np
 import pytest
@@ -146,6 +148,65 @@ def test_values_that_are_no_numbers_are_refused(tmp_path, cine):
     cine[4, 3, 2] = np.nan
     with pytest.raises(PreparationError, match="frame 5 of 12 holds values that are no numbers"):
         read_nifti(write_nifti(tmp_path / "cine.nii", cine, 70.0))
+
+
+def set_field(path, name, value):
+    """A field of the header of an uncompressed file, as it stands on disk."""
+    content = path.read_bytes()
+    header = np.frombuffer(content[:348], nibabel.Nifti1Header.template_dtype).copy()
+    header[name] = value
+    path.write_bytes(header.tobytes() + content[348:])
+    return path
+
+
+@pytest.mark.parametrize("ending", ["nii", "nii.gz"])
+def test_a_header_that_claims_a_giant_image_is_refused_before_it_is_read(tmp_path, cine, ending):
+    path = write_nifti(tmp_path / "cine.nii", cine, 70.0)
+    set_field(path, "dim", [4, 32767, 32767, 1, 50, 1, 1, 1])
+    if ending == "nii.gz":
+        path = tmp_path / "cine.nii.gz"
+        path.write_bytes(gzip.compress((tmp_path / "cine.nii").read_bytes()))
+    with pytest.raises(PreparationError, match="50 frames of 32767 x 32767 pixels are more than a cine has"):
+        read_nifti(path)
+
+
+def test_more_frames_than_a_beat_has_are_refused(tmp_path):
+    path = save(tmp_path / "a.nii", np.zeros((16, 16, 1, 501), np.uint8), (1.4, 1.4, 6, 0.001))
+    with pytest.raises(PreparationError, match="holds 501 frames, a cine of one beat has at most 500"):
+        read_nifti(path)
+
+
+def test_no_integer_overflows(tmp_path, cine):
+    """uint16 voxels above 32767, and int16 ones that the header's slope takes far beyond int16."""
+    voxels = np.round(60_000 * cine).astype(np.uint16).transpose(2, 1, 0)[:, :, None]
+    path = save(tmp_path / "a.nii", voxels, (1.4, 1.4, 6, 70.0), ("mm", "msec"))
+    assert np.array_equal(read_nifti(path).frames, voxels[:, :, 0].transpose(2, 1, 0))
+    voxels = np.round(30_000 * cine).astype(np.int16).transpose(2, 1, 0)[:, :, None]
+    path = save(tmp_path / "b.nii", voxels, (1.4, 1.4, 6, 70.0), ("mm", "msec"))
+    for name, value in (("scl_slope", 10.0), ("scl_inter", -5.0)):
+        set_field(path, name, value)
+    assert np.array_equal(read_nifti(path).frames, 10.0 * voxels[:, :, 0].transpose(2, 1, 0) - 5)
+
+
+def test_a_time_unit_that_nobody_knows_is_no_unit(tmp_path, cine):
+    path = set_field(write_nifti(tmp_path / "cine.nii", cine, 70.0), "xyzt_units", 7)
+    assert read_nifti(path).frame_time_ms == pytest.approx(70)
+    with pytest.raises(PreparationError, match="frame time of 9 of unknown unit for 12 frames"):
+        read_nifti(set_field(path, "pixdim", [1, 1.8, 1.8, 6, 9, 1, 1, 1]))
+
+
+def test_what_is_repaired_in_a_header_is_said_in_a_warning_not_printed(tmp_path, cine, caplog):
+    path = set_field(write_nifti(tmp_path / "cine.nii", cine, 70.0), "sform_code", 77)
+    assert "header was repaired as it was read (sform_code 77 not valid; setting to 0)" in read_nifti(path).warnings[0]
+    assert caplog.records == []
+
+
+def test_a_sheared_plane_is_refused(tmp_path, cine):
+    path = write_nifti(tmp_path / "cine.nii", cine, 70.0, affine=affine_of_plane((1.8, 1.8), ORIENTATION, POSITION))
+    set_field(path, "srow_z", [0, -1.3, 0, 0])
+    set_field(path, "srow_x", [1.0, 1.2, 0, 0])
+    with pytest.raises(PreparationError, match="expected two perpendicular unit vectors"):
+        read_nifti(path)
 
 
 def test_a_failed_write_leaves_no_file(tmp_path, cine, monkeypatch):

@@ -61,6 +61,7 @@ def test_csv_from_uk_biobank_is_read_with_its_subject_column(tmp_path):
         ("LVEDV,LVEDV\n150,160\n", "LVEDV"),
         ("24103-2.0,24103-3.0\n60,61\n", "24103-3.0"),
         ("LVEDV\nbig\n", "big"),
+        ("LVEDV\n1_50\n", "'1_50' is no number"),
         ("LVEDV\n", "is empty: give at least one row"),
         (",LVEDV\n0,150\n", "has no name"),
         ("", "no readable CSV"),

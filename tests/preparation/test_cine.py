@@ -139,6 +139,17 @@ def test_a_small_field_is_padded_with_black_and_it_is_said(heart):
     assert "lies outside the acquired field" in prepared.warnings[0]
 
 
+@pytest.mark.parametrize(("spacing", "shape"), [(0.2, (40, 40)), (9.0, (100, 100)), (1.8, (200, 20))])
+def test_a_field_that_is_no_hearts_is_refused_before_it_is_resampled(spacing, shape):
+    frames = np.random.default_rng(0).uniform(0, 1, (8, *shape))
+    with pytest.raises(PreparationError, match="mm large, expected 60 to 700 mm; check the pixel spacing"):
+        prepare_series(series_of(frames, spacing=(spacing, spacing)))
+
+
+def test_frames_without_contrast_are_black_not_nan():
+    assert np.array_equal(normalise(np.full((3, 4, 5), 7.0, dtype=np.float32)), np.zeros((3, 4, 5)))
+
+
 def test_frames_of_more_than_one_beat_are_refused(heart):
     with pytest.raises(PreparationError, match="more than one beat"):
         prepare_series(series_of(heart.field[:20], times=np.arange(20) * 50.0, rr_ms=800))

@@ -114,6 +114,12 @@ def test_the_page_shows_a_thumbnail_a_subject_and_every_reason(made):
     assert "http" not in page
 
 
+def test_a_file_that_the_system_refuses_is_a_reason_without_its_name(key_file, tmp_path):
+    subjects = [Subject("5000001", partial(open, "/" + 300 * "Jane")), *fake_cohort(1)]
+    report = prepare_cohort(subjects, tmp_path / "out", key_file, progress=False)
+    assert list(report["reasons"]) == ["a file cannot be read (File name too long); check it and its permissions."]
+
+
 def test_no_identifier_and_no_path_reaches_the_output(made):
     out, _ = made
     secrets = [subject.identifier for subject in cohort()] + ["/bulk", "20208_2_0", KEY.hex()]

@@ -40,3 +40,18 @@ def test_a_short_number_as_identifier_leaves_the_words_alone():
     subject = Subject("7", partial(read, Path("/kaggle/train/7/study/4ch_12")))
     message = "/kaggle/train/7/study/4ch_12 holds 7 frames; give at least 8."
     assert discreet(message, subject) == "the input holds 7 frames; give at least 8."
+
+
+def test_a_reason_that_a_subject_carries_along_is_no_name(tmp_path):
+    reason = f"{tmp_path}/table.csv: LVEF = 0.55 %: it looks like a fraction; multiply by 100."
+    kept = discreet(reason, Subject("4012345", partial(read, reason)))
+    assert kept == "a file: LVEF = 0.55 %: it looks like a fraction; multiply by 100."
+
+
+def test_a_name_too_long_for_any_file_is_hidden_all_the_same():
+    name = "/" + 300 * "Jane"
+    assert discreet(f"{name} does not exist.", Subject("4012345", partial(read, name))) == "the input does not exist."
+
+
+def test_what_would_steer_a_terminal_is_gone():
+    assert discreet("no grey image (\x1b[2J).", Subject("4012345", partial(read))) == "no grey image (?[2J)."

@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import os
 import re
 import stat
 
@@ -47,6 +48,10 @@ def test_a_pseudonym_is_the_keyed_hash_of_the_identifier():
     names = {pseudonym(str(number), KEY) for number in range(2000)}
     assert len(names) == 2000
     assert all(re.fullmatch("[0-9a-f]{24}", name) for name in names)
+
+
+def test_a_folder_whose_name_is_no_text_has_a_pseudonym():
+    assert re.fullmatch("[0-9a-f]{24}", pseudonym(os.fsdecode(b"Jos\xe9"), KEY))
 
 
 def test_splits_keep_their_shares_and_their_subjects():

@@ -114,6 +114,11 @@ def test_only_those_asked_for_are_read_in_any_order(tmp_path, table):
     assert np.isnan(found["1000002"][1])
 
 
+def test_columns_are_read_in_any_order(tmp_path, table):
+    found = read_table(tmp_path, table[table.columns[::-1]])
+    assert found["1000001"][:3].tolist() == [60, 61, 62]
+
+
 def test_participants_written_as_numbers_with_a_point_are_the_same(tmp_path, table):
     table["eid"] += ".0"
     assert set(read_table(tmp_path, table)) == {"1000001", "1000002"}

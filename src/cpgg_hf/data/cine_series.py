@@ -8,7 +8,13 @@ import numpy as np
 
 from cpgg_hf.data.errors import PreparationError
 
-MIN_FRAMES = 8
+MIN_FRAMES, MAX_FRAMES = 8, 500
+MAX_PIXELS = 2**26  # of all frames: 256 of 512 x 512; a damaged header must not claim the memory
+_MIN_FRAME_TIME_MS = 0.5
+_MAX_INTENSITY = 1e12
+_MAX_POSITION_MM = 1e4
+_MAX_THICKNESS_MM = 100.0
+_DIRECTION_TOLERANCE = 0.04  # of a unit vector's squared length, and of the cosine of a right angle
 # 24 to 250 beats a minute: outside, a time is in the wrong unit or belongs to something else than a heart.
 MIN_RR_MS, MAX_RR_MS = 240.0, 2500.0
 
@@ -32,7 +38,8 @@ class CineSeries:
         warnings: what was found odd and how it was read nevertheless, one sentence each.
 
     Raises:
-        PreparationError: too few frames, an empty or non-finite frame, spacing, times or heart beat without sense.
+        PreparationError: too few or too many frames, an empty or non-finite frame; spacing, plane, times or heart beat
+            without sense.
     """
 
     frames: np.ndarray
@@ -53,6 +60,7 @@ class CineSeries:
             raise PreparationError(
                 f"{self.origin} holds {num_frames} frames, a cine needs at least {MIN_FRAMES}; give the whole series."
             )
+        check_size(self.frames.shape[1], self.frames.shape[2], num_frames, self.origin)
         for index, frame in enumerate(self.frames, start=1):
             if not np.isfinite(frame).all():
                 raise PreparationError(
@@ -63,18 +71,41 @@ class CineSeries:
                     f"{self.origin}: frame {index} of {num_frames} is empty (every pixel is {frame.min():g}); "
                     "export the series again, or leave it out."
                 )
+            if np.abs(frame).max() > _MAX_INTENSITY:
+                raise PreparationError(
+                    f"{self.origin}: frame {index} of {num_frames} holds values up to {np.abs(frame).max():g}, which "
+                    "no scanner writes; check the rescaling in the header, or export it again."
+                )
         spacing = np.asarray(self.pixel_spacing_mm)
         if spacing.shape != (2,) or not ((spacing > 0.1) & (spacing < 10)).all():
             raise PreparationError(
                 f"{self.origin}: the pixel spacing is {spacing.tolist()} mm, expected two numbers between 0.1 and 10; "
                 "check the header."
             )
-        if not (np.isfinite(self.times_ms).all() and (np.diff(self.times_ms) > 0).all()):
-            raise PreparationError(f"{self.origin}: the frame times do not rise; check the trigger times.")
+        self._check_plane()
+        if not (np.isfinite(self.times_ms).all() and (np.diff(self.times_ms) >= _MIN_FRAME_TIME_MS).all()):
+            raise PreparationError(
+                f"{self.origin}: the frame times do not rise by at least {_MIN_FRAME_TIME_MS} ms a frame; check the "
+                "trigger times."
+            )
         if not MIN_RR_MS <= self.rr_ms <= MAX_RR_MS:
             raise PreparationError(
                 f"{self.origin}: the heart beat would last {self.rr_ms:.0f} ms, expected {MIN_RR_MS:.0f} to "
                 f"{MAX_RR_MS:.0f}; check the frame times, or give the RR interval in ms (rr_ms, --rr-ms)."
+            )
+
+    def _check_plane(self) -> None:
+        if self.orientation is not None and plane_normal(self.orientation) is None:
+            listed = ", ".join(f"{number:.3g}" for number in self.orientation)
+            raise PreparationError(
+                f"{self.origin}: the directions of rows and columns are {listed}, expected two perpendicular unit "
+                "vectors; export it again."
+            )
+        if self.position is not None and not (np.abs(self.position) <= _MAX_POSITION_MM).all():
+            listed = ", ".join(f"{number:.3g}" for number in self.position)
+            raise PreparationError(
+                f"{self.origin}: the plane would lie at {listed} mm, expected a place inside the scanner; check the "
+                "header, or export it again."
             )
 
     @property
@@ -85,10 +116,38 @@ class CineSeries:
     @property
     def normal(self) -> np.ndarray | None:
         """(3,) unit normal of the plane in patient coordinates; its sign has no meaning. None where unknown."""
-        if self.orientation is None:
-            return None
-        normal = np.cross(self.orientation[:3], self.orientation[3:])
-        return normal / np.linalg.norm(normal)
+        return None if self.orientation is None else plane_normal(self.orientation)
+
+
+def plane_normal(orientation: np.ndarray) -> np.ndarray | None:
+    """(3,) unit normal of a plane given as in `CineSeries.orientation`; None where that is no perpendicular pair."""
+    axes = np.asarray(orientation, dtype=np.float64).reshape(2, 3)
+    if not (np.abs(axes) < 2).all():  # before products overflow
+        return None
+    products = axes @ axes.T
+    if np.abs(products - np.eye(2)).max() > _DIRECTION_TOLERANCE:
+        return None
+    normal = np.cross(axes[0], axes[1])
+    return normal / np.linalg.norm(normal)
+
+
+def stated_thickness_mm(value: float) -> float | None:
+    """A header's slice thickness, or None where it is none: 0 stands in many files for "not known"."""
+    return value if 0 < value <= _MAX_THICKNESS_MM else None
+
+
+def check_size(num_rows: int, num_columns: int, num_frames: int, origin: str) -> None:
+    """Refuse a series of more frames or pixels than a cine of one beat has, by what its header says."""
+    if num_frames > MAX_FRAMES:
+        raise PreparationError(
+            f"{origin} holds {num_frames} frames, a cine of one beat has at most {MAX_FRAMES}; give one slice of one "
+            "beat."
+        )
+    if num_rows * num_columns * num_frames > MAX_PIXELS:
+        raise PreparationError(
+            f"{origin}: {num_frames} frames of {num_rows} x {num_columns} pixels are more than a cine has "
+            f"({MAX_PIXELS:,} pixels); the header is damaged, or it is no cine."
+        )
 
 
 def check_rr_ms(rr_ms: float | None) -> None:

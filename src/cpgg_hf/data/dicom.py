@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import warnings
@@ -14,7 +15,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from cpgg_hf.data.cine_series import CineSeries, beat_length_ms, check_rr_ms
+from cpgg_hf.data.cine_series import CineSeries, beat_length_ms, check_rr_ms, check_size, stated_thickness_mm
 from cpgg_hf.data.dicom_values import numbers_of, pixels_of, value_of
 from cpgg_hf.data.errors import PreparationError, brief
 from cpgg_hf.data.optional import import_optional
@@ -90,7 +91,7 @@ def read_dataset(name: str, source: Path | IO[bytes], **options: Any) -> Any | N
     """
     pydicom = import_optional("pydicom", "imaging")
     try:
-        with source.open("rb") if isinstance(source, Path) else nullcontext(source) as stream:
+        with _BoundedReader(source) if isinstance(source, Path) else nullcontext(source) as stream:
             deflated = _DEFLATED in stream.read(_META_BYTES)
             stream.seek(0)
             dataset = None if deflated else pydicom.dcmread(stream, **options)
@@ -107,13 +108,28 @@ def read_dataset(name: str, source: Path | IO[bytes], **options: Any) -> Any | N
     return dataset
 
 
+class _BoundedReader(io.BufferedReader):
+    """A file that is not asked for more than it holds: a damaged length must not claim the memory."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(io.FileIO(path))
+        self._size = path.stat().st_size
+
+    def read(self, size: int | None = -1) -> bytes:
+        left = max(0, self._size - self.tell())
+        return super().read(left if size is None or size < 0 else min(size, left))
+
+
 def _read_series(files: Iterable[DicomFile], origin: str, rr_ms: float | None) -> CineSeries:
     images, notes = _read_images(files, origin)
     _check_one_series(images, origin)
     images, times_ms, timing_notes = _in_order_of_time(images, origin, rr_ms)
     _check_one_plane(images, origin)
-    frames = np.stack([pixels_of(dataset, name) for name, dataset in images])
     first = images[0][1]
+    sides = [numbers_of(first, side, 1) for side in ("Rows", "Columns")]
+    num_rows, num_columns = (0 if side is None else int(side[0]) for side in sides)
+    check_size(num_rows, num_columns, len(images), origin)
+    frames = np.stack([pixels_of(dataset, name) for name, dataset in images])
     stated = rr_ms if rr_ms is not None else _stated_beat_ms(first)
     beat_ms, beat_notes = beat_length_ms(times_ms, stated, origin)
     orientation = numbers_of(first, "ImageOrientationPatient", 6)
@@ -132,7 +148,7 @@ def _read_series(files: Iterable[DicomFile], origin: str, rr_ms: float | None) -
         rr_ms=beat_ms,
         orientation=orientation,
         position=numbers_of(first, "ImagePositionPatient", 3),
-        slice_thickness_mm=None if thickness is None else float(thickness[0]),
+        slice_thickness_mm=None if thickness is None else stated_thickness_mm(float(thickness[0])),
         origin=origin,
         source="dicom",
         warnings=(*notes, *timing_notes, *beat_notes),
@@ -201,7 +217,7 @@ def _check_one_plane(images: list[tuple[str, Any]], origin: str) -> None:
     first_name, first = images[0]
     for name, dataset in images:
         size, expected_size = (
-            f"{value_of(image, 'Rows')} x {value_of(image, 'Columns')}" for image in (dataset, first)
+            " x ".join(brief(value_of(image, side)) for side in ("Rows", "Columns")) for image in (dataset, first)
         )
         if size != expected_size:
             raise PreparationError(

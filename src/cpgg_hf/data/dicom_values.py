@@ -9,8 +9,6 @@ import numpy as np
 from cpgg_hf.data.errors import PreparationError, brief
 from cpgg_hf.data.optional import import_optional
 
-_LARGEST_SIDE = 4096  # pixels: no cine is larger, and a damaged header must not claim the memory
-
 
 def value_of(dataset: Any, name: str) -> Any:
     """The value of a tag, or None where it is absent or damaged: pydicom converts values when they are asked for."""
@@ -34,14 +32,8 @@ def pixels_of(dataset: Any, name: str) -> np.ndarray:
     colours = value_of(dataset, "PhotometricInterpretation")
     if colours != "MONOCHROME2" or value_of(dataset, "SamplesPerPixel") not in (1, None):
         raise PreparationError(
-            f"{name} is no plain grey image ({colours or 'kind not stated'}), "
+            f"{name} is no plain grey image ({brief(colours) if colours else 'kind not stated'}), "
             "perhaps a screenshot; give the original frames."
-        )
-    sides = [numbers_of(dataset, side, 1) for side in ("Rows", "Columns")]
-    if any(side is not None and side[0] > _LARGEST_SIDE for side in sides):
-        raise PreparationError(
-            f"{name} is damaged, or no cine: its header states more than {_LARGEST_SIDE} rows or columns; "
-            "export it again."
         )
     uids = import_optional("pydicom.uid", "imaging")
     syntax = value_of(dataset.file_meta, "TransferSyntaxUID")
@@ -56,6 +48,10 @@ def pixels_of(dataset: Any, name: str) -> np.ndarray:
         raise PreparationError(
             f"{name} is cut off or damaged: its pixels cannot be read ({brief(error)}); copy it again."
         ) from None
+    if pixels.ndim != 2:
+        raise PreparationError(
+            f"{name} holds pixels of shape {pixels.shape}, expected rows and columns; give single-frame grey images."
+        )
     slope = numbers_of(dataset, "RescaleSlope", 1)
     intercept = numbers_of(dataset, "RescaleIntercept", 1)
     frame = pixels.astype(np.float32)

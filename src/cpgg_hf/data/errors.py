@@ -11,6 +11,12 @@ class OutputError(ValueError):
     """A place where results cannot be written."""
 
 
-def brief(error: BaseException) -> str:
-    """What another library's error says, in one line that fits into a sentence of ours."""
-    return textwrap.shorten(str(error).rstrip(". \n"), 200, placeholder=" ...") or type(error).__name__
+def printable(text: str) -> str:
+    """A text that a file gave, on one line and without what would steer a terminal."""
+    return "".join(sign if sign.isprintable() else "?" for sign in text)
+
+
+def brief(said: object) -> str:
+    """What another library's error or a file's value says, in one line that fits into a sentence of ours."""
+    text = textwrap.shorten(str(said).rstrip(". \n"), 200, placeholder=" ...") or type(said).__name__
+    return printable(text)

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cpgg_hf.data.cine_series import MAX_RR_MS, MIN_RR_MS, CineSeries, check_rr_ms
+from cpgg_hf.data.cine_series import (
+    MAX_RR_MS,
+    MIN_RR_MS,
+    CineSeries,
+    check_rr_ms,
+    check_size,
+    stated_thickness_mm,
+)
 from cpgg_hf.data.errors import PreparationError, brief
 from cpgg_hf.data.optional import import_optional
 from cpgg_hf.data.staging import staged_file
@@ -136,8 +146,10 @@ def read_nifti(
     if not path.is_file():
         found = "is a folder" if path.is_dir() else "does not exist"
         raise PreparationError(f"{path} {found}; give a .nii or .nii.gz file.")
+    repairs: list[str] = []
     try:
-        image = nibabel.load(path)
+        with _collected(repairs):
+            image = nibabel.load(path)
         if not isinstance(image, nibabel.Nifti1Pair):  # Nifti2 derives from it
             raise PreparationError(f"{path} is {type(image).__name__}, no NIfTI; convert it first.")
         shape = image.shape
@@ -145,6 +157,7 @@ def read_nifti(
             raise PreparationError(f"{path} holds colours or complex numbers; give a grey cine.")
         _check_axes(shape, path, middle_slice)
         slice_index = shape[2] // 2 if len(shape) == 4 else 0
+        check_size(shape[1], shape[0], shape[-1], str(path))
         values = np.asarray(image.dataobj[:, :, slice_index] if len(shape) == 4 else image.dataobj, dtype=np.float32)
     except PreparationError:
         raise
@@ -154,10 +167,12 @@ def read_nifti(
         ) from None
     frames = np.ascontiguousarray(values.reshape(shape[0], shape[1], -1).transpose(2, 1, 0))
     notes: tuple[str, ...] = ()
+    if repairs:
+        notes = (f"{path}: the header was repaired as it was read ({'; '.join(repairs)}).",)
     if len(shape) == 3:
-        notes = (f"{path}: three axes {shape}; the third was read as time.",)
+        notes += (f"{path}: three axes {shape}; the third was read as time.",)
     elif shape[2] > 1:
-        notes = (f"{path}: a stack of {shape[2]} slices; slice {slice_index + 1}, the middle one, was taken.",)
+        notes += (f"{path}: a stack of {shape[2]} slices; slice {slice_index + 1}, the middle one, was taken.",)
     beat_ms = rr_ms
     if beat_ms is None and assumed_rr_ms is not None and _stated_frame_time_ms(image, len(frames)) is None:
         beat_ms = assumed_rr_ms
@@ -177,12 +192,28 @@ def read_nifti(
         rr_ms=len(frames) * frame_time_ms,
         orientation=np.concatenate([axes[:, 0] / lengths[0], axes[:, 1] / lengths[1]]) if placed else None,
         position=_LPS_TO_RAS @ (affine @ [0, 0, slice_index, 1])[:3] if placed else None,
-        slice_thickness_mm=float(zooms[2]) if len(shape) == 4 and zooms[2] > 0 else None,
+        slice_thickness_mm=stated_thickness_mm(float(zooms[2])) if len(shape) == 4 else None,
         origin=str(path),
         source="nifti",
         prepared=image.header["descrip"].item() == PREPARED.encode(),
         warnings=notes,
     )
+
+
+@contextmanager
+def _collected(repairs: list[str]) -> Iterator[None]:
+    """Collects what nibabel says that it repairs in a header; otherwise it would print that."""
+    logger = import_optional("nibabel.imageglobals", "imaging").logger
+
+    def collect(record: logging.LogRecord) -> bool:
+        repairs.append(record.getMessage())
+        return False
+
+    logger.addFilter(collect)
+    try:
+        yield
+    finally:
+        logger.removeFilter(collect)
 
 
 def _is_placed(image: Any, axes: np.ndarray) -> bool:
@@ -215,7 +246,7 @@ def _frame_time_ms(image: Any, num_frames: int, path: Path) -> float:
     frame_time_ms = _stated_frame_time_ms(image, num_frames)
     if frame_time_ms is None:
         zooms = image.header.get_zooms()
-        stated = f"{float(zooms[3]) if len(zooms) > 3 else 0.0:g} {image.header.get_xyzt_units()[1]}"
+        stated = f"{float(zooms[3]) if len(zooms) > 3 else 0.0:g} {_time_unit(image)}"
         raise PreparationError(
             f"{path}: a frame time of {stated} for {num_frames} frames makes no heart beat of {MIN_RR_MS:.0f} to "
             f"{MAX_RR_MS:.0f} ms; give the RR interval in ms (rr_ms, --rr-ms)."
@@ -223,11 +254,18 @@ def _frame_time_ms(image: Any, num_frames: int, path: Path) -> float:
     return frame_time_ms
 
 
+def _time_unit(image: Any) -> str:
+    try:
+        return str(image.header.get_xyzt_units()[1])
+    except KeyError:  # a code that the standard does not know
+        return "of unknown unit"
+
+
 def _stated_frame_time_ms(image: Any, num_frames: int) -> float | None:
     """The header's frame time; None where it makes no heart beat."""
     zooms = image.header.get_zooms()
     stated = float(zooms[3]) if len(zooms) > 3 else 0.0
-    unit = image.header.get_xyzt_units()[1]
+    unit = _time_unit(image)
     # Files without a unit are common: then it is whichever of s and ms makes a heart beat.
     factors = [_TIME_UNIT_IN_MS[unit]] if unit in _TIME_UNIT_IN_MS else [1.0, 1000.0]
     beats = (factor for factor in factors if MIN_RR_MS <= stated * factor * num_frames <= MAX_RR_MS)

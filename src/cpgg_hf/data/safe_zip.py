@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from cpgg_hf.data.errors import PreparationError, brief
+from cpgg_hf.data.errors import PreparationError, brief, printable
 
 MOST_MEMBERS = 20_000
 MOST_BYTES_OF_A_MEMBER = 64 * 2**20
@@ -46,7 +46,7 @@ def open_zip(path: str | os.PathLike[str]) -> Iterator[zipfile.ZipFile]:
 
 def members_of(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
     """The archive's files, in the order of their names."""
-    infos = (info for info in archive.infolist() if not info.is_dir())
+    infos = (info for info in archive.infolist() if not info.filename.endswith("/"))  # `is_dir` needs a name
     return sorted(infos, key=lambda info: info.filename)
 
 
@@ -57,8 +57,7 @@ def base_name(info: zipfile.ZipInfo) -> str:
 
 def name_of(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> str:
     """How messages call a member: the archive and the member's name on one line."""
-    printable = "".join(sign if sign.isprintable() else "?" for sign in info.filename[:200])
-    return f"{archive.filename}/{printable}"
+    return f"{archive.filename}/{printable(info.filename[:200])}"
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from cpgg_hf.data.cine_series import CineSeries
+from cpgg_hf.data.cine_series import CineSeries, plane_normal
 from cpgg_hf.data.dicom import read_dataset, read_dicom_files
 from cpgg_hf.data.dicom_values import numbers_of, value_of
 from cpgg_hf.data.errors import PreparationError
@@ -67,15 +67,10 @@ def _series_of(members: list[tuple[zipfile.ZipInfo, Any]]) -> ZippedSeries:
     first = members[0][1]
     number = numbers_of(first, "SeriesNumber", 1)
     orientation = numbers_of(first, "ImageOrientationPatient", 6)
-    normal = None
-    if orientation is not None:
-        normal = np.cross(orientation[:3], orientation[3:])
-        length = np.linalg.norm(normal)
-        normal = normal / length if length > 0 else None
     return ZippedSeries(
         description=str(value_of(first, "SeriesDescription") or ""),
         number=-1 if number is None else int(number[0]),
-        normal=normal,
+        normal=None if orientation is None else plane_normal(orientation),
         members=tuple(info for info, _ in members),
     )
 

@@ -170,8 +170,10 @@ def _number(value: Any, index: int, row: int) -> float:
     if type(value).__name__ == "NAType":
         return np.nan
     try:
+        if isinstance(value, bool | np.bool_) or "_" in str(value):  # which `float` takes
+            raise ValueError
         return float(value)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise PhenotypeError(
             f"row {row}: {NAMES[index]} = {value!r} is no number: give it in {PHENOTYPES[index].unit}, or leave it out"
         ) from error

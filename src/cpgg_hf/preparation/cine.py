@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 # The darkest per cent is black; the 99th percentile stands at 0.9, which leaves room for inflow and fat.
 _PERCENTILES = (1.0, 99.0)
 _BRIGHT_LEVEL = 0.9
+_FIELD_MM = (60.0, 700.0)  # a heart is larger, no scanner's bore is
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,10 @@ def prepare_series(
         view: with a segmenter, "4ch" refuses images that show other chambers.
 
     Raises:
-        PreparationError: nothing in the image beats; the segmenter is unsure.
+        PreparationError: a field too small or too large for a heart; nothing in the image beats; the segmenter is
+            unsure.
     """
+    _check_field(series)
     field = resample_field(series.frames, series.pixel_spacing_mm, spacing_mm)
     phases = (series.times_ms - series.times_ms[0]) / series.rr_ms
     if phases[-1] >= 1:
@@ -137,6 +140,15 @@ def prepare_series(
         probabilities=probabilities,
         warnings=tuple(notes),
     )
+
+
+def _check_field(series: CineSeries) -> None:
+    height_mm, width_mm = np.array(series.frames.shape[1:]) * series.pixel_spacing_mm
+    if not _FIELD_MM[0] <= min(height_mm, width_mm) <= max(height_mm, width_mm) <= _FIELD_MM[1]:
+        raise PreparationError(
+            f"{series.origin}: the image is {height_mm:.0f} x {width_mm:.0f} mm large, expected {_FIELD_MM[0]:.0f} to "
+            f"{_FIELD_MM[1]:.0f} mm; check the pixel spacing, or give images of the whole heart."
+        )
 
 
 def upright(series: CineSeries) -> CineSeries:
@@ -198,6 +210,8 @@ def normalise(frames: np.ndarray) -> np.ndarray:
     low, high = np.percentile(frames, _PERCENTILES)
     if high <= low:
         low, high = float(frames.min()), float(frames.max())
+    if high <= low:
+        return np.zeros(frames.shape, dtype=np.float32)
     return ((frames - low) / (high - low) * _BRIGHT_LEVEL).clip(0, 1).astype(np.float32)
 
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
+from cpgg_hf.data.errors import printable
 from cpgg_hf.preparation.subjects import Subject
 
 _IDENTIFYING = (
@@ -32,23 +34,28 @@ def discreet(message: str, subject: Subject, origin: str = "") -> str:
         subject: whom it is about.
         origin: what the series calls itself in messages, where it was read.
     """
-    for name in sorted(_names(subject) | ({origin} - {""}), key=len, reverse=True):
+    for name in sorted(_names(subject, message) | ({origin} - {""}), key=len, reverse=True):
         message = re.sub(re.escape(name) + r"(?:[/\\][^\s'\"(),:;]*)?", "the input", message)
     if len(subject.identifier) >= _SHORTEST:
         message = re.sub(rf"[^\s(),;]*{re.escape(subject.identifier)}[^\s(),;]*", "the input", message, flags=re.I)
     for pattern, word in _IDENTIFYING:
         message = re.sub(pattern, word, message, flags=re.IGNORECASE)
-    return message.removeprefix("the input: ")
+    return printable(message.removeprefix("the input: "))
 
 
-def _names(subject: Subject) -> set[str]:
-    """Names of the files and folders that the subject is read from, and of all below them."""
+def _names(subject: Subject, message: str) -> set[str]:
+    """Names of the files and folders that the subject is read from, and of all below them.
+
+    A subject that cannot be used carries its message along, which may begin with a path, but is no name.
+    """
     read = subject.read
     given = (*read.args, *read.keywords.values()) if isinstance(read, partial) else ()
+    given = tuple(value for value in given if value != message)
     names = set()
     for path in map(Path, _paths(given)):
-        for one in (path, *path.rglob("*")) if path.is_dir() else (path,):
-            names |= {str(one), one.name}
+        with suppress(OSError):  # a name that is too long, a folder that may not be read
+            names |= {name for one in path.rglob("*") for name in (str(one), one.name)}
+        names |= {str(path), path.name}
     return {name for name in names if len(name) >= _SHORTEST}
 
 

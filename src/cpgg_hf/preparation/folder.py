@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -92,8 +93,8 @@ def read_phenotypes_json(path: str | os.PathLike[str]) -> np.ndarray:
     from cpgg_hf.phenotypes import PhenotypeError, as_array, complete_identities
 
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        content = json.loads(Path(path).read_text(encoding="utf-8"), object_pairs_hook=_named_once)
+    except (OSError, ValueError, RecursionError) as error:
         raise PreparationError(
             f"{path} cannot be read as JSON ({brief(error)}); expected {_PHENOTYPES_FORM}."
         ) from None
@@ -121,6 +122,13 @@ def find_and_prepare(
 
         return prepare_series(series, segmenter=load_field_segmenter(segmenter), view=view)
     return prepare_series(series)
+
+
+def _named_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    (name, number), *_ = Counter(name for name, _ in pairs).most_common(1) or [("", 0)]
+    if number > 1:
+        raise ValueError(f"{name!r} is there {number} times")
+    return dict(pairs)
 
 
 _PHENOTYPES_FORM = '{"phenotypes": {"LVEF": 61.0, ...}}'

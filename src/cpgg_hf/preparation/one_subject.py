@@ -97,6 +97,8 @@ def prepare_subject(task: Task) -> Result:
         raise
     except (PreparationError, PhenotypeError) as error:
         reason = str(error)
+    except OSError as error:
+        reason = f"a file cannot be read ({error.strerror or brief(error)}); check it and its permissions."
     except Exception as error:  # one damaged subject must not stop the others, whatever it breaks
         reason = f"it cannot be read or prepared ({type(error).__name__}: {brief(error)})."
     if reason is not None:

@@ -101,4 +101,4 @@ def fingerprint(key: bytes, content: str = "") -> str:
 
 
 def _keyed(purpose: bytes, identifier: str, key: bytes) -> bytes:
-    return hmac.new(key, purpose + b"\0" + identifier.encode("utf-8"), hashlib.sha256).digest()
+    return hmac.new(key, purpose + b"\0" + identifier.encode("utf-8", "surrogateescape"), hashlib.sha256).digest()
