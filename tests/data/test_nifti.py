@@ -209,6 +209,23 @@ def test_a_sheared_plane_is_refused(tmp_path, cine):
         read_nifti(path)
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_rescaling_that_overflows_is_refused_without_a_warning_of_numpys(tmp_path, cine):
+    voxels = np.round(30_000 * cine).astype(np.int16).transpose(2, 1, 0)[:, :, None]
+    path = save(tmp_path / "a.nii", voxels, (1.4, 1.4, 6, 70.0), ("mm", "msec"))
+    set_field(path, "scl_slope", 3e38)
+    with pytest.raises(PreparationError, match="holds values that are no numbers"):
+        read_nifti(path)
+
+
+@pytest.mark.parametrize("thickness", [1e-30, 1e30])
+def test_a_slice_thickness_of_no_slice_is_not_known(tmp_path, cine, thickness):
+    path = write_nifti(tmp_path / "cine.nii", cine, 70.0)
+    assert read_nifti(path).slice_thickness_mm == pytest.approx(6)
+    set_field(path, "pixdim", [1, 1.8, 1.8, thickness, 70, 1, 1, 1])
+    assert read_nifti(path).slice_thickness_mm is None
+
+
 def test_a_failed_write_leaves_no_file(tmp_path, cine, monkeypatch):
     def fail(image, path):
         path.write_bytes(b"half")

@@ -1,7 +1,7 @@
 """Which cases are tried: numbered, each drawn from its own number alone, so that one can be tried again.
 
 CPGG_FUZZ_CASES=20000 pytest tests/fuzz      cases of all formats together (default 2,000)
-CPGG_FUZZ_CASE=dicom:123 pytest tests/fuzz   one case again, as a failure names it
+CPGG_FUZZ_CASE=dicom:123 pytest tests/fuzz   one case again, as a failure names it; dicom:5-9 some
 """
 
 import os
@@ -15,9 +15,10 @@ SHARES = {"dicom": 0.32, "nifti": 0.28, "zip": 0.14, "ukb-table": 0.03, "cohort-
 
 def case_numbers(kind: str) -> list[int]:
     """The cases of one of `SHARES` to try."""
-    again, _, number = os.environ.get("CPGG_FUZZ_CASE", "").partition(":")
+    again, _, numbers = os.environ.get("CPGG_FUZZ_CASE", "").partition(":")
     if again:
-        return [int(number)] if again == kind else []
+        first, _, last = numbers.partition("-")
+        return list(range(int(first), int(last or first) + 1)) if again == kind else []
     return list(range(round(SHARES[kind] * int(os.environ.get("CPGG_FUZZ_CASES", DEFAULT_CASES)))))
 
 

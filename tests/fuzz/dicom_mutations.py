@@ -133,7 +133,7 @@ def _elements(content: bytes) -> list[Element]:
             (length,), value = struct.unpack_from("<I", content, place + 8), place + 12
         else:
             (length,), value = struct.unpack_from("<H", content, place + 6), place + 8
-        end = len(content) if length == 0xFFFFFFFF else value + length
+        end = min(value + length, len(content))  # also where the length is not defined
         elements.append(Element((group, number), vr, place, value, end))
         place = end
     return elements

@@ -13,7 +13,7 @@ MAX_PIXELS = 2**26  # of all frames: 256 of 512 x 512; a damaged header must not
 _MIN_FRAME_TIME_MS = 0.5
 _MAX_INTENSITY = 1e12
 _MAX_POSITION_MM = 1e4
-_MAX_THICKNESS_MM = 100.0
+_THICKNESS_MM = (0.1, 100.0)
 _DIRECTION_TOLERANCE = 0.04  # of a unit vector's squared length, and of the cosine of a right angle
 # 24 to 250 beats a minute: outside, a time is in the wrong unit or belongs to something else than a heart.
 MIN_RR_MS, MAX_RR_MS = 240.0, 2500.0
@@ -133,7 +133,7 @@ def plane_normal(orientation: np.ndarray) -> np.ndarray | None:
 
 def stated_thickness_mm(value: float) -> float | None:
     """A header's slice thickness, or None where it is none: 0 stands in many files for "not known"."""
-    return value if 0 < value <= _MAX_THICKNESS_MM else None
+    return value if _THICKNESS_MM[0] <= value <= _THICKNESS_MM[1] else None
 
 
 def check_size(num_rows: int, num_columns: int, num_frames: int, origin: str) -> None:

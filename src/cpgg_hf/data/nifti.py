@@ -158,7 +158,8 @@ def read_nifti(
         _check_axes(shape, path, middle_slice)
         slice_index = shape[2] // 2 if len(shape) == 4 else 0
         check_size(shape[1], shape[0], shape[-1], str(path))
-        values = np.asarray(image.dataobj[:, :, slice_index] if len(shape) == 4 else image.dataobj, dtype=np.float32)
+        with np.errstate(all="ignore"):  # what overflows is no number, which the series tells of
+            values = np.asarray(image.dataobj[:, :, slice_index] if len(shape) == 4 else image.dataobj, np.float32)
     except PreparationError:
         raise
     except Exception as error:  # nibabel and the decompressors raise many kinds on damaged files
