@@ -89,7 +89,7 @@ def test_a_short_axis_series_needs_view_any(tmp_path, heart):
         ('{"phenotypes": {"LVEF": [60, 50]}}', "lists of 2 values; expected one heart"),
         ('{"phenotypes": {"LVEF": 60, "LVEF": 50}}', "'LVEF' is there 2 times"),
         ('{"phenotypes": {"LVEF": true}}', "LVEF = True is no number"),
-        (f'{{"phenotypes": {{"LVEF": {400 * "9"}}}}}', "LVEF = 9+ is no number"),
+        (f'{{"phenotypes": {{"LVEF": {400 * "9"}}}}}', r"LVEF = 9+\.\.\.9+ is no number"),
         (f'{{"phenotypes": {100_000 * "["}{100_000 * "]"}}}', "cannot be read as JSON"),
     ],
 )

@@ -8,6 +8,7 @@ definitions follow Bai et al. 2020 (doi 10.1038/s41591-020-1009-y).
 import csv
 import difflib
 import re
+import reprlib
 from dataclasses import dataclass
 from importlib import resources
 
@@ -102,12 +103,13 @@ def phenotype_index(name_or_field: str | int) -> int:
     column = _COLUMN.fullmatch(text)
     if column and int(column[1]) in _INDEX_OF_FIELD:
         return _INDEX_OF_FIELD[int(column[1])]
-    raise PhenotypeError(f"unknown phenotype {text!r}: {_suggest(text, int(column[1]) if column else None)}")
+    suggestion = _suggest(text[:100], int(column[1]) if column else None)
+    raise PhenotypeError(f"unknown phenotype {reprlib.repr(text)}: {suggestion}")
 
 
 def _suggest(text: str, field_id: int | None) -> str:
     first, last = PHENOTYPES[0].field_id, PHENOTYPES[-1].field_id
-    if field_id is not None or text.lstrip("-").isdigit():
+    if field_id is not None or re.fullmatch(r"-?\d{1,9}", text):
         number = int(text) if field_id is None else field_id
         nearest = PHENOTYPES[min(max(number, first), last) - first]
         return f"fields {first} to {last} are known; the nearest is {nearest.field_id} ({nearest.short_name})"

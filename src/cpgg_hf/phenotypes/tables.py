@@ -5,6 +5,7 @@ field number or UK Biobank column name. NaN, None and empty cells are missing va
 """
 
 import os
+import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -46,7 +47,7 @@ def parse_table(table: Any) -> np.ndarray:
     if hasattr(table, "columns") and hasattr(table, "iloc"):
         repeated = table.columns[table.columns.duplicated()]
         if len(repeated):
-            raise PhenotypeError(f"column {str(repeated[0])!r} is there twice: keep one of them")
+            raise PhenotypeError(f"column {reprlib.repr(str(repeated[0]))} is there twice: keep one of them")
         return _from_columns({column: table[column].to_list() for column in table.columns})
     if isinstance(table, Sequence) and not isinstance(table, str) and table and isinstance(table[0], Mapping):
         return _from_rows(table)
@@ -175,5 +176,6 @@ def _number(value: Any, index: int, row: int) -> float:
         return float(value)
     except (TypeError, ValueError, OverflowError) as error:
         raise PhenotypeError(
-            f"row {row}: {NAMES[index]} = {value!r} is no number: give it in {PHENOTYPES[index].unit}, or leave it out"
+            f"row {row}: {NAMES[index]} = {reprlib.repr(value)} is no number: give it in {PHENOTYPES[index].unit}, or"
+            " leave it out"
         ) from error
