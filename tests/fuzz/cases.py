@@ -52,5 +52,6 @@ class Tally:
         print(f"\n{self.kind}: {total} cases, {self.outcomes['used']} used, {total - self.outcomes['used']} refused")
         for outcome, count in self.outcomes.most_common(40):
             print(f"{count:7d}  {outcome}")
+        assert total < 20 or self.outcomes["used"] >= total / 20, "hardly a case was read: the cases try nothing"
         listed = "\n".join(self.wrong[:20])
         assert not self.wrong, f"{len(self.wrong)} of {total} cases got a wrong answer:\n{listed}"

@@ -74,7 +74,9 @@ def run(*arguments: object) -> tuple[int, str, str]:
         within_limits(),
     ):
         warnings.simplefilter("always")
-        code = main([str(argument) for argument in arguments])
+        # Prepared without a network: what is tried is the reading, of thousands of files.
+        finder = ("--segmenter", "none") if arguments[0] == "prepare" else ()
+        code = main([str(argument) for argument in (*arguments, *finder)])
     stray = [f"{warning.category.__name__}: {warning.message}" for warning in caught if _is_ours(warning)]
     return code, out.getvalue(), "\n".join([*stray, err.getvalue()]) if stray else err.getvalue()
 
