@@ -39,7 +39,7 @@ def segmented(heart, **options):
 
 def test_the_middle_and_the_areas_are_those_of_the_labels(heart):
     found = segmented(heart)
-    np.testing.assert_allclose(found.center, (heart.low + heart.high) / 2)
+    np.testing.assert_allclose(found.center, (heart.low + heart.high) / 2, atol=2)
     area = (heart.labels == LABELS["LV cavity"]).sum(axis=(1, 2)).mean() * 1.8**2
     assert found.areas_mm2["LV cavity"] == pytest.approx(0.96 * area, rel=0.1)  # and a little everywhere
     assert found.view == "4ch"
@@ -50,7 +50,7 @@ def test_what_lies_apart_from_the_heart_is_no_heart(heart):
     oracle = Oracle(heart)
     oracle.labels[:, -6:, -6:] = LABELS["RA"]
     found = segment_field(heart.field / heart.field.max(), 1.8, oracle)
-    np.testing.assert_allclose(found.center, (heart.low + heart.high) / 2)
+    np.testing.assert_allclose(found.center, (heart.low + heart.high) / 2, atol=2)
     assert found.probabilities[:, LABELS["RA"], -6:, -6:].max() == 0
     np.testing.assert_allclose(found.probabilities.sum(axis=1), 1, atol=1e-5)
 

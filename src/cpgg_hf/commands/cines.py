@@ -44,7 +44,8 @@ class OneCine:
         spacing_mm: pixel size.
         frame_time_ms: RR / T.
         acquired: whether a scanner made it; generated cines and phantoms are measured by another segmenter.
-        probabilities: (T, 7, H, W) of a mask that was given; None without.
+        probabilities: (T, 7, H, W) of the mask that was given or of the scan's whole field; None where the cine lay
+            on the grid already.
         warnings: what the user should know.
     """
 
@@ -83,7 +84,7 @@ def read_cine(
         notes = (*notes, *series.warnings)
         return OneCine(frames, SPACING_MM, series.frame_time_ms, acquired=series.prepared, warnings=notes)
     finder = None if mask is not None else segmenter_path(segmenter, scans=True)
-    prepared = find_and_prepare(series, view, finder, mask)
+    prepared = find_and_prepare(series, view, finder, mask, with_probabilities=True)
     return OneCine(
         prepared.cine,
         prepared.spacing_mm,

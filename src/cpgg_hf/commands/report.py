@@ -18,6 +18,7 @@ NOTE = (
 )
 
 if TYPE_CHECKING:
+    from cpgg_hf.measure.formulas import CineMeasurement
     from cpgg_hf.models.autoencoder_kl_cpgg import AutoencoderKLCPGG
     from cpgg_hf.preparation.cine import PreparedCine
 
@@ -56,12 +57,10 @@ def report(
         output = pipe(known, generator=torch.Generator().manual_seed(seed))
         real, generated = prepared.cine, output.cines[0]
         reconstruction = reconstruct(pipe.vae, real)
+        segmenter, frame_time_ms = load_segmenter(None, model), float(output.frame_time_ms[0])
         measured = {
-            name: measure_cine(cine, spacing_mm, frame_time_ms, load_segmenter(None, model, scans)).phenotypes
-            for name, cine, spacing_mm, frame_time_ms, scans in (
-                ("real", real, prepared.spacing_mm, prepared.frame_time_ms, True),
-                ("generated", generated, output.spacing_mm, float(output.frame_time_ms[0]), False),
-            )
+            "real": measure_prepared(prepared).phenotypes,
+            "generated": measure_cine(generated, output.spacing_mm, frame_time_ms, segmenter).phenotypes,
         }
         result = {
             "model": checkpoint_path(model),
@@ -88,8 +87,17 @@ def read_real_cine(source: str, view: str, segmenter: str) -> "tuple[PreparedCin
     from cpgg_hf.preparation.folder import find_and_prepare
 
     series, notes = read_series(source, view)
-    prepared = find_and_prepare(upright(series), view, segmenter, None)
+    prepared = find_and_prepare(upright(series), view, segmenter, None, with_probabilities=True)
     return prepared, (*notes, *prepared.warnings)
+
+
+def measure_prepared(prepared: "PreparedCine") -> "CineMeasurement":
+    """What the segmentation of a scan's whole field shows."""
+    import torch
+
+    from cpgg_hf.measure.formulas import measure_labels
+
+    return measure_labels(torch.from_numpy(prepared.probabilities), prepared.spacing_mm, prepared.frame_time_ms)
 
 
 def reconstruct(vae: "AutoencoderKLCPGG", cine: np.ndarray) -> np.ndarray:

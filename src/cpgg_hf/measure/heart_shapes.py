@@ -18,6 +18,7 @@ from cpgg_hf.measure.phantom_frames import coverage
 from cpgg_hf.phantom import LABELS
 from cpgg_hf.phantom.rasterise import GRID_SIZE, pixel_coordinates
 from cpgg_hf.phantom.volume_curves import NUM_FRAMES
+from cpgg_hf.phenotypes import phenotype_index
 
 SEED_ROOTS = {"train": 90310, "validation": 90311}
 NUM_TIMES = 10
@@ -77,10 +78,42 @@ class HeartShapes:
 
 
 def render_subject(split: str, index: int) -> phantom.PhantomCine:
-    """Phantom `index` of a split; its seed gives its phenotypes and its picture."""
+    """Phantom `index` of a split; its seed gives its phenotypes and its picture.
+
+    Its chambers and walls are stretched beyond what the population holds: real hearts are more varied than phantoms.
+    """
     sequence = np.random.SeedSequence([SEED_ROOTS[split], index])
     seed = int(sequence.generate_state(1, np.uint64)[0] >> 1)
-    return phantom.render(phantom.sample_phenotypes(1, seed)[0], seed)
+    usual = phantom.sample_phenotypes(1, seed)[0]
+    rng = np.random.default_rng([seed, 1])
+    for strength in (1.0, 0.5):
+        subject = phantom.render(_unusual(usual, strength, rng), seed)
+        edges = subject.labels[:, :: GRID_SIZE - 1], subject.labels[:, :, :: GRID_SIZE - 1]
+        if not any(edge.any() for edge in edges):
+            return subject
+    return phantom.render(usual, seed)
+
+
+def _unusual(phenotypes: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
+    """(82,) with volumes and ejection of each chamber, and the walls, drawn farther apart; the heart rate stays."""
+    row = phenotypes.copy()
+    rate = 1000 * row[phenotype_index("LVCO")] / row[phenotype_index("LVSV")]
+    for largest, smallest, stroke, fraction in (
+        ("LVEDV", "LVESV", "LVSV", "LVEF"),
+        ("RVEDV", "RVESV", "RVSV", "RVEF"),
+        ("LAV_max", "LAV_min", "LASV", "LAEF"),
+        ("RAV_max", "RAV_min", "RASV", "RAEF"),
+    ):
+        volume, ejected = np.exp(strength * np.array([0.3, 0.25]) * rng.standard_normal(2))
+        index = [phenotype_index(name) for name in (largest, smallest, stroke, fraction)]
+        share = float(np.clip(row[index[3]] * ejected, 10, 82))
+        row[index[0]] *= volume
+        row[index[1:]] = row[index[0]] * (1 - share / 100), row[index[0]] * share / 100, share
+    row[phenotype_index("LVCO")] = rate * row[phenotype_index("LVSV")] / 1000
+    walls = np.exp(strength * 0.25 * rng.standard_normal())
+    for segment in range(1, 17):
+        row[phenotype_index(f"WT_AHA_{segment}")] *= walls
+    return row
 
 
 def _subject(split: str, index: int) -> np.ndarray:

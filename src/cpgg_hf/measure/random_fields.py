@@ -71,7 +71,8 @@ def _random_grid(count: int, size: int, heart_size: int) -> Tensor:
     """Where each pixel of the field looks into the heart's grid: any turn, either hand, moved, stretched, bent."""
     angle = torch.rand(count) * 2 * math.pi
     scale = torch.exp(torch.empty(count).uniform_(-0.3, 0.3)) * size / heart_size
-    stretch = torch.exp(torch.empty(count).uniform_(-0.12, 0.12))
+    # Oblique to the heart's own axes, so that it shears: valve planes tilt.
+    stretch = torch.exp(torch.empty(count).uniform_(-0.2, 0.2))
     hand = torch.where(torch.rand(count) < 0.5, 1.0, -1.0)
     cosine, sine = torch.cos(angle), torch.sin(angle)
     shift = torch.empty(2, count).uniform_(-0.45, 0.45)  # of the field's half width

@@ -38,8 +38,8 @@ class PreparedCine:
         orientation: (6,) as in `CineSeries`, or None.
         position: (3,) centre of the crop's first pixel, patient coordinates in mm, or None.
         center: (2,) row and column of the crop's middle in the acquired image's pixels.
-        probabilities: (frames, 7, size, size) float32 of the structures of `phantom.LABELS`, from a mask that has
-            one label map a frame; None without.
+        probabilities: (frames, 7, size, size) float32 of the structures of `phantom.LABELS`: of a mask that has one
+            label map a frame, or the segmenter's where they were asked for; else None.
         warnings: what the user should know.
     """
 
@@ -64,6 +64,7 @@ def prepare_series(
     segmenter: CineSegmenter | None = None,
     mask: np.ndarray | None = None,
     view: str = "any",
+    with_probabilities: bool = False,
 ) -> PreparedCine:
     """Bring a series onto the grid: same pixel size, cropped around the heart, resampled over the beat, normalised.
 
@@ -77,6 +78,8 @@ def prepare_series(
         segmenter: a field segmenter, which finds the heart; without one it is found by its motion.
         mask: (1, H, W) or (T, H, W) labels on the acquired pixels, see `read_mask`: it takes the segmenter's place.
         view: with a segmenter, "4ch" refuses images that show other chambers.
+        with_probabilities: whether the segmenter looks at every frame of the whole field, to be measured, not only at
+            as many as it takes to find the heart.
 
     Raises:
         PreparationError: a field too small or too large for a heart; nothing in the image beats; the segmenter is
@@ -90,30 +93,15 @@ def prepare_series(
             f"{series.origin}: the frames span {series.times_ms[-1] - series.times_ms[0]:.0f} ms, more than one beat "
             f"of {series.rr_ms:.0f} ms; give the frames of one beat."
         )
-    _, ratio, offset = _grid(series.frames.shape[1:], series.pixel_spacing_mm, spacing_mm)
     try:
-        if mask is not None:
-            heart = (_middle(mask) - offset) / ratio
-        elif segmenter is not None:
-            from cpgg_hf.preparation.heart_segmentation import NUM_TIMES, require_heart, segment_field
-
-            found = segment_field(resample_beat(normalise(field), phases, NUM_TIMES).clip(0, 1), spacing_mm, segmenter)
-            require_heart(found, field, phases, view)
-            heart = found.center
-        else:
-            heart = find_heart(field, phases, spacing_mm)
+        heart, labels = _find(
+            series, field, phases, spacing_mm, size, num_frames, segmenter, mask, view, with_probabilities
+        )
     except PreparationError as error:
         raise PreparationError(f"{series.origin}: {error}") from None
     first = np.round(heart - (size - 1) / 2).astype(int)
     crop = _crop(field, first, size, field.min())
     cine = resample_beat(normalise(crop), phases, num_frames).clip(0, 1)
-    probabilities = None
-    if mask is not None and len(mask) == len(series.frames):
-        shares = [
-            _crop(resample_field(mask == label, series.pixel_spacing_mm, spacing_mm), first, size, float(label == 0))
-            for label in LABELS.values()
-        ]
-        probabilities = resample_beat(np.stack(shares, axis=1), phases, num_frames).clip(0, 1).astype(np.float32)
     notes = list(series.warnings)
     outside = 1 - np.prod(_overlap(first, size, np.array(field.shape[1:]))) / size**2
     if outside > 0.15:
@@ -121,6 +109,7 @@ def prepare_series(
             f"{series.origin}: {100 * outside:.0f}% of the crop lies outside the acquired field and is black."
         )
 
+    _, ratio, offset = _grid(series.frames.shape[1:], series.pixel_spacing_mm, spacing_mm)
     first_in_acquired = first * ratio + offset
     position = affine = None
     if series.orientation is not None and series.position is not None:
@@ -137,9 +126,40 @@ def prepare_series(
         orientation=series.orientation,
         position=position,
         center=first_in_acquired + (size - 1) / 2 * ratio,
-        probabilities=probabilities,
+        probabilities=None if labels is None else _crop_labels(labels, first, size),
         warnings=tuple(notes),
     )
+
+
+def _find(
+    series: CineSeries,
+    field: np.ndarray,
+    phases: np.ndarray,
+    spacing_mm: float,
+    size: int,
+    num_frames: int,
+    segmenter: CineSegmenter | None,
+    mask: np.ndarray | None,
+    view: str,
+    with_probabilities: bool,
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """The crop's middle (2,) in the field, and the probabilities (num_frames, 7, H, W) there, if any are to be had."""
+    if mask is not None:
+        _, ratio, offset = _grid(series.frames.shape[1:], series.pixel_spacing_mm, spacing_mm)
+        heart = (_middle(mask) - offset) / ratio
+        if len(mask) != len(series.frames):
+            return heart, None
+        shares = [resample_field(mask == label, series.pixel_spacing_mm, spacing_mm) for label in LABELS.values()]
+        return heart, resample_beat(np.stack(shares, axis=1), phases, num_frames).clip(0, 1).astype(np.float32)
+    if segmenter is None:
+        return find_heart(field, phases, spacing_mm), None
+
+    from cpgg_hf.preparation.heart_segmentation import NUM_TIMES, require_heart, segment_field
+
+    beat = resample_beat(normalise(field), phases, num_frames if with_probabilities else NUM_TIMES).clip(0, 1)
+    found = segment_field(beat, spacing_mm, segmenter, mirrored=with_probabilities)
+    require_heart(found, field, phases, view)
+    return found.crop_center(size), found.probabilities if with_probabilities else None
 
 
 def _check_field(series: CineSeries) -> None:
@@ -234,3 +254,9 @@ def _crop(field: np.ndarray, first: np.ndarray, size: int, outside: float) -> np
     padded = np.pad(field, padding, constant_values=outside)
     top, left = first + before
     return padded[:, top : top + size, left : left + size]
+
+
+def _crop_labels(shares: np.ndarray, first: np.ndarray, size: int) -> np.ndarray:
+    """(T, 7, size, size) from a corner on; background beyond the field's edges."""
+    labels = (_crop(shares[:, label], first, size, float(name == "background")) for name, label in LABELS.items())
+    return np.stack(list(labels), axis=1)

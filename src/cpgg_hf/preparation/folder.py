@@ -110,7 +110,11 @@ def read_phenotypes_json(path: str | os.PathLike[str]) -> np.ndarray:
 
 
 def find_and_prepare(
-    series: CineSeries, view: str, segmenter: str | None, mask: str | os.PathLike[str] | None
+    series: CineSeries,
+    view: str,
+    segmenter: str | None,
+    mask: str | os.PathLike[str] | None,
+    with_probabilities: bool = False,
 ) -> PreparedCine:
     """`prepare_series` with the mask in a file, or else the segmenter in a folder, or else by motion."""
     if mask is not None:
@@ -120,7 +124,8 @@ def find_and_prepare(
     if segmenter is not None:
         from cpgg_hf.preparation.heart_segmentation import load_field_segmenter
 
-        return prepare_series(series, segmenter=load_field_segmenter(segmenter), view=view)
+        network = load_field_segmenter(segmenter)
+        return prepare_series(series, segmenter=network, view=view, with_probabilities=with_probabilities)
     return prepare_series(series)
 
 

@@ -26,9 +26,12 @@ from cpgg_hf.preparation.view import VIEW_NAMES
 
 NUM_TIMES = 10  # of a beat are enough to find the heart, and five times as fast as all
 CHAMBERS = ("LV cavity", "RV cavity", "LA", "RA")
+_VENTRICLES = [LABELS[name] for name in ("LV cavity", "RV cavity", "LV myocardium")]
 _HEART = [LABELS[name] for name in (*CHAMBERS, "LV myocardium")]
 # Provisional: to be set on random fields once the field segmenter has been trained to its end.
 _LEAST_CERTAINTY = 0.75
+_TRIM = 0.01
+_CLEARANCE = 10  # pixels around the ventricles, which most of the phenotypes are of
 _LEAST_HEART_MM2 = 2000.0
 _LEAST_CHAMBER_MM2 = 150.0
 _LARGEST_DISAGREEMENT_MM = 45.0
@@ -42,16 +45,29 @@ class SegmentedField:
     Attributes:
         probabilities: (T, 7, H, W) float32, channels as `phantom.LABELS`; what lies apart is background.
         spacing_mm: pixel size.
-        center: (2,) row and column of the middle of the heart's extent over the beat.
+        extent: (2, 2) first and last row, first and last column of the heart over the beat.
+        ventricles: (2, 2) the same of the ventricles and the LV's wall.
         areas_mm2: mean area over the beat of each chamber and of the LV's myocardium.
         certainty: mean probability of the likeliest structure where the heart is seen, 0 to 1.
     """
 
     probabilities: np.ndarray
     spacing_mm: float
-    center: np.ndarray
+    extent: np.ndarray
+    ventricles: np.ndarray
     areas_mm2: dict[str, float]
     certainty: float
+
+    @property
+    def center(self) -> np.ndarray:
+        """(2,) row and column of the middle of the heart."""
+        return self.extent.mean(axis=1)
+
+    def crop_center(self, size: int) -> np.ndarray:
+        """(2,) the middle of a crop of this size: the heart's, moved until the ventricles are clear of the edges."""
+        reach = (size - 1) / 2 - _CLEARANCE
+        low, high = self.ventricles[:, 1] - reach, self.ventricles[:, 0] + reach
+        return np.where(low <= high, np.clip(self.center, low, high), self.ventricles.mean(axis=1))
 
     @property
     def view(self) -> str:
@@ -96,13 +112,17 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def segment_field(frames: np.ndarray, spacing_mm: float, segmenter: CineSegmenter) -> SegmentedField:
+def segment_field(
+    frames: np.ndarray, spacing_mm: float, segmenter: CineSegmenter, mirrored: bool = False
+) -> SegmentedField:
     """Segments a whole field of view.
 
     Args:
         frames: (T, H, W) in [0, 1] on square pixels, even times of one beat, such as `NUM_TIMES`.
         spacing_mm: pixel size; the shipped field segmenter was trained at 1.8.
         segmenter: trained on fields.
+        mirrored: whether to average over the field and its three mirror images: four times the work, for measuring
+            (held-out Dice +0.01 for the LV, +0.02 to +0.04 for the other chambers).
 
     Raises:
         PreparationError: no pixel looks like a heart.
@@ -111,7 +131,9 @@ def segment_field(frames: np.ndarray, spacing_mm: float, segmenter: CineSegmente
     height, width = frames.shape[1:]
     padding = ((0, 0), (0, -height % multiple), (0, -width % multiple))
     padded = torch.from_numpy(np.pad(frames, padding).astype(np.float32))
-    probabilities = segmenter.segment(padded).cpu().numpy()[:, :, :height, :width]
+    mirrors = ((), (-1,), (-2,), (-1, -2)) if mirrored else ((),)
+    mean = sum(segmenter.segment(padded.flip(axes)).flip(axes) for axes in mirrors) / len(mirrors)
+    probabilities = mean.cpu().numpy()[:, :, :height, :width]
 
     heart = probabilities[:, _HEART].sum(axis=1)
     ever = heart.max(axis=0) > 0.5
@@ -127,17 +149,28 @@ def segment_field(frames: np.ndarray, spacing_mm: float, segmenter: CineSegmente
         probabilities[:, LABELS["background"]] += apart
     heart = probabilities[:, _HEART].sum(axis=1)
     seen = heart > 0.5
-    rows, columns = (np.flatnonzero(seen.any(axis=0).any(axis=axis)) for axis in (1, 0))
     return SegmentedField(
         probabilities=probabilities,
         spacing_mm=spacing_mm,
-        center=np.array([(rows[0] + rows[-1]) / 2, (columns[0] + columns[-1]) / 2]),
+        extent=_extent(heart),
+        ventricles=_extent(probabilities[:, _VENTRICLES].sum(axis=1)),
         areas_mm2={
             name: float(probabilities[:, LABELS[name]].sum(axis=(1, 2)).mean() * spacing_mm**2)
             for name in (*CHAMBERS, "LV myocardium")
         },
         certainty=float(probabilities[:, _HEART].max(axis=1)[seen].mean()),
     )
+
+
+def _extent(probability: np.ndarray) -> np.ndarray:
+    """(2, 2) between which rows and columns all but a hundredth at each end lies; thin veins and specks do not count.
+
+    Args:
+        probability: (T, H, W).
+    """
+    ever = (probability > 0.5).any(axis=0)
+    shares = (np.cumsum(ever.sum(axis=axis)) / max(ever.sum(), 1) for axis in (1, 0))
+    return np.array([np.searchsorted(share, [_TRIM, 1 - _TRIM]) for share in shares], dtype=np.float64)
 
 
 def require_heart(found: SegmentedField, frames: np.ndarray, phases: np.ndarray, wanted_view: str) -> None:

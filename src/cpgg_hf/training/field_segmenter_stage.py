@@ -21,6 +21,7 @@ from cpgg_hf.measure.segmenter import CineSegmenter
 from cpgg_hf.phantom.volume_curves import NUM_FRAMES
 from cpgg_hf.training.arguments import TrainingArguments, check_keys
 from cpgg_hf.training.stage import Batch, Stage
+from cpgg_hf.training.trained_models import load_trained
 
 _VALIDATION_HEARTS = 50
 
@@ -30,6 +31,7 @@ class FieldSegmenterArguments(TrainingArguments):
     """Arguments of the field segmenter's stage."""
 
     num_subjects: int = field(default=600, metadata={"help": "Moving hearts to train on, ten times of the beat each."})
+    init_from: str | None = field(default=None, metadata={"help": "Trained field segmenter to go on from."})
 
 
 class FieldSegmenterStage(Stage):
@@ -48,7 +50,9 @@ class FieldSegmenterStage(Stage):
         return hearts, hearts.fingerprint()  # type: ignore[return-value]
 
     def build(self) -> CineSegmenter:
-        """The segmenter of the settings under `model:`."""
+        """The segmenter of the settings under `model:`, or the trained one to go on from."""
+        if self.arguments.init_from is not None:
+            return load_trained(CineSegmenter, self.arguments.init_from)
         check_keys(self.arguments.model, list(inspect.signature(CineSegmenter.__init__).parameters)[1:], "model")
         frames = tuple(time * NUM_FRAMES // NUM_TIMES for time in CONTEXT_TIMES)
         return CineSegmenter(**{"context_frames": frames, **self.arguments.model})
