@@ -90,7 +90,9 @@ def _random_grid(count: int, size: int, heart_size: int) -> Tensor:
 def _paint(covered: Tensor, around: Tensor) -> Tensor:
     """Tissues in random brightness, blood brightest: (N, F, 6, H, W) and (N, 1, H, W) to (N, F, H, W)."""
     count, num_frames, structures, size, _ = covered.shape
-    blood = uniform(count, 0.45, 1.0) * uniform(count, 0.7, 1.3, structures)
+    # Blood is as bright on both sides of a valve in some fields: the valve's place then follows from the walls alone.
+    apart = uniform(count, 0, 1) * some(count, 0.6)
+    blood = uniform(count, 0.45, 1.0) * (1 + apart * uniform(count, -0.35, 0.35, structures))
     muscle = blood[:, _MUSCLE : _MUSCLE + 1] * uniform(count, 0.05, 0.65)
     levels = torch.cat([blood[:, :_MUSCLE], muscle, blood[:, _MUSCLE + 1 :]], dim=1)
     textured = levels * (1 + uniform(count, 0, 0.12) * smooth_noise(count, structures, 24, size))
@@ -112,8 +114,8 @@ def _paint(covered: Tensor, around: Tensor) -> Tensor:
             vessel = tubes(_centroid(seen), size) * present
             image = image + vessel * (blood[:, chamber : chamber + 1] - image)
     # Blood flows, unevenly and at no two times alike.
-    flow = 1 + uniform(count, 0, 0.2) * smooth_noise(count, num_frames, 9, size)
-    image = image * (1 - heart) + (covered * textured[:, None]).sum(dim=2) * flow
+    flow = 1 + uniform(count, 0, 0.3) * smooth_noise(count, num_frames, 9, size)
+    image = image * (1 - heart) + (covered * textured[:, None]).sum(dim=2) * flow.clamp_min(0.3)
     # Valves and the wall between the atria: where two structures share pixels.
     shared = 2 * (heart**2 - covered.square().sum(dim=2)).clamp(0, 0.5)
     image = image + shared * uniform(count, -0.5, 1).clamp_min(0) * (muscle - image)
