@@ -92,6 +92,8 @@ def test_the_report_accounts_for_everyone(made):
     assert "looks like short-axis (SAX)" in aside[pseudonym("5000004", KEY)]
     assert any("more than once" in reason for reason in aside.values())
     assert sum(report["reasons"].values()) == 4
+    assert "degrees" in aside[pseudonym("5000004", KEY)]  # that subject's own number, with which no other would count
+    assert any("looks like short-axis (SAX), not four-chamber (4CH);" in kind for kind in report["reasons"])
     assert report["views"] == {"4ch": 24}
     used = [record for record in report["subjects"] if "reason" not in record]
     assert all(set(record["seconds"]) == {"read", "view", "prepare", "row", "thumbnail"} for record in used)
@@ -109,7 +111,11 @@ def test_the_page_shows_a_thumbnail_a_subject_and_every_reason(made):
             assert f'loading="lazy" src="thumbnails/{record["subject"]}.png"' in page
             with Image.open(out / "thumbnails" / f"{record['subject']}.png") as picture:
                 assert (picture.size, picture.mode) == ((192, 96), "L")
+        elif not (out / "thumbnails" / f"{record['subject']}.png").is_file():
+            assert f'<div class="none">no image was read</div><figcaption>{record["subject"]}' in page
     assert (out / "thumbnails" / f"{pseudonym('5000004', KEY)}.png").is_file()  # refused, but to be looked at
+    assert page.count("<figure>") == len(report["subjects"])
+    assert '<meta name="viewport" content="width=device-width' in page  # or phones show it as wide as a desk's screen
     assert "more than once" in page
     assert "http" not in page
 
