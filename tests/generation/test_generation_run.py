@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import subprocess
 from contextlib import contextmanager
 
@@ -14,6 +15,7 @@ from cpgg_hf import phantom
 from cpgg_hf.data import cine_shards
 from cpgg_hf.data.cine_dataset import decode_cine, load_cines
 from cpgg_hf.generation import GenerationError, GenerationRequest, Verification, generate_dataset, parse_condition
+from cpgg_hf.generation.claims import Claims
 from cpgg_hf.measure import CineSegmenter, measure_cine
 from cpgg_hf.phenotypes import phenotype_index
 from tiny_checkpoint import tiny_pipeline
@@ -148,6 +150,22 @@ def test_a_full_file_system_of_its_own(pipe, made, tmp_path, digests):
         assert digests(disk / "set") == digests(made[0])
     finally:
         subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_progress_counts_what_others_have_made_of_shards_that_are_not_finished(
+    pipe, made, tmp_path, monkeypatch, capsys
+):
+    out = tmp_path / "set"
+    others = Claims(out / ".claims")
+    others._owner = "another node 1"
+    held = others.take(["train-00001-of-00003.parquet"])
+    held.advance(1)
+    monkeypatch.setattr("cpgg_hf.generation.progress.SECONDS_BETWEEN_LINES", 0.0)
+    monkeypatch.setattr("cpgg_hf.generation.run.time.sleep", lambda _: held.path.unlink())  # nothing is left but that
+    five(pipe, out, batch_size=1)
+    lines = [line.partition("] ")[2] for line in capsys.readouterr().out.splitlines()]
+    assert lines[0] == "1 of 5 cines (20.0%)"
+    assert [re.search(r"(\d) of 5", line)[1] for line in lines] == list("1233444455")
 
 
 def test_other_failures_to_write_are_not_called_a_full_disk(pipe, tmp_path, monkeypatch):

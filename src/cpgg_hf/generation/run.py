@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from cpgg_hf.data.card import CARD_FILE, write_card
 from cpgg_hf.data.cine_dataset import DESCRIPTION_FILE, read_description, write_description, write_shard
-from cpgg_hf.generation.claims import Claims
+from cpgg_hf.generation.claims import Claim, Claims
 from cpgg_hf.generation.errors import GenerationError
 from cpgg_hf.generation.maker import RowMaker
 from cpgg_hf.generation.plan import FORMAT_VERSION, PLAN_FILE, environment, fingerprints, fix_plan, plan_digest
@@ -106,7 +106,12 @@ def generate_dataset(
 def _make_all(maker: RowMaker, shards: GeneratedShards, claims: Claims) -> None:
     """Makes what nobody else makes until the set is whole."""
     shards.check()
-    progress = Progress(shards.num_cines, shards.count_finished)
+
+    def count_made() -> int:
+        missing = shards.missing()
+        return shards.count_finished(missing) + claims.count_made(missing)
+
+    progress = Progress(shards.num_cines, count_made)
     while missing := shards.missing():
         claim = claims.take(missing)
         if claim is None:
@@ -120,7 +125,12 @@ def _make_all(maker: RowMaker, shards: GeneratedShards, claims: Claims) -> None:
             if claim.name == DESCRIPTION_FILE:
                 _describe(maker, shards)
                 continue
-            rows = maker.make(shards.indices[claim.name], progress.report)
+
+            def tell(made: int, claim: Claim = claim) -> None:
+                claim.advance(made)
+                progress.report()
+
+            rows = maker.make(shards.indices[claim.name], tell)
             try:
                 write_shard(rows, shards.out / claim.name, shards.plan(claim.name))
             except FileNotFoundError:  # another process thought this one dead, tidied up after it and makes the shard
