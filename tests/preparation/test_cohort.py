@@ -1,5 +1,6 @@
 """Cohorts: every subject is in the data set or set aside with its reason, whatever happens on the way."""
 
+import errno
 import hashlib
 import json
 import os
@@ -183,13 +184,15 @@ def test_a_finished_cohort_is_left_alone(made, key_file):
 
 def test_a_full_disk_at_the_end_is_made_good_without_preparing_again(key_file, tmp_path, monkeypatch):
     def full(*args, **details):
-        raise OSError("no space left on device")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     prepare_cohort(fake_cohort(3), tmp_path / "undisturbed", key_file, progress=False)
     for moment in ("write_shard", "write_report", "write_description"):
         with monkeypatch.context() as patch:
             patch.setattr(f"cpgg_hf.preparation.cohort.{moment}", full)
-            with pytest.raises(OSError, match="no space left"):
+            with pytest.raises(
+                OutputError, match=r"the disk of .* is full; free some space and give the same command"
+            ):
                 prepare_cohort(fake_cohort(3), tmp_path / "out", key_file, progress=False)
         assert not (tmp_path / "out/dataset.json").exists()
         if moment == "write_report":  # by now all chunks are there
