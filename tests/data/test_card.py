@@ -2,6 +2,7 @@
 
 import datasets
 import numpy as np
+import pyarrow.parquet
 import pytest
 from huggingface_hub import DatasetCard
 from PIL import Image
@@ -78,6 +79,17 @@ def test_counts_means_and_missing_values_are_those_of_the_rows(folder, train):
     assert row_of(card, "LVM")[4].endswith(", 60 cines")
     assert row_of(card, "WT_Global")[4] == "not known"
     assert row_of(card, "WT_Global")[5] != "not known"
+
+
+def test_the_card_tells_of_every_column_and_its_type(folder):
+    text = (folder / "README.md").read_text().partition("## Columns")[2].partition("## ")[0]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if "| `" in line]
+    stored = pyarrow.parquet.read_schema(folder / "train-00000-of-00004.parquet")
+    assert [row[0].strip("`") for row in rows] == stored.names
+    kinds = {row[0].strip("`"): row[1] for row in rows}
+    assert kinds["preview"] == "image"
+    assert (kinds["measured"], kinds["attempt"], kinds["cine"]) == ("list of double", "int32", "binary")
+    assert "<" not in "".join(kinds.values())  # which Markdown would take for a tag
 
 
 def test_the_plot_is_a_picture_beside_the_card(folder):

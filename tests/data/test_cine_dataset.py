@@ -8,6 +8,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 from datasets.distributed import split_dataset_by_node
+from torch.utils.data import DataLoader
 
 from cpgg_hf.data import PreparationError
 from cpgg_hf.data.cine_dataset import (
@@ -75,6 +76,15 @@ def test_rows_hold_the_cine_as_it_is_used(folder, cines, tmp_path, streaming):
     floats = next(iter(load_cines(folder, streaming=streaming, dtype="float32", **cache)))["cine"]
     assert floats.dtype == np.float32
     assert np.array_equal(floats, cines[0].astype(np.float32) / 255)
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_data_loader_batches_cines_and_phenotypes(folder, cines, tmp_path, streaming):
+    cache = {} if streaming else {"cache_dir": tmp_path / "cache"}
+    rows = load_cines(folder, streaming=streaming, **cache).select_columns(["cine", "shape", "phenotypes"])
+    batches = list(DataLoader(rows, batch_size=4))
+    assert np.array_equal(np.concatenate([batch["cine"].numpy() for batch in batches]), cines)
+    assert [tuple(batch["phenotypes"].shape) for batch in batches] == [(4, 82), (1, 82)]
 
 
 def test_a_plain_stream_is_shared_and_resumed_by_the_means_of_datasets(folder):

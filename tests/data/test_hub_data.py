@@ -41,6 +41,23 @@ def test_rows_come_from_the_hub_as_from_the_folder(repository, tmp_path):
     assert np.array_equal(np.stack([row["cine"] for row in rows])[:, 0, 0, 0], np.arange(160))
 
 
+@pytest.mark.parametrize("streaming", [False, True])
+def test_plain_datasets_reads_the_hub_with_nothing_of_this_package(repository, tmp_path, streaming):
+    options = {} if streaming else {"cache_dir": str(tmp_path)}
+    splits = datasets.load_dataset(repository, streaming=streaming, **options)
+    assert list(splits) == ["train"]
+    rows = splits["train"]
+    assert rows.features["preview"] == datasets.Image()
+    assert rows.features["phenotypes"] == datasets.List(datasets.Value("float64"))
+    assert rows.features["cine"] == datasets.Value("binary")
+    for number, row in enumerate(rows):
+        assert row["preview"].size == (4, 3)
+        differences = np.frombuffer(row["cine"], np.uint8).reshape(row["shape"])
+        assert (np.cumsum(differences, axis=0, dtype=np.uint8) == number).all()  # as the card says
+        assert row["phenotypes"] == [number] * 82
+    assert number == 159
+
+
 def test_a_shuffled_stream_from_the_hub_equals_that_from_the_folder_and_resumes(repository, folder):
     local = numbers(CineStream(folder, batch_size=16))
     stream = CineStream(repository, batch_size=16)

@@ -58,6 +58,25 @@ def test_a_claim_is_touched_as_long_as_it_is_held(claims, monkeypatch):
     assert not held.path.exists()
 
 
+def test_others_hear_what_the_living_have_made(claims):
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    left = Claims(claims.folder)
+    left._owner = f"{claims_module._machine()} {dead.pid}"
+    left.take(["a"]).advance(5)
+    assert claims.count_made(["a", "b"]) == 0
+    with claims.take(["a"]) as held, claims.take(["b"]) as other:
+        held.advance(1)
+        held.advance(3)
+        other.advance(4)
+        assert Claims(claims.folder).count_made(["a", "b"]) == 7
+        assert claims.count_made(["a"]) == 3  # b is finished, and counted as such
+        assert claims.take(["a"]) is None
+        other.path.unlink()
+        other.advance(9)
+        assert not other.path.exists()
+
+
 def test_a_cleared_folder_gives_no_claims(claims):
     claims.clear()
     assert claims.take(["a"]) is None

@@ -3,8 +3,11 @@
 import errno
 import json
 import os
+import re
 import subprocess
 from contextlib import contextmanager
+from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -13,7 +16,9 @@ import torch
 from cpgg_hf import phantom
 from cpgg_hf.data import cine_shards
 from cpgg_hf.data.cine_dataset import decode_cine, load_cines
+from cpgg_hf.data.errors import OutputError
 from cpgg_hf.generation import GenerationError, GenerationRequest, Verification, generate_dataset, parse_condition
+from cpgg_hf.generation.claims import Claims
 from cpgg_hf.measure import CineSegmenter, measure_cine
 from cpgg_hf.phenotypes import phenotype_index
 from tiny_checkpoint import tiny_pipeline
@@ -110,6 +115,24 @@ def test_too_little_memory_takes_smaller_batches_and_the_same_bytes(pipe, made, 
         five(LimitedMemory(pipe, 0), tmp_path / "other")
 
 
+def test_memory_that_is_short_once_halves_the_batch_for_good(pipe, made, tmp_path, digests, capsys):
+    """As where another program takes the device's memory for a moment."""
+
+    class ShortOnce(LimitedMemory):
+        sizes: ClassVar[list[int]] = []
+
+        def __call__(self, phenotypes, **settings):
+            self.sizes.append(len(phenotypes))
+            if len(self.sizes) == 2:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return self.pipe(phenotypes, **settings)
+
+    five(ShortOnce(pipe, None), tmp_path / "set", batch_size=2)
+    assert ShortOnce.sizes == [2, 2, 1, 1, 1]
+    assert digests(tmp_path / "set") == digests(made[0])
+    assert capsys.readouterr().out.count("the device's memory does not hold the batch; going on with 1 cines") == 1
+
+
 def test_a_full_disk_stops_cleanly_and_the_run_goes_on_later(pipe, made, tmp_path, digests, monkeypatch):
     written = []
 
@@ -123,14 +146,47 @@ def test_a_full_disk_stops_cleanly_and_the_run_goes_on_later(pipe, made, tmp_pat
 
     with monkeypatch.context() as patch:
         patch.setattr(cine_shards, "staged_file", staged_file)
-        with pytest.raises(
-            GenerationError, match=r"the disk of .* is full; free some space and give the same command"
-        ):
+        with pytest.raises(OutputError, match=r"the disk of .* is full; free some space and give the same command"):
             five(pipe, tmp_path / "set")
     left = {path.name for path in (tmp_path / "set").rglob("*")}
     assert left == {"generation.json", ".claims", "train-00000-of-00003.parquet"}
     five(pipe, tmp_path / "set")
     assert digests(tmp_path / "set") == digests(made[0])
+
+
+def test_a_disk_may_be_full_wherever_something_is_written(pipe, made, tmp_path, digests, monkeypatch):
+    """One write after another fails, each in a run of its own, until the set is whole."""
+    out = tmp_path / "set"
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def nowhere_in(folder, own=Path.open):
+        return lambda path, *arguments, **options: (full if path.parent == folder else own)(
+            path, *arguments, **options
+        )
+
+    rooms = ("generation.plan", "data.cine_shards", "data.cine_description", "data.card_plots", "data.card")
+    writers = {f"cpgg_hf.{room}.staged_file": full for room in rooms}
+    there = []
+    for target, writer in {"pathlib.Path.open": nowhere_in(out / ".claims"), **writers}.items():
+        with monkeypatch.context() as patch:
+            patch.setattr(target, writer)
+            with pytest.raises(OutputError, match=r"the disk of .* is full"):
+                five(pipe, out)
+        assert not list(out.glob(".claims/*")), target  # nothing is left to hold the next run up
+        there.append(sorted(path.name for path in out.iterdir() if path.name != ".claims"))
+    shards = [f"train-0000{shard}-of-00003.parquet" for shard in range(3)]
+    assert there == [
+        [],
+        [],
+        ["generation.json"],
+        ["generation.json", *shards],
+        ["dataset.json", "generation.json", *shards],
+        ["dataset.json", "generation.json", "phenotypes.png", *shards],
+    ]
+    five(pipe, out)
+    assert digests(out) == digests(made[0])
 
 
 def test_a_full_file_system_of_its_own(pipe, made, tmp_path, digests):
@@ -140,7 +196,7 @@ def test_a_full_file_system_of_its_own(pipe, made, tmp_path, digests):
     if os.geteuid() != 0 or subprocess.run(mount, check=False, capture_output=True).returncode:
         pytest.skip("file systems cannot be mounted here")
     try:
-        with pytest.raises(GenerationError, match="is full"):
+        with pytest.raises(OutputError, match="is full"):
             five(pipe, disk / "set")
         assert not list((disk / "set").rglob("*.partial.*"))
         subprocess.run(["mount", "-o", "remount,size=20m", str(disk)], check=True)
@@ -148,6 +204,22 @@ def test_a_full_file_system_of_its_own(pipe, made, tmp_path, digests):
         assert digests(disk / "set") == digests(made[0])
     finally:
         subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_progress_counts_what_others_have_made_of_shards_that_are_not_finished(
+    pipe, made, tmp_path, monkeypatch, capsys
+):
+    out = tmp_path / "set"
+    others = Claims(out / ".claims")
+    others._owner = "another node 1"
+    held = others.take(["train-00001-of-00003.parquet"])
+    held.advance(1)
+    monkeypatch.setattr("cpgg_hf.generation.progress.SECONDS_BETWEEN_LINES", 0.0)
+    monkeypatch.setattr("cpgg_hf.generation.run.time.sleep", lambda _: held.path.unlink())  # nothing is left but that
+    five(pipe, out, batch_size=1)
+    lines = [line.partition("] ")[2] for line in capsys.readouterr().out.splitlines()]
+    assert lines[0] == "1 of 5 cines (20.0%)"
+    assert [re.search(r"(\d) of 5", line)[1] for line in lines] == list("1233444455")
 
 
 def test_other_failures_to_write_are_not_called_a_full_disk(pipe, tmp_path, monkeypatch):

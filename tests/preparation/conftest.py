@@ -1,12 +1,14 @@
-"""Phantom hearts in fields as large as a scanner's, where the place of the heart is known."""
+"""Phantom hearts in fields as large as a scanner's, and in a biobank's zips."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import ndimage
 
 from cpgg_hf import phantom
+from cpgg_hf.preparation.phantom_zips import KINDS, PhantomZip, write_ukb_zips
 
 
 @dataclass(frozen=True)
@@ -65,3 +67,10 @@ def embedded_hearts() -> list[EmbeddedHeart]:
 @pytest.fixture(scope="session")
 def heart(embedded_hearts) -> EmbeddedHeart:
     return embedded_hearts[0]
+
+
+@pytest.fixture(scope="session")
+def biobank(tmp_path_factory) -> tuple[Path, list[PhantomZip]]:
+    """A folder with `bulk` and `phenotypes.csv`, one zip of every kind, and what is in each."""
+    folder = tmp_path_factory.mktemp("ukb")
+    return folder, write_ukb_zips(folder, len(KINDS), seed=3, kinds=list(KINDS), missing_share=0.1)

@@ -1,5 +1,6 @@
 """Cohorts: every subject is in the data set or set aside with its reason, whatever happens on the way."""
 
+import errno
 import hashlib
 import json
 import os
@@ -92,6 +93,8 @@ def test_the_report_accounts_for_everyone(made):
     assert "looks like short-axis (SAX)" in aside[pseudonym("5000004", KEY)]
     assert any("more than once" in reason for reason in aside.values())
     assert sum(report["reasons"].values()) == 4
+    assert "degrees" in aside[pseudonym("5000004", KEY)]  # that subject's own number, with which no other would count
+    assert any("looks like short-axis (SAX), not four-chamber (4CH);" in kind for kind in report["reasons"])
     assert report["views"] == {"4ch": 24}
     used = [record for record in report["subjects"] if "reason" not in record]
     assert all(set(record["seconds"]) == {"read", "view", "prepare", "row", "thumbnail"} for record in used)
@@ -109,7 +112,11 @@ def test_the_page_shows_a_thumbnail_a_subject_and_every_reason(made):
             assert f'loading="lazy" src="thumbnails/{record["subject"]}.png"' in page
             with Image.open(out / "thumbnails" / f"{record['subject']}.png") as picture:
                 assert (picture.size, picture.mode) == ((192, 96), "L")
+        elif not (out / "thumbnails" / f"{record['subject']}.png").is_file():
+            assert f'<div class="none">no image was read</div><figcaption>{record["subject"]}' in page
     assert (out / "thumbnails" / f"{pseudonym('5000004', KEY)}.png").is_file()  # refused, but to be looked at
+    assert page.count("<figure>") == len(report["subjects"])
+    assert '<meta name="viewport" content="width=device-width' in page  # or phones show it as wide as a desk's screen
     assert "more than once" in page
     assert "http" not in page
 
@@ -177,13 +184,15 @@ def test_a_finished_cohort_is_left_alone(made, key_file):
 
 def test_a_full_disk_at_the_end_is_made_good_without_preparing_again(key_file, tmp_path, monkeypatch):
     def full(*args, **details):
-        raise OSError("no space left on device")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     prepare_cohort(fake_cohort(3), tmp_path / "undisturbed", key_file, progress=False)
     for moment in ("write_shard", "write_report", "write_description"):
         with monkeypatch.context() as patch:
             patch.setattr(f"cpgg_hf.preparation.cohort.{moment}", full)
-            with pytest.raises(OSError, match="no space left"):
+            with pytest.raises(
+                OutputError, match=r"the disk of .* is full; free some space and give the same command"
+            ):
                 prepare_cohort(fake_cohort(3), tmp_path / "out", key_file, progress=False)
         assert not (tmp_path / "out/dataset.json").exists()
         if moment == "write_report":  # by now all chunks are there

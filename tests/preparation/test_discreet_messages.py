@@ -21,6 +21,7 @@ def read(path):
         ("{folder}/Doe Jane 1.dcm is cut off; copy it again.", "the input is cut off; copy it again."),
         ("a frame of 'Doe^Jane' (e.g. IM1.dcm); sort it.", "a frame of '...' (e.g. a file); sort it."),
         ("4012345_20208_2_0.zip is empty", "the input is empty"),
+        ("bulk/4012345_20208_2_0.zip: it has 49 frames", "it has 49 frames"),
         ("EID4012345 and MRN 87654321", "the input and MRN a number"),
         ("series 1.2.840.10008.5.1 twice", "series a UID twice"),
         ("the plane's place in the patient's body", "the plane's place in the patient's body"),

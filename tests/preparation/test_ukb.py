@@ -18,12 +18,6 @@ from cpgg_hf.preparation.view import judge_view
 
 
 @pytest.fixture(scope="module")
-def biobank(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("ukb")
-    return folder, write_ukb_zips(folder, len(KINDS), seed=3, kinds=list(KINDS), missing_share=0.1)
-
-
-@pytest.fixture(scope="module")
 def subjects(biobank):
     folder, _ = biobank
     return {subject.identifier: subject for subject in find_ukb_subjects(folder / "bulk", folder / "phenotypes.csv")}

@@ -16,6 +16,7 @@ import numpy as np
 from cpgg_hf.data.card_plots import plot_phenotypes
 from cpgg_hf.data.card_statistics import SplitStatistics, read_statistics
 from cpgg_hf.data.cine_description import read_description
+from cpgg_hf.data.cine_rows import PREVIEW_COLUMN, row_schema
 from cpgg_hf.data.staging import staged_file
 from cpgg_hf.phenotypes import PHENOTYPES
 
@@ -51,6 +52,8 @@ _COLUMNS = {
     "source": "where the cine comes from",
     "seed": "what a synthetic cine was drawn from",
     "data_policy": "restricted, public or phantom",
+    "measured": "82 numbers: what a generated cine was measured to show, where it was verified, NaN = not measurable",
+    "attempt": "how many cines were drawn for these phenotypes until this one was taken",
     "shape": "frames, rows, columns of the cine",
     "cine": "uint8 pixels in C order, frame 0 followed by differences from frame to frame modulo 256 (lossless)",
 }
@@ -84,7 +87,7 @@ def write_card(folder: str | os.PathLike[str]) -> Path:
         _summary(splits),
         _counts(splits),
         "## Reading it\n\n" + _READING.format(split=next(iter(splits), "train")),
-        "## Columns\n\n" + _table(("column", "content"), [(f"`{name}`", text) for name, text in _COLUMNS.items()]),
+        "## Columns\n\n" + _columns(),
         _phenotypes(splits, (folder / PLOT_FILE).exists()),
         "## How it was made\n\n" + _details(description),
         "## Licence and data policy\n\n" + _POLICIES[_policy(splits)][1],
@@ -156,6 +159,15 @@ cine = np.cumsum(np.frombuffer(row["cine"], np.uint8).reshape(row["shape"]), axi
 ```"""
 
 
+def _columns() -> str:
+    rows = []
+    for name, text in _COLUMNS.items():
+        stored = row_schema().field(name).type
+        listed = f"list of {stored.value_type}" if hasattr(stored, "value_type") else str(stored)
+        rows.append((f"`{name}`", "image" if name == PREVIEW_COLUMN else listed, text))
+    return _table(("column", "type", "content"), rows)
+
+
 def _phenotypes(splits: Mapping[str, SplitStatistics], plotted: bool) -> str:
     text = (
         "## Phenotypes\n\nUK Biobank fields 24100 to 24181, in physical units: mean (sd) of the cines that have them."
@@ -174,7 +186,9 @@ def _cell(split: SplitStatistics, index: int) -> str:
     if not split.known[index]:
         return "not known"
     text = f"{split.mean[index]:.4g} ({split.sd[index]:.2g})"
-    return text if split.known[index] == split.num_cines else f"{text}, {split.known[index]:,} cines"
+    if split.known[index] == split.num_cines:
+        return text
+    return f"{text}, {split.known[index]:,} {'cine' if split.known[index] == 1 else 'cines'}"
 
 
 def _details(description: Mapping[str, Any]) -> str:

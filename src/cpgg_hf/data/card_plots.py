@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +16,7 @@ from cpgg_hf.phenotypes import PHENOTYPES, phenotype_index
 
 _COLORS = {"train": "#4c72b0", "validation": "#dd8452", "test": "#55a868"}
 _COLUMNS = 3
-_BINS = 30
+_MOST_BINS = 30
 
 
 def plot_phenotypes(splits: Mapping[str, SplitStatistics], path: Path) -> Path:
@@ -41,17 +43,22 @@ def plot_phenotypes(splits: Mapping[str, SplitStatistics], path: Path) -> Path:
             axis.text(0.5, 0.5, "not known", transform=axis.transAxes, ha="center", va="center", fontsize=8)
             continue
         everything = np.concatenate(list(values.values()))
-        edges = np.histogram_bin_edges(everything, _BINS)
+        edges = np.histogram_bin_edges(everything, min(_MOST_BINS, math.ceil(2 * len(everything) ** (1 / 3))))  # Rice
         for split, given in values.items():
             share = np.full(len(given), 100 / len(given))
-            filled = {"histtype": "stepfilled", "alpha": 0.35} if split == "train" else {"histtype": "step"}
-            axis.hist(given, edges, weights=share, color=_COLORS[split], **filled)
+            axis.hist(given, edges, weights=share, histtype="stepfilled", **_style(split))
     for row in range(rows):
         axes[row * _COLUMNS].set_ylabel("% of cines", fontsize=8)
     patch = import_optional("matplotlib.patches", "pictures").Patch
-    handles = [patch(color=_COLORS[split], label=f"{split} ({splits[split].num_cines:,})") for split in splits]
+    handles = [patch(**_style(split), label=f"{split} ({splits[split].num_cines:,})") for split in splits]
     figure.legend(handles=handles, loc="upper center", ncols=len(handles), fontsize=8, frameon=False)
     figure.tight_layout(rect=(0, 0, 1, 0.96))
     with staged_file(path) as partial:
         figure.savefig(partial, format="png", dpi=110)
     return path
+
+
+def _style(split: str) -> dict[str, Any]:
+    """The training split as an area, the others as lines over it."""
+    color = _COLORS[split]
+    return {"facecolor": f"{color}59" if split == "train" else "none", "edgecolor": color}

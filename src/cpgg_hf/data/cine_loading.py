@@ -53,6 +53,8 @@ def load_cines(
     """One split of a cine data set: rows with `cine` (T, H, W), `phenotypes` (82,) and the columns of `cine_row`.
 
     The preview is left out; `datasets.load_dataset(path_or_repo)` reads that too, and cines as `cine_encoding` says.
+    Columns may be None (`seed`, `measured`), which PyTorch's `DataLoader` does not batch: give it
+    `rows.select_columns(["cine", "shape", "phenotypes"])`, or take `CineStream`.
 
     Args:
         path_or_repo: a folder that `cpgg prepare` or `CineWriter` wrote, or a data set repository on the hub.

@@ -1,5 +1,6 @@
 """Results that appear whole or not at all: they are written beside their place and moved there at the end."""
 
+import errno
 import os
 import secrets
 import shutil
@@ -67,6 +68,23 @@ def staged_file(out: str | os.PathLike[str]) -> Iterator[Path]:
             partial.replace(out)
         finally:
             partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def naming_full_disks(out: str | os.PathLike[str]) -> Iterator[None]:
+    """Turns a full disk into a sentence, for work on `out` that the same call continues.
+
+    Raises:
+        OutputError: the disk, or the user's share of it, is full.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise OutputError(
+            f"the disk of {out} is full; free some space and give the same command again: what is finished is kept."
+        ) from error
 
 
 @contextmanager

@@ -29,7 +29,18 @@ class Claim:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.name = path.stem
+        self._made = 0
         self._ended = threading.Event()
+
+    def advance(self, made: int) -> None:
+        """Tells the others how many cines of a shard are made: a dot each, after the owner's name."""
+        dots, self._made = "." * (made - self._made), made
+        with suppress(OSError):  # given up, or a full disk: of that the shard itself will tell
+            handle = os.open(self.path, os.O_WRONLY | os.O_APPEND)  # never creates it again
+            try:
+                os.write(handle, dots.encode())
+            finally:
+                os.close(handle)
 
     def _beat(self) -> None:
         while not self._ended.wait(HEARTBEAT_SECONDS):
@@ -56,10 +67,7 @@ class Claims:
 
     def take(self, names: Sequence[str]) -> Claim | None:
         """Claims the first of `names` that nobody holds, those whose owners died last; None if all are held."""
-        numbers: dict[str, int] = {}
-        with suppress(FileNotFoundError):  # cleared by the process that finished the set
-            for path in self.folder.glob("*.[0-9]*"):
-                numbers[path.stem] = max(numbers.get(path.stem, 0), int(path.suffix[1:]))
+        numbers = self._numbers()
         for name in sorted(names, key=numbers.__contains__):
             number = numbers.get(name, -1)
             if number >= 0 and not self._abandoned(self.folder / f"{name}.{number}"):
@@ -67,7 +75,7 @@ class Claims:
             path = self.folder / f"{name}.{number + 1}"
             try:
                 with path.open("x", encoding="utf-8") as file:
-                    file.write(self._owner)
+                    file.write(f"{self._owner}\n")
             except (FileExistsError, FileNotFoundError):
                 continue
             except OSError:  # such as a full disk: a claim that names no owner would hold others up
@@ -76,13 +84,31 @@ class Claims:
             return Claim(path)
         return None
 
+    def count_made(self, names: Sequence[str]) -> int:
+        """How many cines of the unfinished shards `names` are made, by what their living owners tell."""
+        latest = (self.folder / f"{name}.{number}" for name, number in self._numbers().items() if name in names)
+        made = 0
+        for path in latest:
+            with suppress(FileNotFoundError):
+                if not self._abandoned(path):
+                    made += path.read_text(encoding="utf-8").partition("\n")[2].count(".")
+        return made
+
     def clear(self) -> None:
         """Removes all claims, when nothing is left to do."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
+    def _numbers(self) -> dict[str, int]:
+        """The latest claim's number of each name that is, or was, held."""
+        numbers: dict[str, int] = {}
+        with suppress(FileNotFoundError):  # cleared by the process that finished the set
+            for path in self.folder.glob("*.[0-9]*"):
+                numbers[path.stem] = max(numbers.get(path.stem, 0), int(path.suffix[1:]))
+        return numbers
+
     def _abandoned(self, path: Path) -> bool:
         try:
-            owner, touched = path.read_text(encoding="utf-8"), path.stat().st_mtime_ns
+            owner, touched = path.read_text(encoding="utf-8").partition("\n")[0], path.stat().st_mtime_ns
         except FileNotFoundError:  # given up a moment ago
             return False
         match = re.fullmatch(re.escape(_machine()) + r" (\d+)", owner)

@@ -14,28 +14,24 @@ class Progress:
 
     Args:
         total: cines of the whole set.
-        count_finished: cines in the shards that are finished, whoever made them.
+        count_made: cines that are made, whoever made them, those of unfinished shards included.
     """
 
-    def __init__(self, total: int, count_finished: Callable[[], int]) -> None:
+    def __init__(self, total: int, count_made: Callable[[], int]) -> None:
         self.total = total
-        self._count_finished = count_finished
+        self._count_made = count_made
         self._start = self._last_line = time.monotonic()
-        self._at_start = count_finished()
+        self._at_start = count_made()
         self._print(self.line(self._at_start, 0.0))
 
-    def report(self, own_unfinished: int = 0) -> None:
-        """Prints a line if the last one is `SECONDS_BETWEEN_LINES` old.
-
-        Args:
-            own_unfinished: cines that this process has made of a shard that is not finished.
-        """
+    def report(self) -> None:
+        """Prints a line if the last one is `SECONDS_BETWEEN_LINES` old."""
         if time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES:
-            self._print(self.line(self._count_finished() + own_unfinished, time.monotonic() - self._start))
+            self._print(self.line(self._count_made(), time.monotonic() - self._start))
 
     def report_finished(self, name: str) -> None:
         """Prints a line that names the shard that this process has finished."""
-        self._print(f"{name} finished: {self.line(self._count_finished(), time.monotonic() - self._start)}")
+        self._print(f"{name} finished: {self.line(self._count_made(), time.monotonic() - self._start)}")
 
     def line(self, done: int, seconds: float) -> str:
         """`300 of 10,000 cines (3.0%), 5.21 cines/s over all processes, 0:31:02 left`."""

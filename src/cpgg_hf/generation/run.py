@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import signal
 import sys
@@ -14,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from cpgg_hf.data.card import CARD_FILE, write_card
 from cpgg_hf.data.cine_dataset import DESCRIPTION_FILE, read_description, write_description, write_shard
-from cpgg_hf.generation.claims import Claims
+from cpgg_hf.data.staging import naming_full_disks
+from cpgg_hf.generation.claims import Claim, Claims
 from cpgg_hf.generation.errors import GenerationError
 from cpgg_hf.generation.maker import RowMaker
 from cpgg_hf.generation.plan import FORMAT_VERSION, PLAN_FILE, environment, fingerprints, fix_plan, plan_digest
@@ -69,7 +69,8 @@ def generate_dataset(
         The content of the data set's `dataset.json`.
 
     Raises:
-        GenerationError: another plan, hopeless conditions, a full disk, too little memory for one micro-batch.
+        GenerationError: another plan, hopeless conditions, too little memory for one micro-batch.
+        OutputError: a full disk.
     """
     out, config = Path(out), pipe.config
     sizes = {"shard_size": shard_size, "batch_size": batch_size, "micro_batch_size": config.micro_batch_size}
@@ -95,7 +96,7 @@ def generate_dataset(
         request.check_acceptance(pipe, seed, split)
     shards = GeneratedShards(out, split, len(request), shard_size, plan_digest(plan))
     maker = RowMaker(pipe, request, seed, split, settings, data_policy, verification, batch_size)
-    with _clear_of_full_disks(out):
+    with naming_full_disks(out):
         claims = Claims(out / _CLAIMS_FOLDER)
         fix_plan(out, plan, claims)
         _make_all(maker, shards, claims)
@@ -106,7 +107,12 @@ def generate_dataset(
 def _make_all(maker: RowMaker, shards: GeneratedShards, claims: Claims) -> None:
     """Makes what nobody else makes until the set is whole."""
     shards.check()
-    progress = Progress(shards.num_cines, shards.count_finished)
+
+    def count_made() -> int:
+        missing = shards.missing()
+        return shards.count_finished(missing) + claims.count_made(missing)
+
+    progress = Progress(shards.num_cines, count_made)
     while missing := shards.missing():
         claim = claims.take(missing)
         if claim is None:
@@ -120,7 +126,12 @@ def _make_all(maker: RowMaker, shards: GeneratedShards, claims: Claims) -> None:
             if claim.name == DESCRIPTION_FILE:
                 _describe(maker, shards)
                 continue
-            rows = maker.make(shards.indices[claim.name], progress.report)
+
+            def tell(made: int, claim: Claim = claim) -> None:
+                claim.advance(made)
+                progress.report()
+
+            rows = maker.make(shards.indices[claim.name], tell)
             try:
                 write_shard(rows, shards.out / claim.name, shards.plan(claim.name))
             except FileNotFoundError:  # another process thought this one dead, tidied up after it and makes the shard
@@ -148,18 +159,6 @@ def _check_new(out: Path) -> None:
         raise GenerationError(f"{out} is a file; give a folder.")
     if out.is_dir() and any(not path.name.startswith(".") for path in out.iterdir()):
         raise GenerationError(f"{out} is not empty and has no {PLAN_FILE}; give a new folder.")
-
-
-@contextmanager
-def _clear_of_full_disks(out: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise GenerationError(
-            f"the disk of {out} is full; free some space and give the same command again: finished shards are kept."
-        ) from error
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from cpgg_hf.data.card import write_card
 from cpgg_hf.data.cine_dataset import DESCRIPTION_FILE, SPLITS, shard_path, write_description, write_shard
 from cpgg_hf.data.errors import PreparationError
 from cpgg_hf.data.optional import import_optional
-from cpgg_hf.data.staging import staged_folder
+from cpgg_hf.data.staging import naming_full_disks, staged_folder
 from cpgg_hf.phantom.rasterise import SPACING_MM
 from cpgg_hf.preparation.cohort_report import REPORT_FILE, THUMBNAIL_FOLDER, make_report, write_report
 from cpgg_hf.preparation.one_subject import Result
@@ -71,7 +71,7 @@ def prepare_cohort(
     Raises:
         PreparationError: no subjects, a key file that cannot be used, or `out` was begun with other subjects or
             settings.
-        OutputError: `out` has other content, cannot be written, or another call is at work in it.
+        OutputError: `out` has other content, cannot be written, its disk is full, or another call is at work in it.
     """
     shares = check_shares(shares)
     if view not in ("4ch", "any"):
@@ -85,7 +85,7 @@ def prepare_cohort(
     if not plan.tasks:
         raise PreparationError("the cohort has no subjects; check the folder and its layout.")
     if not (out / DESCRIPTION_FILE).is_file():
-        with work_folder(out, plan) as work:
+        with naming_full_disks(out), work_folder(out, plan) as work:
             _prepare_missing(plan, out, work, num_processes, progress)
             _assemble(plan, out, work)
     report = _finished_report(plan, out)

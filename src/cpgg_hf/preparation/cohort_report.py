@@ -7,6 +7,7 @@ thousand subjects.
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from html import escape
@@ -27,9 +28,11 @@ body { font: 14px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 75re
 table { border-collapse: collapse; margin: .5rem 0 1.5rem; }
 td, th { padding: .2rem 1rem .2rem 0; text-align: left; vertical-align: top; }
 td.number { text-align: right; }
-section { display: flex; flex-wrap: wrap; gap: .75rem; }
-figure { margin: 0; width: 192px; content-visibility: auto; contain-intrinsic-size: 192px 150px; }
-figure img { display: block; width: 192px; height: 96px; object-fit: contain; background: #000; }
+th { font-weight: normal; }
+section { display: grid; grid-template-columns: repeat(auto-fill, minmax(10.5rem, 1fr)); gap: .75rem; }
+figure { margin: 0; content-visibility: auto; contain-intrinsic-size: auto 150px; }
+figure img, .none { display: block; width: 100%; aspect-ratio: 2; object-fit: contain; background: #000; }
+.none { background: #eee; color: #666; font-size: 11px; display: grid; place-items: center; }
 figcaption { font-size: 11px; overflow-wrap: anywhere; }
 .note { color: #a04000; }
 """
@@ -44,8 +47,9 @@ def make_report(plan: Plan, records: Sequence[dict[str, Any]]) -> dict[str, Any]
 
     Returns:
         counts (`num_subjects`, `num_used`, `num_set_aside`, used ones by `splits` and `views`, set-aside ones by
-        `reasons`), `seconds` by step over all subjects, `settings`, and a record a subject in `subjects`: pseudonym,
-        split, view as judged, warnings, seconds, and `reason` where it was set aside.
+        `reasons`, without what a reason says in brackets of one subject's numbers), `seconds` by step over all
+        subjects, `settings`, and a record a subject in `subjects`: pseudonym, split, view as judged, warnings,
+        seconds, and `reason` where it was set aside.
     """
     repeated = [empty_record(name, None) | {"reason": REPEATED} for name in plan.repeated]
     everyone = [*records, *repeated]
@@ -60,11 +64,16 @@ def make_report(plan: Plan, records: Sequence[dict[str, Any]]) -> dict[str, Any]
         "num_set_aside": len(everyone) - len(used),
         "splits": {split: sum(record["split"] == split for record in used) for split in SPLITS},
         "views": _counts(record["view"] for record in used),
-        "reasons": _counts(record["reason"] for record in everyone if "reason" in record),
+        "reasons": _counts(_kind(record["reason"]) for record in everyone if "reason" in record),
         "seconds": {step: round(value, 3) for step, value in seconds.items()},
         "settings": plan.settings,
         "subjects": everyone,
     }
+
+
+def _kind(reason: str) -> str:
+    """A reason without the brackets that hold a subject's own numbers, so that alike ones are counted together."""
+    return re.sub(r" \((?=[^()]*\d)(?=[^()]* )[^()]*\)", "", reason)
 
 
 def _counts(values: Iterable[str]) -> dict[str, int]:
@@ -92,7 +101,8 @@ def _page(report: dict[str, Any], pictured: set[str]) -> str:
     settings = report["settings"]
     return "\n".join(
         [
-            '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>Prepared cohort</title>',
+            '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+            '<meta name="viewport" content="width=device-width, initial-scale=1">\n<title>Prepared cohort</title>',
             f"<style>{_STYLE}</style>\n</head>\n<body>\n<h1>Prepared cohort</h1>",
             f"<p>View asked for: {escape(settings['view'])}. Data policy: {escape(settings['data_policy'])}. "
             "Subjects carry pseudonyms; each picture shows the first frame (end-diastole) and the frame that differs "
@@ -124,10 +134,13 @@ def _figure(record: dict[str, Any], pictured: set[str]) -> str:
     name = escape(record["subject"])
     facts = ", ".join(escape(fact) for fact in (record["split"], record["view"]) if fact)
     notes = [record["reason"]] if "reason" in record else record["warnings"]
+    picture = (
+        f'<img loading="lazy" src="{THUMBNAIL_FOLDER}/{name}.png" alt="">'
+        if record["subject"] in pictured
+        else '<div class="none">no image was read</div>'
+    )
     return (
-        "<figure>"
-        + (f'<img loading="lazy" src="{THUMBNAIL_FOLDER}/{name}.png" alt="">' if record["subject"] in pictured else "")
-        + f"<figcaption>{name}<br>{facts}"
+        f"<figure>{picture}<figcaption>{name}<br>{facts}"
         + "".join(f'<br><span class="note">{escape(note)}</span>' for note in notes)
         + "</figcaption></figure>"
     )

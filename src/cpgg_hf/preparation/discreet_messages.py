@@ -37,7 +37,7 @@ def discreet(message: str, subject: Subject, origin: str = "") -> str:
     for name in sorted(_names(subject, message) | ({origin} - {""}), key=len, reverse=True):
         message = re.sub(re.escape(name) + r"(?:[/\\][^\s'\"(),:;]*)?", "the input", message)
     if len(subject.identifier) >= _SHORTEST:
-        message = re.sub(rf"[^\s(),;]*{re.escape(subject.identifier)}[^\s(),;]*", "the input", message, flags=re.I)
+        message = re.sub(rf"[^\s(),:;]*{re.escape(subject.identifier)}[^\s(),:;]*", "the input", message, flags=re.I)
     for pattern, word in _IDENTIFYING:
         message = re.sub(pattern, word, message, flags=re.IGNORECASE)
     return printable(message.removeprefix("the input: "))

@@ -96,7 +96,7 @@ def _write_zip(folder: Path, seed: int, index: int, kind: str, instance: int, mi
     heart_seed = int(rng.integers(2**31))
     heart = phantom.render(phantom.sample_phenotypes(1, heart_seed)[0], heart_seed)
     series = [
-        (label, _frames(label, number, cine, view, heart.frame_time_ms, heart_seed, rng))
+        (label, _frames(label, number, cine, view, heart.frame_time_ms, eid, heart_seed, rng))
         for number, (label, view, cine) in enumerate(_contents(kind, heart.cine), start=7)
     ]
     path = folder / f"{eid}_{LONG_AXIS_FIELD}_{instance}_0.zip"
@@ -132,9 +132,16 @@ def _contents(kind: str, cine: np.ndarray) -> Iterator[tuple[str, str, np.ndarra
 
 
 def _frames(
-    label: str, number: int, cine: np.ndarray, view: str, frame_time_ms: float, seed: int, rng: np.random.Generator
+    label: str,
+    number: int,
+    cine: np.ndarray,
+    view: str,
+    frame_time_ms: float,
+    eid: str,
+    seed: int,
+    rng: np.random.Generator,
 ) -> list[tuple[str, bytes]]:
-    """A series' files; their names, as a scanner's, do not sort in the order of time."""
+    """A series' files, which name the participant; their names, as a scanner's, do not sort in the order of time."""
     files = []
     for dataset in dicom_frames(
         cine,
@@ -145,6 +152,7 @@ def _frames(
         seed=seed,
     ):
         dataset.SeriesNumber = number
+        dataset.PatientID = dataset.PatientName = eid
         dataset.StudyInstanceUID = dataset.FrameOfReferenceUID = f"2.25.{seed}"
         content = io.BytesIO()
         dataset.save_as(content, enforce_file_format=True)

@@ -48,7 +48,7 @@ def find_ukb_subjects(
     Raises:
         PreparationError: no such zips, no usable table, or a table of other participants.
     """
-    bulk = Path(bulk)
+    bulk = Path(bulk).absolute()
     zips: dict[str, list[Path]] = defaultdict(list)
     for path in sorted(bulk.rglob("*.zip")):
         match = _ZIP_NAME.fullmatch(path.name)
