@@ -1,5 +1,6 @@
 """An untrained pipeline of the package's own classes on the real grid (50 x 96 x 96), small enough for seconds."""
 
+import shutil
 from pathlib import Path
 
 import torch
@@ -14,6 +15,8 @@ from cpgg_hf import (
     phantom,
 )
 from cpgg_hf.measure import CineSegmenter
+
+SHIPPED = Path(__file__).parents[1] / "checkpoints" / "cpgg-phantom-small"
 
 
 def tiny_components() -> dict:
@@ -72,8 +75,12 @@ def tiny_pipeline(**settings) -> CPGGPipeline:
 
 
 def save_tiny_checkpoint(folder: Path) -> Path:
-    """Saves `tiny_pipeline` with an untrained segmenter beside it, as shipped checkpoints have one."""
+    """Saves `tiny_pipeline` with an untrained segmenter beside it; the field segmenter is the shipped one.
+
+    An untrained one would find no heart.
+    """
     tiny_pipeline().save_pretrained(folder)
+    shutil.copytree(SHIPPED / "field_segmenter", folder / "field_segmenter")
     with torch.random.fork_rng():
         torch.manual_seed(0)
         CineSegmenter(block_out_channels=(4, 8), norm_num_groups=2).save_pretrained(folder / "segmenter")

@@ -9,12 +9,15 @@ import numpy as np
 import pytest
 
 from cpgg_hf.data.dicom import read_dicom_folder
+from cpgg_hf.phantom import LABELS
 from cpgg_hf.preparation import PreparationError
 from cpgg_hf.preparation.cine import prepare_series, upright
 from cpgg_hf.preparation.folder import prepare_dicom_folder
+from cpgg_hf.preparation.heart_segmentation import load_field_segmenter
 from cpgg_hf.preparation.view import judge_view
 
 ROOT = Path(os.environ.get("CPGG_REAL_CMR", "absent"))
+SHIPPED = Path(__file__).parents[2] / "checkpoints" / "cpgg-phantom-small"
 pytestmark = pytest.mark.skipif(
     not (ROOT / "human_4ch").is_dir(), reason="no real cine MRI here: CPGG_REAL_CMR names no folder that holds it"
 )
@@ -30,15 +33,67 @@ def contour_points() -> np.ndarray:
     return np.array([[float(value) for value in row[:3]] for row in rows if row[4] == "7"])
 
 
+@pytest.fixture(scope="module")
+def segmenter():
+    return load_field_segmenter(str(SHIPPED / "field_segmenter"))
+
+
+def in_crop(prepared, points) -> np.ndarray:
+    """(N, 2) columns and rows of patient points in the crop."""
+    index = np.c_[points * [-1, -1, 1], np.ones(len(points))] @ np.linalg.inv(prepared.affine).T
+    assert np.abs(index[:, 2]).max() < 0.1  # in the plane
+    return index[:, :2]
+
+
 @pytest.mark.parametrize("stand", [lambda series: series, upright], ids=["as acquired", "upright"])
-def test_the_crop_holds_the_whole_human_heart(stand):
-    prepared = prepare_series(stand(read_dicom_folder(ROOT / "human_4ch/dicom_4ch")))
+@pytest.mark.parametrize("by_network", [True, False])
+def test_the_crop_holds_the_whole_human_heart(stand, by_network, segmenter):
+    series = stand(read_dicom_folder(ROOT / "human_4ch/dicom_4ch"))
+    prepared = prepare_series(series, segmenter=segmenter if by_network else None, view="4ch")
     points = contour_points()
     assert len(points) > 1000
-    in_crop = np.c_[points * [-1, -1, 1], np.ones(len(points))] @ np.linalg.inv(prepared.affine).T
-    assert np.abs(in_crop[:, 2]).max() < 0.1  # in the plane
-    assert in_crop[:, :2].min() >= 0
-    assert in_crop[:, :2].max() <= 95
+    spare = 8 if by_network else 0
+    places = in_crop(prepared, points)
+    assert places.min() >= spare
+    assert places.max() <= 95 - spare
+
+
+def outline(rows, kind, start) -> np.ndarray:
+    """The points of a contour in one phase, each beside the next, from the end that is nearest to `start`."""
+    left = [point for name, point in rows if name == kind]
+    path = [start]
+    while left:
+        path.append(left.pop(int(np.argmin([np.linalg.norm(point - path[-1]) for point in left]))))
+    return np.array(path[1:])
+
+
+def filled(polygon) -> np.ndarray:
+    """(96, 96) bool of the pixels whose centre lies in a polygon of (column, row)."""
+    from matplotlib.path import Path as Outline
+
+    columns, rows = np.meshgrid(np.arange(96), np.arange(96))
+    return Outline(polygon).contains_points(np.c_[columns.ravel(), rows.ravel()]).reshape(96, 96)
+
+
+def test_the_human_heart_is_segmented_as_it_was_contoured(segmenter):
+    """All 25 phases: LV cavity and myocardium against the contours, closed at the mitral hinges."""
+    series = read_dicom_folder(ROOT / "human_4ch/dicom_4ch")
+    prepared = prepare_series(series, segmenter=segmenter, view="4ch", with_probabilities=True)
+    labels = prepared.probabilities.argmax(axis=1)
+    overlaps = []
+    for phase, path in enumerate(sorted((ROOT / "human_4ch/contours").glob("GPFile_*.txt"))):
+        lines = [line.split("\t") for line in path.read_text().splitlines()[1:]]
+        own = [(row[3], np.array(row[:3], dtype=float)) for row in lines if row[4] == "7"]
+        rows = list(zip([name for name, _ in own], in_crop(prepared, np.array([p for _, p in own])), strict=True))
+        hinge = next(point for name, point in rows if name == "MITRAL_VALVE")
+        cavity = filled(outline(rows, "LAX_LV_ENDOCARDIAL", hinge))
+        wall = filled(outline(rows, "LAX_LV_EPICARDIAL", hinge)) & ~cavity
+        frame = labels[2 * phase]
+        pairs = ((frame == LABELS["LV cavity"], cavity), (frame == LABELS["LV myocardium"], wall))
+        overlaps.append([2 * (given & true).sum() / (given.sum() + true.sum()) for given, true in pairs])
+    cavity, wall = np.mean(overlaps, axis=0)
+    assert cavity >= 0.80
+    assert wall >= 0.60
 
 
 @pytest.mark.parametrize(

@@ -62,10 +62,7 @@ def load_segmenter(segmenter: str | None, model: str | None = None, scans: bool 
     """The network at `segmenter_path`, on the accelerator if there is one."""
     import torch
 
-    from cpgg_hf.checkpoint_files import check_model
-    from cpgg_hf.measure import CineSegmenter
+    from cpgg_hf.measure import segmenter as segmenters
 
-    folder = Path(segmenter_path(segmenter, model, scans))
-    check_model(folder, CineSegmenter)
-    network = CineSegmenter.from_pretrained(folder, use_safetensors=True)
-    return network.to(torch.accelerator.current_accelerator() or torch.device("cpu")).eval()
+    network = segmenters.load_segmenter(segmenter_path(segmenter, model, scans))
+    return network.to(torch.accelerator.current_accelerator() or torch.device("cpu"))

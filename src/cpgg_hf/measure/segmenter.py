@@ -6,6 +6,7 @@ Trained on phantom frames with soft targets (`phantom_frames.py`), so that sums 
 from __future__ import annotations
 
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from diffusers.models.resnet import ResnetBlock2D
 from torch import nn
 
+from cpgg_hf.checkpoint_files import check_model
 from cpgg_hf.phantom import LABELS
 from cpgg_hf.phantom.volume_curves import NUM_FRAMES
 
@@ -102,3 +104,13 @@ class CineSegmenter(ModelMixin, ConfigMixin):  # type: ignore[misc]
         context = torch.stack([frames.roll(-offset, dims=0) for offset in offsets], dim=1)
         # On a CPU convolutions are twice as fast where channels lie innermost.
         return self(context.contiguous(memory_format=torch.channels_last)).float().softmax(dim=1)
+
+
+def load_segmenter(folder: str) -> CineSegmenter:
+    """The network in a folder, ready to segment, on the CPU.
+
+    Raises:
+        CheckpointError: the folder holds no segmenter, or a damaged one.
+    """
+    check_model(Path(folder), CineSegmenter)
+    return CineSegmenter.from_pretrained(folder, use_safetensors=True).eval()

@@ -17,9 +17,8 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from cpgg_hf.checkpoint_files import check_model
 from cpgg_hf.data.errors import PreparationError
-from cpgg_hf.measure.segmenter import CineSegmenter
+from cpgg_hf.measure.segmenter import CineSegmenter, load_segmenter
 from cpgg_hf.phantom import LABELS
 from cpgg_hf.preparation.localisation import find_heart
 from cpgg_hf.preparation.view import VIEW_NAMES
@@ -84,13 +83,8 @@ class SegmentedField:
 
 @lru_cache(maxsize=1)
 def load_field_segmenter(folder: str) -> CineSegmenter:
-    """The network in a folder, on the CPU; a process that prepares many subjects loads it once.
-
-    Raises:
-        CheckpointError: the folder holds no segmenter, or a damaged one.
-    """
-    check_model(Path(folder), CineSegmenter)
-    return CineSegmenter.from_pretrained(folder, use_safetensors=True).eval()
+    """`load_segmenter`, once for all the subjects that a process prepares."""
+    return load_segmenter(folder)
 
 
 def segmenter_fingerprint(folder: str) -> str:
