@@ -36,7 +36,7 @@ TINY_MAR = {
     "head_depth": 1,
 }
 TINY_PHENOTYPE_VAE = {"hidden_dims": [8], "latent_dim": 3, "num_mixture_components": 1}
-TIMING = {"seconds", "samples_per_second"}
+TIMING = {"seconds", "samples_per_second", "tokens_per_second", "model_tflops", "waiting_share", "peak_memory_gb"}
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -20,6 +20,7 @@ from cpgg_hf.models.configuration_cpgg_mar import CPGGMARConfig
 from cpgg_hf.models.modeling_cpgg_mar import CPGGMARModel
 from cpgg_hf.training.arguments import TrainingArguments, check_keys
 from cpgg_hf.training.cine_batches import CineBatches
+from cpgg_hf.training.draws import Draws
 from cpgg_hf.training.errors import TrainingError
 from cpgg_hf.training.latent_cache import encode_split
 from cpgg_hf.training.phenotype_scaler import fit_scaler, read_scaler
@@ -106,29 +107,50 @@ class MARStage(Stage):
                 )
         return CPGGMARModel(CPGGMARConfig(**{**settings, **given, **scaler}))
 
-    def loss(self, network: CPGGMARModel, batch: Batch) -> dict[str, torch.Tensor]:
-        """MSE + VLB of the masked tokens' noise, for one draw of each cine's latents."""
-        phenotypes = batch["phenotypes"]
+    def loss(self, network: CPGGMARModel, batch: Batch, draws: Draws) -> dict[str, torch.Tensor]:
+        """MSE + VLB of the masked tokens' noise, for one draw of each cine's latents.
+
+        All samples of a step have as many masked tokens: their share is the step's, which tokens is the sample's.
+        """
+        config, phenotypes = network.config, batch["phenotypes"]
         if network.training and self.arguments.missing_probability > 0:
-            phenotypes = hide_phenotypes(phenotypes, self.arguments.missing_probability)
+            phenotypes = hide_phenotypes(phenotypes, self.arguments.missing_probability, draws)
+        # On the CPU, where the number of masked tokens is known without waiting for the device.
+        order = draws.on("cpu").uniform("order", config.num_tokens)
+        mask = network.mask_of(draws.of_step("mask ratio"), order)
+        tokens = (config.timesteps_per_token, int(mask[0].sum()))
+        drop_condition = draws.uniform("drop condition") < config.condition_dropout if network.training else None
         with _attention_for_training(network.device):
-            output = network(latents=self._draw_latents(batch), phenotypes=phenotypes)
+            output = network(
+                latents=self._draw_latents(batch, draws, network.dtype),
+                phenotypes=phenotypes,
+                mask=mask,
+                drop_condition=drop_condition,
+                noise=draws.normal("noise", *tokens, config.token_dim),
+                timesteps=draws.integers("timesteps", config.num_train_timesteps, *tokens),
+            )
         return {"loss": output.loss, "mse": output.loss_mse, "vlb": output.loss_vlb}
 
     def validate(self, network: CPGGMARModel, folder: Path) -> dict[str, float]:  # noqa: ARG002
-        """The loss terms on held-out latents, each batch weighted by its size; the loop fixes the seed."""
+        """The loss terms on held-out latents, each batch weighted by its size and with a mask ratio of its own."""
         count = min(self.arguments.validation_samples, len(self.validation_moments))
         sums: dict[str, float] = {}
         for first in range(0, count, self.arguments.batch_size):
             indices = range(first, min(first + self.arguments.batch_size, count))
             batch = {name: part.to(network.device) for name, part in self.validation_moments[indices].items()}
-            for name, term in self.loss(network, batch).items():
+            draws = Draws(self.arguments.seed, first, first, len(indices), network.device)
+            for name, term in self.loss(network, batch, draws).items():
                 sums[name] = sums.get(name, 0.0) + float(term) * len(indices)
         return {name: total / count for name, total in sums.items()}
 
-    def _draw_latents(self, batch: Batch) -> torch.Tensor:
-        mean, sd = batch["mean"].float(), (0.5 * batch["logvar"].float()).exp()
-        return (mean + sd * torch.randn_like(mean) - self.latents_mean) / self.latents_std
+    def tokens_per_sample(self, network: CPGGMARModel) -> int:
+        """Tokens of a cine."""
+        return network.config.num_tokens
+
+    def _draw_latents(self, batch: Batch, draws: Draws, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+        mean, logvar = (batch[name].to(torch.promote_types(dtype, torch.float32)) for name in ("mean", "logvar"))
+        drawn = mean + (0.5 * logvar).exp() * draws.normal("latents", *mean.shape[1:])
+        return (drawn - self.latents_mean) / self.latents_std
 
 
 def _attention_for_training(device: torch.device) -> AbstractContextManager:
@@ -136,8 +158,8 @@ def _attention_for_training(device: torch.device) -> AbstractContextManager:
     return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
 
 
-def hide_phenotypes(phenotypes: torch.Tensor, probability: float) -> torch.Tensor:
+def hide_phenotypes(phenotypes: torch.Tensor, probability: float, draws: Draws) -> torch.Tensor:
     """With `probability` a row of (B, 82) loses a subset of its values to NaN; its share is uniform in (0, 1)."""
-    chosen, share = torch.rand(2, len(phenotypes), 1, device=phenotypes.device)
-    hidden = (chosen < probability) & (torch.rand_like(phenotypes) < share)
+    chosen, share = draws.uniform("hidden rows", 2, 1).unbind(1)
+    hidden = (chosen < probability) & (draws.uniform("hidden values", phenotypes.shape[1]) < share)
     return phenotypes.masked_fill(hidden, float("nan"))

@@ -20,9 +20,10 @@ from cpgg_hf.models.autoencoder_kl_cpgg import AutoencoderKLCPGG
 from cpgg_hf.models.autoencoder_surgery import add_refiner
 from cpgg_hf.training.arguments import TrainingArguments, check_keys
 from cpgg_hf.training.cine_batches import CineBatches, to_network, to_unit_range
+from cpgg_hf.training.draws import Draws
 from cpgg_hf.training.errors import TrainingError
 from cpgg_hf.training.pictures import save_reconstruction_sheet
-from cpgg_hf.training.stage import Batch, Stage
+from cpgg_hf.training.stage import Batch, Stage, at_least_float32
 from cpgg_hf.training.trained_models import load_trained
 
 
@@ -91,7 +92,7 @@ class VAEStage(Stage):
                     part.requires_grad_(False)
         return network
 
-    def loss(self, network: AutoencoderKLCPGG, batch: Batch) -> dict[str, torch.Tensor]:
+    def loss(self, network: AutoencoderKLCPGG, batch: Batch, draws: Draws) -> dict[str, torch.Tensor]:
         """L1 per pixel + `kl_weight` x KL per latent element, one sample of the posterior a cine.
 
         `motion_weight` adds the L1 of the error's change from frame to frame: it holds together the blocks of frames
@@ -99,9 +100,11 @@ class VAEStage(Stage):
         both: where L1 alone would blur or still what it is unsure of, as much detail has to stay. `beat_weight` moves
         the first two from the still chest to the beating heart, whose walls are a few pixels of many.
         """
-        cines = to_network(batch["cine"])
-        output = network(cines, sample_posterior=True, latent_noise=self.arguments.latent_noise)
-        error = output.sample.float() - cines
+        cines = to_network(batch["cine"]).to(network.dtype)
+        noise = draws.normal("latents", 2, *network.latent_size)
+        output = network(cines, sample_posterior=True, latent_noise=self.arguments.latent_noise, noise=noise)
+        sample = at_least_float32(output.sample)
+        error = sample - cines
         if self.arguments.beat_weight > 0:
             error = error * beat_weights(cines, self.arguments.beat_weight)
         l1 = error.abs().mean()
@@ -111,7 +114,7 @@ class VAEStage(Stage):
             terms["motion"] = error.diff(dim=2).abs().mean()
             terms["loss"] = terms["loss"] + self.arguments.motion_weight * terms["motion"]
         if self.arguments.detail_weight > 0:
-            pairs = zip(local_strengths(output.sample.float()), local_strengths(cines), strict=True)
+            pairs = zip(local_strengths(sample), local_strengths(cines), strict=True)
             terms["detail"] = sum(F.l1_loss(*pair) for pair in pairs)
             terms["loss"] = terms["loss"] + self.arguments.detail_weight * terms["detail"]
         return terms
@@ -122,7 +125,7 @@ class VAEStage(Stage):
 
         psnr, ssim, sheet = [], [], []
         for batch in self.validation_cines.batches(self.arguments.batch_size, self.arguments.validation_samples):
-            cines = to_network(batch["cine"]).to(network.device)
+            cines = to_network(batch["cine"]).to(network.device, network.dtype)
             reconstructions = to_unit_range(network.decode(network.encode(cines).latent_dist.mode()).sample)
             for cine, reconstruction in zip(to_unit_range(cines), reconstructions, strict=True):
                 psnr.append(float(peak_signal_noise_ratio(reconstruction, cine, data_range=1.0)))
@@ -143,7 +146,7 @@ class VAEStage(Stage):
 
 def kl_per_element(posterior: Any) -> torch.Tensor:
     """KL(posterior || N(0, I)) averaged over latent elements (diffusers' `kl()` is wrong for 5-D latents)."""
-    mean, logvar = posterior.mean.float(), posterior.logvar.float()
+    mean, logvar = at_least_float32(posterior.mean), at_least_float32(posterior.logvar)
     return 0.5 * (mean.square() + logvar.exp() - 1.0 - logvar).mean()
 
 
@@ -193,7 +196,7 @@ def latent_statistics(network: AutoencoderKLCPGG, batches: Any) -> tuple[list[fl
     first: Any = 0.0
     second: Any = 0.0
     for batch in batches:
-        posterior = network.encode(to_network(batch["cine"]).to(network.device)).latent_dist
+        posterior = network.encode(to_network(batch["cine"]).to(network.device, network.dtype)).latent_dist
         mean, var = posterior.mean.double(), posterior.logvar.double().exp()
         axes = (0, 2, 3, 4)
         count += mean[:, 0].numel()
