@@ -1,7 +1,5 @@
 """The MAR stage: cached latents, standardisation, the phenotype scaler, missing phenotypes."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
@@ -50,7 +48,7 @@ def test_the_cache_is_reused_continued_and_rebuilt_for_another_vae(vae, data, tm
     marked[:16] = 7.0
     marked[16:] = 0.0
     marked.flush()
-    (folder / "progress.json").write_text(json.dumps({"encoded": 16}))
+    np.save(folder / "encoded.npy", np.array([1, 0], np.uint8))
     continued, _ = encode_split(Accelerator(), network, cines, "train", tmp_path)
     assert (continued.mean[:16] == 7.0).all()
     np.testing.assert_array_equal(continued.mean[16:], expected[16:])

@@ -101,7 +101,7 @@ OPERATIONAL = frozenset(
         "batch_size", "gradient_accumulation_steps", "global_batch_size", "allow_tf32", "gradient_checkpointing",
         "torch_compile_backend", "num_workers", "resume_from_checkpoint", "checkpointing_steps",
         "checkpoints_total_limit", "validation_steps", "validation_samples", "logging_steps", "max_seconds",
-        "report_to",
+        "report_to", "generated_cines", "generated_inference_steps", "segmenter", "streaming",
     }
 )  # fmt: skip
 

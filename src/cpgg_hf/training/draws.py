@@ -49,21 +49,21 @@ class Draws:
 
     def of_step(self, name: str) -> float:
         """One number uniform in [0, 1), the same for all samples of the step, on all processes and devices."""
-        return _hash(*self._run, name) / 2**64
+        return seed_of(*self._run, name) / 2**64
 
     def _stack(self, draw: Callable[[], torch.Tensor], name: str) -> torch.Tensor:
         drawn = []
         for sample in self._samples:
-            self._generator.manual_seed(_hash(*self._run, name, sample))
+            self._generator.manual_seed(seed_of(*self._run, name, sample))
             drawn.append(draw())
         return torch.stack(drawn)
 
 
 def seed_global_generator(seed: int, step: int, micro_batch: int, process_index: int) -> None:
     """Seed torch's global generators for one micro-batch: what draws from them (dropout) needs no saved state."""
-    torch.manual_seed(_hash(seed, step, "global", micro_batch, process_index))
+    torch.manual_seed(seed_of(seed, step, "global", micro_batch, process_index))
 
 
-def _hash(*parts: int | str) -> int:
-    """64 bits that stand for these numbers and names."""
+def seed_of(*parts: int | str) -> int:
+    """A seed of 64 bits that stands for these numbers and names."""
     return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=8).digest(), "little")

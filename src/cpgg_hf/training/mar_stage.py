@@ -15,6 +15,8 @@ from accelerate import Accelerator
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import Dataset
 
+from cpgg_hf.data.gif import write_gif
+from cpgg_hf.measure import CineSegmenter
 from cpgg_hf.models.autoencoder_kl_cpgg import AutoencoderKLCPGG
 from cpgg_hf.models.configuration_cpgg_mar import CPGGMARConfig
 from cpgg_hf.models.modeling_cpgg_mar import CPGGMARModel
@@ -22,6 +24,7 @@ from cpgg_hf.training.arguments import TrainingArguments, check_keys
 from cpgg_hf.training.cine_batches import CineBatches
 from cpgg_hf.training.draws import Draws
 from cpgg_hf.training.errors import TrainingError
+from cpgg_hf.training.generated_cines import HeldOutHearts, generate_cines, judge_cines
 from cpgg_hf.training.latent_cache import encode_split
 from cpgg_hf.training.phenotype_scaler import fit_scaler, read_scaler
 from cpgg_hf.training.stage import Batch, Stage
@@ -42,6 +45,13 @@ class MARArguments(TrainingArguments):
     )
     latent_cache: str | None = field(
         default=None, metadata={"help": "Folder of the cached latents; <output_dir>/latents if unset."}
+    )
+    generated_cines: int = field(
+        default=0, metadata={"help": "Held-out hearts whose cines a validation generates and judges; 0 for none."}
+    )
+    generated_inference_steps: int = field(default=25, metadata={"help": "Diffusion steps a token of these cines."})
+    segmenter: str | None = field(
+        default=None, metadata={"help": "Segmenter that measures generated cines, for the R2 of their phenotypes."}
     )
     missing_probability: float = field(
         default=0.0, metadata={"help": "Probability that a sample loses a random subset of its phenotypes."}
@@ -76,6 +86,10 @@ class MARStage(Stage):
         cache = Path(arguments.latent_cache or Path(arguments.output_dir) / "latents")
         self.training_moments, fingerprint = encode_split(accelerator, vae, training_cines, "train", cache)
         self.validation_moments, _ = encode_split(accelerator, vae, validation_cines, "validation", cache)
+        if arguments.generated_cines > 0:
+            self.held_out = self._hearts_to_judge(validation_cines)
+            self.vae = vae.cpu()
+        self.segmenter = None if arguments.segmenter is None else load_trained(CineSegmenter, arguments.segmenter)
 
         if arguments.phenotype_vae is None:
             self.phenotype_mean, self.phenotype_sd = fit_scaler(training_cines.phenotypes())
@@ -131,8 +145,12 @@ class MARStage(Stage):
             )
         return {"loss": output.loss, "mse": output.loss_mse, "vlb": output.loss_vlb}
 
-    def validate(self, network: CPGGMARModel, folder: Path) -> dict[str, float]:  # noqa: ARG002
-        """The loss terms on held-out latents, each batch weighted by its size and with a mask ratio of its own."""
+    def validate(self, network: CPGGMARModel, folder: Path) -> dict[str, float]:
+        """The loss terms on held-out latents, each batch weighted by its size and with a mask ratio of its own.
+
+        With `generated_cines` also what `judge_cines` says of cines generated from held-out phenotypes, and a grid of
+        pairs: the true cine of a heart, and the one generated from its phenotypes.
+        """
         count = min(self.arguments.validation_samples, len(self.validation_moments))
         sums: dict[str, float] = {}
         for first in range(0, count, self.arguments.batch_size):
@@ -141,11 +159,38 @@ class MARStage(Stage):
             draws = Draws(self.arguments.seed, first, first, len(indices), network.device)
             for name, term in self.loss(network, batch, draws).items():
                 sums[name] = sums.get(name, 0.0) + float(term) * len(indices)
-        return {name: total / count for name, total in sums.items()}
+        figures = {name: total / count for name, total in sums.items()}
+        if self.arguments.generated_cines > 0:
+            figures |= self._generate(network, folder)
+        return figures
+
+    def _generate(self, network: CPGGMARModel, folder: Path) -> dict[str, float]:
+        hearts, arguments = self.held_out, self.arguments
+        vae = self.vae.to(network.device)
+        cines = generate_cines(
+            network, vae, hearts.phenotypes[: len(hearts.cines) // 2], arguments.generated_inference_steps,
+            arguments.batch_size, arguments.seed,
+        )  # fmt: skip
+        self.vae.cpu()
+        pairs = [
+            cine for true, made in zip(hearts.cines / np.float32(255), cines, strict=False) for cine in (true, made)
+        ]
+        write_gif(folder / "generated.gif", pairs[:32], float(hearts.frame_time_ms.mean()), columns=8)
+        return judge_cines(cines, hearts, self.segmenter)
 
     def tokens_per_sample(self, network: CPGGMARModel) -> int:
         """Tokens of a cine."""
         return network.config.num_tokens
+
+    def _hearts_to_judge(self, cines: CineBatches) -> HeldOutHearts:
+        count = 2 * self.arguments.generated_cines
+        if count > len(cines):
+            raise TrainingError(
+                f"generated_cines is {self.arguments.generated_cines}, which takes {count} held-out cines (half of "
+                f"them for the floor); the validation split has {len(cines)}: generate fewer."
+            )
+        batch = cines[range(count)]
+        return HeldOutHearts(batch["cine"].numpy(), batch["phenotypes"], *cines.geometry(count))
 
     def _draw_latents(self, batch: Batch, draws: Draws, dtype: torch.dtype = torch.float32) -> torch.Tensor:
         mean, logvar = (batch[name].to(torch.promote_types(dtype, torch.float32)) for name in ("mean", "logvar"))

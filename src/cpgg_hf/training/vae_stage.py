@@ -14,8 +14,8 @@ from typing import Any, ClassVar
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
-from torch.utils.data import Dataset
 
+from cpgg_hf.data.gif import write_gif
 from cpgg_hf.models.autoencoder_kl_cpgg import AutoencoderKLCPGG
 from cpgg_hf.models.autoencoder_surgery import add_refiner
 from cpgg_hf.training.arguments import TrainingArguments, check_keys
@@ -24,6 +24,7 @@ from cpgg_hf.training.draws import Draws
 from cpgg_hf.training.errors import TrainingError
 from cpgg_hf.training.pictures import save_reconstruction_sheet
 from cpgg_hf.training.stage import Batch, Stage, at_least_float32
+from cpgg_hf.training.streamed_cines import StreamedCines
 from cpgg_hf.training.trained_models import load_trained
 
 
@@ -31,6 +32,10 @@ from cpgg_hf.training.trained_models import load_trained
 class VAEArguments(TrainingArguments):
     """Arguments of the 3D-VAE stage."""
 
+    streaming: bool = field(
+        default=False,
+        metadata={"help": "Read the data as a stream, from a folder or the hub, without unpacking it first."},
+    )
     kl_weight: float = field(
         default=1e-6, metadata={"help": "Weight of the KL term, averaged per latent element (L1: per pixel)."}
     )
@@ -66,11 +71,12 @@ class VAEStage(Stage):
     arguments_class: ClassVar[type[TrainingArguments]] = VAEArguments
     arguments: VAEArguments
 
-    def load_data(self, accelerator: Accelerator) -> tuple[Dataset, str]:
+    def load_data(self, accelerator: Accelerator) -> tuple[CineBatches | StreamedCines, str]:
         """Cines of the training split; those of the validation split are kept for `validate`."""
-        with accelerator.main_process_first():
-            self.training_cines = CineBatches(self.arguments.data, "train")
-            self.validation_cines = CineBatches(self.arguments.data, "validation")
+        source = StreamedCines if self.arguments.streaming else CineBatches
+        with accelerator.main_process_first():  # it unpacks what is not streamed
+            self.training_cines = source(self.arguments.data, "train")
+            self.validation_cines = source(self.arguments.data, "validation")
         return self.training_cines, self.training_cines.fingerprint()
 
     def build(self) -> AutoencoderKLCPGG:
@@ -120,7 +126,7 @@ class VAEStage(Stage):
         return terms
 
     def validate(self, network: AutoencoderKLCPGG, folder: Path) -> dict[str, float]:
-        """PSNR (dB) and SSIM of held-out cines reconstructed from the posterior's mode, and a sheet of them."""
+        """PSNR (dB) and SSIM of held-out cines reconstructed from the posterior's mode; a sheet and a GIF of them."""
         from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
         psnr, ssim, sheet = [], [], []
@@ -133,6 +139,8 @@ class VAEStage(Stage):
                 ssim.append(float(structural_similarity_index_measure(*frames, data_range=1.0)))  # type: ignore[arg-type]
                 sheet.append((cine, reconstruction))
         save_reconstruction_sheet(sheet[:4], folder / "reconstructions.png")
+        pairs = [cine.float().cpu().numpy() for pair in sheet[:8] for cine in pair]
+        write_gif(folder / "reconstructions.gif", pairs, columns=4)
         return {"psnr": sum(psnr) / len(psnr), "ssim": sum(ssim) / len(ssim)}
 
     def finish(self, network: AutoencoderKLCPGG) -> None:
