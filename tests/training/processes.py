@@ -117,3 +117,58 @@ def _member(rank, world, port, cache, outcomes, stage, model, settings, die_whil
         outcome = {"num_processes": PartialState().num_processes, "step": state.step}
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     (outcomes / f"{rank}.json").write_text(json.dumps(outcome))
+
+
+def average_sharded_weights(folder):
+    """Two processes: the average of a sharded MAR is gathered, saved and restored as that of a whole one."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    members = [_CONTEXT.Process(target=_sharded_member, args=(rank, port, folder)) for rank in range(2)]
+    for member in members:
+        member.start()
+    for member in members:
+        member.join(400)
+    return [member.exitcode for member in members]
+
+
+def _sharded_member(rank, port, folder):
+    from types import SimpleNamespace
+
+    from torch.distributed.fsdp import fully_shard
+
+    from cpgg_hf.models.configuration_cpgg_mar import CPGGMARConfig
+    from cpgg_hf.models.modeling_cpgg_mar import CPGGMARModel
+    from cpgg_hf.training.weights import TrainedWeights
+
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", f"tcp://127.0.0.1:{port}", world_size=2, rank=rank)
+    torch.manual_seed(0)
+    config = CPGGMARConfig(
+        latent_channels=2, latent_size=(2, 8, 8), patch_size=(1, 4, 4), encoder_width=16, encoder_depth=1,
+        decoder_width=16, decoder_depth=1, num_attention_heads=2, num_condition_tokens=1, head_width=16, head_depth=1,
+    )  # fmt: skip
+    network = CPGGMARModel(config)
+    for layer in (*network.encoder_layers, *network.decoder_layers):
+        fully_shard(layer)
+    fully_shard(network)
+    accelerator = SimpleNamespace(is_main_process=rank == 0, device=torch.device("cpu"))
+    weights = TrainedWeights(accelerator, network, ema_decay=0.5)
+    before = [parameter.full_tensor().clone() for parameter in network.parameters()]
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(1.0)
+    weights.step()  # the first step takes the weights as they are
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(1.0)
+    weights.step()  # decay (1 + 1) / (10 + 1)
+    state = weights.average.state_dict()
+    weights.average.load_state_dict(state)
+    with weights.whole_network(averaged=True) as whole:
+        assert (whole is None) == (rank == 1)
+        if whole is not None:
+            for average, start in zip(whole.parameters(), before, strict=True):
+                torch.testing.assert_close(average, start + 1 + 9 / 11)
+            whole.save_pretrained(folder)
+    torch.distributed.destroy_process_group()

@@ -270,13 +270,16 @@ class CPGGMARModel(PreTrainedModel):
             ratio: in [0, 1), where the share of masked tokens lies in its distribution.
             order: (B, L); the tokens with the smallest values are masked.
         """
-        config = self.config
+        mask = torch.zeros_like(order, dtype=torch.bool)
+        return mask.scatter(1, order.argsort(dim=1)[:, : self.num_masked(self.config, ratio)], True)
+
+    @staticmethod
+    def num_masked(config: CPGGMARConfig, ratio: float) -> int:
+        """How many tokens are masked where a uniform draw in [0, 1) puts the share in its truncated distribution."""
         distribution = NormalDist(config.mask_ratio_mean, config.mask_ratio_sd)
         lower, upper = distribution.cdf(config.mask_ratio_minimum), distribution.cdf(1.0)
         share = max(distribution.inv_cdf(lower + (upper - lower) * ratio), config.mask_ratio_minimum)
-        num_masked = min(math.ceil(config.num_tokens * share), config.num_tokens)
-        mask = torch.zeros_like(order, dtype=torch.bool)
-        return mask.scatter(1, order.argsort(dim=1)[:, :num_masked], True)
+        return min(math.ceil(config.num_tokens * share), config.num_tokens)
 
     def embed_phenotypes(self, phenotypes: torch.Tensor, drop_condition: torch.Tensor | None = None) -> torch.Tensor:
         """Embeds phenotypes in physical units as the condition.

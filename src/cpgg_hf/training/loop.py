@@ -197,6 +197,7 @@ class _Run:
                 self._refuse("the gradient is not finite")
         self.learner.step()
         if judging:
+            self.judge.clip()
             self.judge.step()
         self.weights.step()
         self.state.add(values)
@@ -247,9 +248,9 @@ class _Run:
         self.batches = chain([first], self.batches)
         sample = send_to_device({name: values[:1] for name, values in first.items()}, self.accelerator.device)
         draws = Draws(self.arguments.seed, self.state.step, 0, 1, self.accelerator.device)
-        self.network.eval()
-        flops = count_flops(lambda: self.stage.loss(self.network, sample, draws))
-        self.network.train()
+        module = self.learner.module.eval()
+        flops = count_flops(lambda: module(sample, draws))
+        module.train()
         return Throughput(
             self.accelerator.device, self.plan.global_batch_size, self.plan.num_processes,
             self.stage.tokens_per_sample(self.network), flops,

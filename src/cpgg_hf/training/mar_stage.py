@@ -134,7 +134,7 @@ class MARStage(Stage):
         mask = network.mask_of(draws.of_step("mask ratio"), order)
         tokens = (config.timesteps_per_token, int(mask[0].sum()))
         drop_condition = draws.uniform("drop condition") < config.condition_dropout if network.training else None
-        with _attention_for_training(network.device):
+        with _attention_for_training(network):
             output = network(
                 latents=self._draw_latents(batch, draws, network.dtype),
                 phenotypes=phenotypes,
@@ -198,9 +198,13 @@ class MARStage(Stage):
         return (drawn - self.latents_mean) / self.latents_std
 
 
-def _attention_for_training(device: torch.device) -> AbstractContextManager:
-    """On a CPU plain attention: the fused one's backward pass is slower for few tokens (0.70 s a step, 0.64 s so)."""
-    return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
+def _attention_for_training(network: CPGGMARModel) -> AbstractContextManager:
+    """On a CPU plain attention: the fused one's backward pass is slower for few tokens (0.70 s a step, 0.64 s so).
+
+    Not where activations are computed again: that happens in the backward pass, outside of this.
+    """
+    plain = network.device.type == "cpu" and not network.is_gradient_checkpointing
+    return sdpa_kernel(SDPBackend.MATH) if plain else nullcontext()
 
 
 def hide_phenotypes(phenotypes: torch.Tensor, probability: float, draws: Draws) -> torch.Tensor:

@@ -41,7 +41,7 @@ def log_pictures(accelerator: Accelerator, folder: Path, step: int) -> None:
     pictures = sorted(path for path in folder.iterdir() if path.suffix in (".png", ".gif"))
     for tracker in accelerator.trackers if accelerator.is_main_process else ():
         for path in pictures:
-            _LOGGERS[tracker.name](tracker.tracker, path.stem, path, step)
+            _LOGGERS[tracker.name](tracker.tracker, path.name, path, step)
 
 
 def _to_tensorboard(writer: Any, name: str, path: Path, step: int) -> None:
