@@ -20,7 +20,16 @@ from cpgg_hf.training.mar_stage import MARStage
 from cpgg_hf.training.vae_stage import VAEStage
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["training.processes"])
+# What takes long to import, under names that the server finds: it does not know pytest's `pythonpath`.
+_CONTEXT.set_forkserver_preload(
+    [
+        "cpgg_hf.training.loop",
+        "cpgg_hf.training.mar_stage",
+        "cpgg_hf.training.vae_stage",
+        "torch.distributed.fsdp",
+        "torchmetrics.functional.image",
+    ]
+)
 
 
 class Float64VAE(VAEStage):

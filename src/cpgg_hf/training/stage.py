@@ -29,7 +29,7 @@ class Adversary:
         network: a module; the stage keeps a reference to use it in its own `loss`.
         loss: (network, batch, draws) -> scalars to log, of which `loss` is minimised. What the first network made for
             this batch is the stage's to keep, detached, from its own `loss` to this one.
-        learning_rate: of its AdamW; the schedule is the run's, from its first step on. Its gradients are clipped alike.
+        learning_rate: of its AdamW; its schedule is the run's, begun at `first_step`; gradients are clipped alike.
         adam_betas: of its AdamW.
         first_step: the step from which on it learns.
     """
