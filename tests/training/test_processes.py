@@ -129,19 +129,20 @@ def test_a_process_that_is_asked_to_end_takes_the_others_along(settings, tmp_pat
     assert (tmp_path / "run" / f"checkpoint-{first['step']:07d}" / "run_state.json").exists()
 
 
-def test_a_run_goes_on_with_other_processes(settings, tmp_path):
-    """Begun on one, continued on two: the same samples and noise, rounded otherwise; batch norm forbids it."""
-    settings |= {**STEADY, "global_batch_size": 4}
-    Processes("vae64", TINY_VAE, settings, output_dir=str(tmp_path / "undisturbed")).join()
-    assert Processes("vae64", TINY_VAE, settings, max_seconds=0.0).join()[0]["step"] == 1
-    two = Processes("vae64", TINY_VAE, settings, 2, resume_from_checkpoint="latest")
+def test_a_run_goes_on_with_other_processes(settings, vae, tmp_path):
+    """Begun on one, continued on two: the same samples and noise, rounded otherwise."""
+    job = "mar64", {**TINY_MAR, "dropout": 0.0}, settings | STEADY | {"vae": str(vae), "global_batch_size": 4}
+    Processes(*job, output_dir=str(tmp_path / "undisturbed")).join()
+    assert Processes(*job, max_seconds=0.0).join()[0]["step"] == 1
+    two = Processes(*job, num_processes=2, resume_from_checkpoint="latest")
     assert two.join() == [{"num_processes": 2, "step": 20}] * 2
     assert difference(tmp_path / "undisturbed" / "model", tmp_path / "run" / "model") <= 1e-5
-    grown = Processes("vae64", TINY_VAE, settings, resume_from_checkpoint="latest", global_batch_size=8)
+    grown = Processes(*job, resume_from_checkpoint="latest", global_batch_size=8)
     assert "global_batch_size was 4 and is 8" in grown.join()[0]["error"]
 
 
 def test_a_full_disk_leaves_the_last_checkpoint_intact(settings, tmp_path):
+    settings |= {"validation_steps": 6}
     run = Processes("vae", TINY_VAE, settings, max_seconds=0.0)
     assert run.join()[0]["step"] == 1
     full = {"resume_from_checkpoint": "latest", "file_size_limit": 10_000}

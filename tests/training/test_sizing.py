@@ -23,7 +23,14 @@ def script():
     return module
 
 
-@pytest.mark.parametrize("preset", ["phantom_small", "phantom_base", "ukb_paper"])
+@pytest.mark.parametrize(
+    "preset",
+    [
+        "phantom_small",
+        pytest.param("phantom_base", marks=pytest.mark.slow),
+        pytest.param("ukb_paper", marks=pytest.mark.slow),
+    ],
+)
 def test_the_page_is_what_its_script_writes(preset, monkeypatch):
     module = script()
     monkeypatch.setattr(module, "PRESETS", {preset: module.PRESETS[preset]})
