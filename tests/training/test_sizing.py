@@ -1,6 +1,6 @@
 """SIZING.md is what its script writes, and what it counts is what the loop counts and what formulas say."""
 
-import importlib.util
+import importlib
 from pathlib import Path
 
 import pytest
@@ -13,14 +13,7 @@ from cpgg_hf.training.throughput import count_flops
 
 from .conftest import TINY_MAR, TINY_VAE
 
-SCRIPT = Path(__file__).parents[2] / "training_scripts" / "size_stages.py"
-
-
-def script():
-    specification = importlib.util.spec_from_file_location("size_stages", SCRIPT)
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
+SCRIPTS = Path(__file__).parents[2] / "training_scripts"
 
 
 @pytest.mark.parametrize(
@@ -32,7 +25,8 @@ def script():
     ],
 )
 def test_the_page_is_what_its_script_writes(preset, monkeypatch):
-    module = script()
+    monkeypatch.syspath_prepend(SCRIPTS)
+    module = importlib.import_module("size_stages")
     monkeypatch.setattr(module, "PRESETS", {preset: module.PRESETS[preset]})
     written = module.PAGE.read_text()
     head, section = module.page().split(f"\n## {preset}\n")
