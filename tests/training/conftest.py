@@ -36,7 +36,7 @@ TINY_MAR = {
     "head_depth": 1,
 }
 TINY_PHENOTYPE_VAE = {"hidden_dims": [8], "latent_dim": 3, "num_mixture_components": 1}
-TIMING = {"seconds", "samples_per_second"}
+TIMING = {"seconds", "samples_per_second", "tokens_per_second", "model_tflops", "waiting_share", "peak_memory_gb"}
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -49,14 +49,14 @@ def _quiet_machine(tmp_path_factory):
     torch.set_num_threads(before[1])
 
 
-def write_data(folder, seed=0, num_train=24, num_validation=6):
+def write_data(folder, seed=0, num_train=24, num_validation=6, shape=SHAPE):
     generator = np.random.default_rng(seed)
     for split, count in (("train", num_train), ("validation", num_validation)):
         with CineWriter(folder, split) as writer:
             for index in range(count):
                 brightness = generator.integers(0, 200)  # what a tiny network can learn
                 writer.add(
-                    (brightness + generator.integers(0, 50, SHAPE)).astype(np.uint8),
+                    (brightness + generator.integers(0, 50, shape)).astype(np.uint8),
                     spacing_mm=1.8,
                     frame_time_ms=20.0,
                     subject=f"{split}-{index}",

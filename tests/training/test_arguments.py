@@ -1,13 +1,17 @@
 """Settings from YAML and flags."""
 
+import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from cpgg_hf.models import modeling_cpgg_mar
 from cpgg_hf.models.configuration_cpgg_mar import CPGGMARConfig
 from cpgg_hf.models.phenotype_vae import CPGGPhenotypeVAE
-from cpgg_hf.training.arguments import parse_arguments
+from cpgg_hf.training.arguments import parse_arguments, read_settings
+from cpgg_hf.training.data_order import BatchPlan
 from cpgg_hf.training.errors import TrainingError
 from cpgg_hf.training.mar_stage import MARArguments, MARStage
 from cpgg_hf.training.phenotype_vae_stage import PhenotypeVAEStage
@@ -15,6 +19,7 @@ from cpgg_hf.training.segmenter_stage import SegmenterStage
 from cpgg_hf.training.vae_stage import VAEArguments, VAEStage
 
 CONFIGS = Path(__file__).parents[2] / "training_scripts" / "configs"
+LAUNCH = CONFIGS.with_name("launch")
 NEEDED = ["--output_dir", "out", "--data", "cines", "--max_train_steps", "3"]
 
 
@@ -66,7 +71,7 @@ def test_every_configuration_is_one_of_its_stage(path):
     assert parse_arguments(stage.arguments_class, ["--config", str(path)]).output_dir.startswith("runs/")
 
 
-@pytest.mark.parametrize("recipe", ["phantom_small", "ukb_paper"])
+@pytest.mark.parametrize("recipe", ["phantom_small", "phantom_base", "ukb_paper"])
 def test_the_configurations_of_a_recipe_fit_together(recipe):
     """Every key is known, every network can be built, and each stage reads what the one before it writes."""
     stages = {"vae": VAEStage, "mar": MARStage, "phenotype_vae": PhenotypeVAEStage}
@@ -88,3 +93,30 @@ def test_the_configurations_of_a_recipe_fit_together(recipe):
     assert arguments["mar"].vae.startswith(arguments["vae"].output_dir)
     assert arguments["mar"].phenotype_vae.startswith(arguments["phenotype_vae"].output_dir)
     assert not arguments["phenotype_vae"].use_ema
+
+
+@pytest.mark.parametrize("num_gpus", [1, 8])
+@pytest.mark.parametrize(("stage", "global_batch"), [("mar", 64), ("vae", 10)])
+def test_the_papers_batches_are_the_same_on_one_gpu_and_on_eight(stage, global_batch, num_gpus):
+    arguments = read_settings(CONFIGS / f"ukb_paper_{stage}.yaml")
+    plan = BatchPlan.of(arguments["batch_size"], 1, arguments["global_batch_size"], num_gpus)
+    parts = [plan.part(*place) for place in np.ndindex(plan.accumulation, num_gpus)]
+    assert sorted(sample for part in parts for sample in part) == list(range(global_batch))
+    assert 0 < min(map(len, parts)) <= max(map(len, parts)) <= arguments["batch_size"]
+    weights = [plan.weight(*place) for place in np.ndindex(plan.accumulation, num_gpus)]
+    assert np.mean(weights) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("path", sorted(LAUNCH.glob("*.yaml")), ids=lambda path: path.stem)
+def test_launch_files_are_accelerates_and_name_layers_that_exist(path):
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    settings = load_config_from_file(str(path))
+    if path.stem == "fsdp2_mar":
+        assert settings.fsdp_config["fsdp_version"] == 2
+        assert hasattr(modeling_cpgg_mar, settings.fsdp_config["fsdp_transformer_layer_cls_to_wrap"])
+
+
+@pytest.mark.parametrize("path", sorted(LAUNCH.glob("*.sh")), ids=lambda path: path.stem)
+def test_launch_scripts_are_bash(path):
+    subprocess.run(["bash", "-n", str(path)], check=True)

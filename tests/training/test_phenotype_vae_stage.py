@@ -57,3 +57,10 @@ def test_unfit_tables_are_refused(phenotype_settings, tmp_path):
         run(PhenotypeVAEStage, TINY_PHENOTYPE_VAE, {**phenotype_settings, "validation_data": None})
     with pytest.raises(TrainingError, match="has no key 'phenotype_mean'"):
         run(PhenotypeVAEStage, {**TINY_PHENOTYPE_VAE, "phenotype_mean": [0.0]}, phenotype_settings)
+
+
+def test_batch_normalisation_keeps_to_its_micro_batches(phenotype_settings):
+    run(PhenotypeVAEStage, TINY_PHENOTYPE_VAE, phenotype_settings, max_seconds=0.0)
+    halves = {"batch_size": 8, "gradient_accumulation_steps": 2, "resume_from_checkpoint": "latest"}
+    with pytest.raises(TrainingError, match="micro_batches was 1 and is 2"):
+        run(PhenotypeVAEStage, TINY_PHENOTYPE_VAE, phenotype_settings, **halves)

@@ -34,9 +34,9 @@ class CPGGMAROutput(ModelOutput):
     """What `CPGGMARModel` returns.
 
     Args:
-        loss (`torch.Tensor`, *optional*): mean over the chosen tokens of `loss_mse + loss_vlb`, scalar float32.
-        loss_mse (`torch.Tensor`, *optional*): mean squared error of the noise estimate, scalar float32.
-        loss_vlb (`torch.Tensor`, *optional*): variational bound in bits a dimension, scalar float32.
+        loss (`torch.Tensor`, *optional*): mean over the chosen tokens of `loss_mse + loss_vlb`, at least float32.
+        loss_mse (`torch.Tensor`, *optional*): mean squared error of the noise estimate.
+        loss_vlb (`torch.Tensor`, *optional*): variational bound in bits a dimension.
         z (`torch.Tensor`): (B, n, decoder_width), what conditions the head for each chosen token.
         positions (`torch.LongTensor`): (B, n), which tokens those are.
     """
@@ -258,16 +258,28 @@ class CPGGMARModel(PreTrainedModel):
 
         The ratio follows the configured normal distribution truncated to [mask_ratio_minimum, 1].
         """
-        config = self.config
         source = "cpu" if generator is None else generator.device
+        ratio = torch.rand((), generator=generator, device=source, dtype=torch.float64).item()
+        order = torch.rand((batch_size, self.config.num_tokens), generator=generator, device=source)
+        return self.mask_of(ratio, order).to(device)
+
+    def mask_of(self, ratio: float, order: torch.Tensor) -> torch.Tensor:
+        """The training mask (B, L), True = masked, that uniform draws stand for.
+
+        Args:
+            ratio: in [0, 1), where the share of masked tokens lies in its distribution.
+            order: (B, L); the tokens with the smallest values are masked.
+        """
+        mask = torch.zeros_like(order, dtype=torch.bool)
+        return mask.scatter(1, order.argsort(dim=1)[:, : self.num_masked(self.config, ratio)], True)
+
+    @staticmethod
+    def num_masked(config: CPGGMARConfig, ratio: float) -> int:
+        """How many tokens are masked where a uniform draw in [0, 1) puts the share in its truncated distribution."""
         distribution = NormalDist(config.mask_ratio_mean, config.mask_ratio_sd)
         lower, upper = distribution.cdf(config.mask_ratio_minimum), distribution.cdf(1.0)
-        uniform = torch.rand((), generator=generator, device=source, dtype=torch.float64).item()
-        ratio = distribution.inv_cdf(lower + (upper - lower) * uniform)
-        num_masked = min(math.ceil(config.num_tokens * max(ratio, config.mask_ratio_minimum)), config.num_tokens)
-        orders = torch.rand((batch_size, config.num_tokens), generator=generator, device=source).argsort(dim=1)
-        mask = torch.zeros((batch_size, config.num_tokens), dtype=torch.bool, device=source)
-        return mask.scatter(1, orders[:, :num_masked], True).to(device)
+        share = max(distribution.inv_cdf(lower + (upper - lower) * ratio), config.mask_ratio_minimum)
+        return min(math.ceil(config.num_tokens * share), config.num_tokens)
 
     def embed_phenotypes(self, phenotypes: torch.Tensor, drop_condition: torch.Tensor | None = None) -> torch.Tensor:
         """Embeds phenotypes in physical units as the condition.
@@ -363,6 +375,7 @@ class CPGGMARModel(PreTrainedModel):
             latents (`torch.Tensor`): standardised latents (B, C, T', H', W'), or their tokens (B, L, D).
             phenotypes (`torch.Tensor`): (B, num_phenotypes) in physical units, float32 or float64; NaN = missing.
             mask (`torch.Tensor`, *optional*): (B, L), nonzero = masked; as many in each sample. Drawn by `draw_mask`.
+                One on the CPU spares a wait for the device.
             positions (`torch.LongTensor`, *optional*): (B, n), the tokens to predict; the masked ones by default, in
                 sequence order.
             drop_condition (`torch.Tensor`, *optional*): (B,), where the null embedding replaces the condition. Drawn
@@ -391,7 +404,7 @@ class CPGGMARModel(PreTrainedModel):
 
         if mask is None:
             mask = self.draw_mask(batch_size, generator, device)
-        visible, masked = self._split_positions(mask)
+        visible, masked = (part.to(device) for part in self._split_positions(mask))
         if positions is None:
             positions = masked
         if drop_condition is None and self.training:

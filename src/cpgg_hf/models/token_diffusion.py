@@ -101,9 +101,9 @@ class TokenDiffusionHead(nn.Module):
         if timesteps.numel() > self.num_train_timesteps and not timesteps.is_floating_point():
             all_timesteps = torch.arange(self.num_train_timesteps, device=timesteps.device)
             return F.embedding(timesteps, self.embed_timesteps(all_timesteps))
-        half = _TIME_CHANNELS // 2
-        frequencies = torch.exp(torch.arange(half, device=timesteps.device) * (-math.log(10000.0) / half))
-        angles = timesteps.float().unsqueeze(-1) * frequencies
+        half, dtype = _TIME_CHANNELS // 2, torch.promote_types(self.dtype, torch.float32)
+        frequencies = torch.exp(torch.arange(half, device=timesteps.device, dtype=dtype) * (-math.log(10000.0) / half))
+        angles = timesteps.to(dtype).unsqueeze(-1) * frequencies
         return self.time_embedding(torch.cat([angles.cos(), angles.sin()], dim=-1).to(self.dtype))
 
     def modulations(self, embedding: torch.Tensor) -> list[Modulation]:
@@ -191,7 +191,7 @@ def token_diffusion_loss(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean squared error of the noise and variational bound of each token (arXiv 2102.09672, equations 14-16).
 
-    Schedule and bound are computed in float32, whatever the precision of the head.
+    Schedule and bound are computed in float32 where the head has less, and give float32 (float64 for float64 tokens).
 
     Args:
         head: the denoising head.
@@ -201,15 +201,16 @@ def token_diffusion_loss(
         timesteps: (...), integers in [0, num_train_timesteps).
 
     Returns:
-        mean squared error (...) and variational bound in bits a dimension (...), float32. Only the variance learns
-        from the bound: the mean is detached there.
+        mean squared error (...) and variational bound in bits a dimension (...). Only the variance learns from the
+        bound: the mean is detached there.
     """
     tables = _loss_tables(head.num_train_timesteps, timesteps.device)
     signal, sigma, minimum_log_variance, log_variance_range, mean_weight = (
         table[timesteps].unsqueeze(-1) for table in tables
     )
-    tokens, noise = tokens.float(), noise.float()
-    output = head(signal * tokens + sigma * noise, timesteps, z).float()
+    dtype = torch.promote_types(tokens.dtype, torch.float32)
+    tokens, noise = tokens.to(dtype), noise.to(dtype)
+    output = head(signal * tokens + sigma * noise, timesteps, z).to(dtype)
     noise_estimate, variance_value = output.split(head.token_dim, dim=-1)
     error = noise_estimate - noise
     squared_error = error.square()

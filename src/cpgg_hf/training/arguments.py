@@ -27,7 +27,8 @@ class TrainingArguments:
     """What every stage's run is told; the flags of the scripts.
 
     `batch_size` counts samples per process and micro-batch, so one optimizer step sees
-    `batch_size * gradient_accumulation_steps * processes` samples.
+    `batch_size * gradient_accumulation_steps * processes` samples. With `global_batch_size` a step sees that many on
+    any number of processes, in as few micro-batches as `batch_size` allows: one recipe for one GPU and for eight.
     """
 
     output_dir: str = field(metadata={"help": "Folder of the run: checkpoints, log.jsonl, the trained network."})
@@ -37,6 +38,9 @@ class TrainingArguments:
     num_train_epochs: float | None = field(default=None, metadata={"help": "Passes over the training split."})
     batch_size: int = field(default=8, metadata={"help": "Samples per process and micro-batch."})
     gradient_accumulation_steps: int = field(default=1, metadata={"help": "Micro-batches per optimizer step."})
+    global_batch_size: int | None = field(
+        default=None, metadata={"help": "Samples of a step on all processes; replaces gradient_accumulation_steps."}
+    )
     learning_rate: float = field(default=1e-4, metadata={"help": "Peak learning rate of AdamW."})
     lr_scheduler: str = field(default="cosine", metadata={"help": "A name of diffusers.optimization.get_scheduler."})
     lr_warmup_steps: int = field(default=0, metadata={"help": "Optimizer steps over which the rate rises."})
@@ -47,6 +51,13 @@ class TrainingArguments:
     use_ema: bool = field(default=True, metadata={"help": "Keep an exponential moving average of the weights."})
     ema_decay: float = field(default=0.9999, metadata={"help": "Its decay, warmed up as (1 + step) / (10 + step)."})
     mixed_precision: Literal["no", "fp16", "bf16"] = field(default="no", metadata={"help": "Autocast precision."})
+    allow_tf32: bool = field(default=False, metadata={"help": "TF32 for what stays in float32 on an NVIDIA GPU."})
+    gradient_checkpointing: bool = field(
+        default=False, metadata={"help": "Compute activations again in the backward pass: less memory, more time."}
+    )
+    torch_compile_backend: str | None = field(
+        default=None, metadata={"help": "Compile the network with this backend of torch.compile, such as inductor."}
+    )
     num_workers: int = field(default=0, metadata={"help": "Loader processes; 0 or 1 is best on a CPU."})
     resume_from_checkpoint: str | None = field(default=None, metadata={"help": "'latest' or a checkpoint's folder."})
     checkpointing_steps: int = field(default=500, metadata={"help": "Steps between checkpoints."})
@@ -57,7 +68,9 @@ class TrainingArguments:
     max_seconds: float | None = field(
         default=None, metadata={"help": "Save a checkpoint and stop after this time; resume later with 'latest'."}
     )
-    report_to: Literal["none", "tensorboard"] = field(default="none", metadata={"help": "Tracker beside log.jsonl."})
+    report_to: Literal["none", "tensorboard", "wandb", "trackio"] = field(
+        default="none", metadata={"help": "Tracker beside log.jsonl."}
+    )
     model: dict[str, Any] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -67,17 +80,28 @@ class TrainingArguments:
         for name in (*positive, "logging_steps", "validation_samples"):
             if getattr(self, name) < 1:
                 raise TrainingError(f"{name} must be at least 1, given {getattr(self, name)}.")
+        if self.global_batch_size is not None:
+            if self.global_batch_size < 1:
+                raise TrainingError(f"global_batch_size must be at least 1, given {self.global_batch_size}.")
+            if self.gradient_accumulation_steps != 1:
+                raise TrainingError(
+                    f"gradient_accumulation_steps is {self.gradient_accumulation_steps}, but global_batch_size "
+                    f"({self.global_batch_size}) and batch_size decide it; give one of the two."
+                )
         if len(self.adam_betas) != 2:
             raise TrainingError(f"adam_betas takes two numbers, given {self.adam_betas}.")
 
 
 # May differ between the run that wrote a checkpoint and the one that resumes it: where things lie (what lies there is
-# compared by fingerprint), how long and how often. Everything else must be the same.
+# compared by fingerprint), how long and how often, how a global batch is cut (its size is compared) and computed.
+# Everything else must be the same.
 OPERATIONAL = frozenset(
     {
         "output_dir", "data", "vae", "phenotype_vae", "latent_cache", "max_train_steps", "num_train_epochs",
-        "num_workers", "resume_from_checkpoint", "checkpointing_steps", "checkpoints_total_limit", "validation_steps",
-        "validation_samples", "logging_steps", "max_seconds", "report_to",
+        "batch_size", "gradient_accumulation_steps", "global_batch_size", "allow_tf32", "gradient_checkpointing",
+        "torch_compile_backend", "num_workers", "resume_from_checkpoint", "checkpointing_steps",
+        "checkpoints_total_limit", "validation_steps", "validation_samples", "logging_steps", "max_seconds",
+        "report_to", "generated_cines", "generated_inference_steps", "segmenter", "streaming",
     }
 )  # fmt: skip
 

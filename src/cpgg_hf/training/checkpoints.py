@@ -11,8 +11,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate import Accelerator
+from safetensors import SafetensorError
 
+from cpgg_hf.data.errors import brief
 from cpgg_hf.training.errors import TrainingError
 
 STATE_FILE = "run_state.json"
@@ -22,7 +25,7 @@ STATE_FILE = "run_state.json"
 class RunState:
     """Where a run stands; everything that weights, optimizer, scheduler and RNG states do not hold.
 
-    `loss_sums` and `loss_count` are the terms since the last line of the log, so that the next line does not
+    `loss_sums` are those of the `loss_count` steps since the last line of the log, so that the next line does not
     depend on where the run was interrupted.
     """
 
@@ -30,6 +33,18 @@ class RunState:
     seconds: float = 0.0
     loss_sums: dict[str, float] = field(default_factory=dict)
     loss_count: int = 0
+
+    def add(self, terms: dict[str, float]) -> None:
+        """Add the terms of a step."""
+        for name, value in terms.items():
+            self.loss_sums[name] = self.loss_sums.get(name, 0.0) + value
+        self.loss_count += 1
+
+    def take_means(self) -> dict[str, float]:
+        """The mean terms since the last call."""
+        means = {name: total / self.loss_count for name, total in self.loss_sums.items()}
+        self.loss_sums, self.loss_count = {}, 0
+        return means
 
 
 def checkpoints_of(output_dir: Path) -> list[Path]:
@@ -65,25 +80,57 @@ def save_checkpoint(
     total_limit: int | None,
     save_extra: Callable[[Path], None],
 ) -> None:
-    """Write `checkpoint-<step>`: accelerate's state, `run_state.json`, what `save_extra` puts there (main process)."""
+    """Write `checkpoint-<step>`: accelerate's state, `run_state.json`, what `save_extra` puts there.
+
+    All processes call it; `save_extra` too is called on all of them.
+
+    Raises:
+        TrainingError: it cannot be written, on all processes; the checkpoints before it are intact.
+    """
     folder = output_dir / f"checkpoint-{state.step:07d}"
     partial = folder.with_name(f".{folder.name}.partial")
+
+    def begin() -> None:
+        if accelerator.is_main_process:
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+
+    def write() -> None:
+        accelerator.save_state(str(partial))
+        save_extra(partial)
+
+    def complete() -> None:
+        if accelerator.is_main_process:
+            (partial / STATE_FILE).write_text(json.dumps({"state": asdict(state), "identity": identity}, indent=2))
+            rename_folder(partial, folder)
+            # Renamed before it is removed: a run killed meanwhile must not leave a checkpoint that lacks some files.
+            for old in checkpoints_of(output_dir)[: -total_limit if total_limit else 0]:
+                old.rename(old.with_name(f".{old.name}.partial"))
+            for leftover in output_dir.glob(".checkpoint-*.partial"):
+                shutil.rmtree(leftover)
+
+    for action in (begin, write, complete):
+        _together(accelerator, action, partial)
+
+
+def _together(accelerator: Accelerator, action: Callable[[], None], partial: Path) -> None:
+    """Let every process write its part; if one of them cannot, all stop, and `partial` is removed."""
+    failure = None
+    try:
+        action()
+    except (OSError, RuntimeError, SafetensorError) as error:  # a full disk is any of these
+        failure = error
+    failures = accelerator.reduce(torch.tensor(float(failure is not None), device=accelerator.device))
+    if failures == 0:
+        return
     if accelerator.is_main_process:
         shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-    accelerator.wait_for_everyone()
-    accelerator.save_state(str(partial))
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        save_extra(partial)
-        (partial / STATE_FILE).write_text(json.dumps({"state": asdict(state), "identity": identity}, indent=2))
-        rename_folder(partial, folder)
-        # Renamed before it is removed: a run killed meanwhile must not leave a checkpoint that lacks some files.
-        for old in checkpoints_of(output_dir)[: -total_limit if total_limit else 0]:
-            old.rename(old.with_name(f".{old.name}.partial"))
-        for leftover in output_dir.glob(".checkpoint-*.partial"):
-            shutil.rmtree(leftover)
-    accelerator.wait_for_everyone()
+    intact = checkpoints_of(partial.parent)
+    raise TrainingError(
+        f"the checkpoint {partial.name.split('.')[1]} could not be written ({failure or 'another process says why'}); "
+        f"{intact[-1] if intact else 'no earlier one'} is intact: make room on the disk, then go on with "
+        "--resume_from_checkpoint latest."
+    ) from failure
 
 
 def find_checkpoint(output_dir: Path, resume_from: str | None) -> Path | None:
@@ -118,7 +165,7 @@ def load_checkpoint(
     `defaults` stand for settings that did not exist yet when the checkpoint was written.
 
     Raises:
-        TrainingError: the checkpoint belongs to another stage, configuration, data set or number of processes.
+        TrainingError: the checkpoint belongs to another stage, configuration or data set, or is damaged.
     """
     saved = json.loads((folder / STATE_FILE).read_text())
     saved["identity"]["arguments"] = {**defaults, **saved["identity"]["arguments"]}
@@ -128,7 +175,13 @@ def load_checkpoint(
             f"{folder} cannot be resumed here: {'; '.join(differences)}. Use the same settings, or start anew in "
             "another --output_dir."
         )
-    accelerator.load_state(str(folder))
+    try:
+        accelerator.load_state(str(folder))
+    except (OSError, RuntimeError, ValueError, EOFError, SafetensorError) as error:
+        raise TrainingError(
+            f"{folder} is damaged ({brief(error)}); resume from an earlier one of: "
+            f"{', '.join(map(str, checkpoints_of(folder.parent)[:-1])) or 'none'}."
+        ) from error
     return RunState(**saved["state"])
 
 

@@ -24,7 +24,9 @@ class CineBatches(Dataset):
     """
 
     def __init__(self, path: str, split: str) -> None:
-        self.rows: datasets.Dataset = load_cines(path, split).select_columns(["cine", "shape", "phenotypes"])
+        self.rows: datasets.Dataset = load_cines(path, split).select_columns(
+            ["cine", "shape", "phenotypes", "spacing_mm", "frame_time_ms"]
+        )
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -40,6 +42,11 @@ class CineBatches(Dataset):
         """All phenotypes of the split: (N, 82) float64, NaN = missing."""
         rows = self.rows.select_columns(["phenotypes"]).with_format("numpy", dtype=np.float64)
         return np.stack(rows["phenotypes"][:])
+
+    def geometry(self, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Pixel sizes in mm and frame times in ms of the first `count` cines, (count,) each."""
+        rows = self.rows.select_columns(["spacing_mm", "frame_time_ms"])[:count]
+        return np.array(rows["spacing_mm"]), np.array(rows["frame_time_ms"])
 
     def batches(self, batch_size: int, limit: int | None = None) -> Iterator[dict[str, torch.Tensor]]:
         """The split in its own order, the first `limit` cines or all."""

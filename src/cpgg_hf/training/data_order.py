@@ -1,8 +1,9 @@
-"""Which samples an optimizer step sees: a function of (seed, step) alone, so that any step can be started from."""
+"""Which samples an optimizer step sees, and who sees them: functions of (seed, step) and of the plan alone."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -11,56 +12,88 @@ from torch.utils.data import Sampler
 from cpgg_hf.training.errors import TrainingError
 
 
+@dataclass(frozen=True)
+class BatchPlan:
+    """How the global batch of a step is cut: into micro-batches, and each of those into one part a process.
+
+    Attributes:
+        global_batch_size: samples of a step, N.
+        accumulation: micro-batches of a step, A.
+        num_processes: parts of a micro-batch, P. Parts differ by one sample at most.
+    """
+
+    global_batch_size: int
+    accumulation: int
+    num_processes: int
+
+    @classmethod
+    def of(cls, batch_size: int, accumulation: int, global_batch_size: int | None, num_processes: int) -> BatchPlan:
+        """The plan of these settings: with `global_batch_size`, as few micro-batches as `batch_size` allows.
+
+        Raises:
+            TrainingError: a process would be left without a sample.
+        """
+        if global_batch_size is None:
+            return cls(batch_size * accumulation * num_processes, accumulation, num_processes)
+        accumulation = -(-global_batch_size // (batch_size * num_processes))
+        if global_batch_size < accumulation * num_processes:
+            raise TrainingError(
+                f"a global batch of {global_batch_size} cannot be shared by {num_processes} processes in "
+                f"{accumulation} micro-batches; launch fewer processes, or raise global_batch_size."
+            )
+        return cls(global_batch_size, accumulation, num_processes)
+
+    def part(self, micro_batch: int, process: int) -> range:
+        """The places in the global batch that one process has of one micro-batch."""
+        size, longer = divmod(self.global_batch_size, self.accumulation * self.num_processes)
+        index = micro_batch * self.num_processes + process
+        first = index * size + min(index, longer)
+        return range(first, first + size + (index < longer))
+
+    def weight(self, micro_batch: int, process: int) -> float:
+        """What a part's mean counts in the mean over all parts, so that this is the mean over all samples."""
+        parts = self.accumulation * self.num_processes
+        return len(self.part(micro_batch, process)) * parts / self.global_batch_size
+
+
 class DataOrder(Sampler[list[int]]):
     """Index lists, one a micro-batch, of one process.
 
     Every epoch is a permutation drawn from (seed, epoch), cut into global batches; the rest that fills no batch is
-    left out. A global batch is cut into micro-batches, and those into one part a process.
+    left out.
 
     Args:
         num_samples: size of the training split.
-        batch_size: samples per process and micro-batch.
-        accumulation: micro-batches per step.
+        plan: how a global batch is shared out.
         seed: of the permutations.
-        num_processes: how many processes share a global batch.
         process_index: whose part to give.
         first_step: the step to start at; iteration goes on for ever.
     """
 
     def __init__(
-        self,
-        num_samples: int,
-        batch_size: int,
-        accumulation: int = 1,
-        seed: int = 0,
-        num_processes: int = 1,
-        process_index: int = 0,
-        first_step: int = 0,
+        self, num_samples: int, plan: BatchPlan, seed: int = 0, process_index: int = 0, first_step: int = 0
     ) -> None:
-        self.num_samples, self.seed, self.first_step = num_samples, seed, first_step
-        self.layout = (accumulation, num_processes, batch_size)
-        self.process_index = process_index
-        self.global_batch_size = accumulation * num_processes * batch_size
-        self.steps_per_epoch = num_samples // self.global_batch_size
+        self.num_samples, self.plan, self.seed = num_samples, plan, seed
+        self.process_index, self.first_step = process_index, first_step
+        self.steps_per_epoch = num_samples // plan.global_batch_size
         if self.steps_per_epoch == 0:
             raise TrainingError(
-                f"the training split has {num_samples} samples, one step needs {self.global_batch_size}; "
+                f"the training split has {num_samples} samples, one step needs {plan.global_batch_size}; "
                 "lower batch_size or gradient_accumulation_steps, or prepare more data."
             )
 
     def global_batch(self, step: int) -> np.ndarray:
-        """The samples of a step on all processes: (accumulation, num_processes, batch_size)."""
+        """The samples of a step on all processes: (global_batch_size,)."""
         epoch, position = divmod(step, self.steps_per_epoch)
-        first = position * self.global_batch_size
-        return _permutation(self.num_samples, self.seed, epoch)[first : first + self.global_batch_size].reshape(
-            self.layout
-        )
+        first = position * self.plan.global_batch_size
+        return _permutation(self.num_samples, self.seed, epoch)[first : first + self.plan.global_batch_size]
 
     def __iter__(self) -> Iterator[list[int]]:
         step = self.first_step
         while True:
-            for micro_batch in self.global_batch(step):
-                yield micro_batch[self.process_index].tolist()
+            samples = self.global_batch(step)
+            for micro_batch in range(self.plan.accumulation):
+                yield samples[self.plan.part(micro_batch, self.process_index)].tolist()
             step += 1
 
 

@@ -20,6 +20,7 @@ from cpgg_hf.measure.random_fields import CONTEXT_TIMES, random_fields
 from cpgg_hf.measure.segmenter import CineSegmenter
 from cpgg_hf.phantom.volume_curves import NUM_FRAMES
 from cpgg_hf.training.arguments import TrainingArguments, check_keys
+from cpgg_hf.training.draws import Draws
 from cpgg_hf.training.stage import Batch, Stage
 from cpgg_hf.training.trained_models import load_trained
 
@@ -57,7 +58,7 @@ class FieldSegmenterStage(Stage):
         frames = tuple(time * NUM_FRAMES // NUM_TIMES for time in CONTEXT_TIMES)
         return CineSegmenter(**{"context_frames": frames, **self.arguments.model})
 
-    def loss(self, network: CineSegmenter, batch: Batch) -> dict[str, torch.Tensor]:
+    def loss(self, network: CineSegmenter, batch: Batch, draws: Draws) -> dict[str, torch.Tensor]:  # noqa: ARG002
         """Cross-entropy per pixel + 1 - Dice of the structures that are there."""
         frames, coverage = _fields(batch)
         # On a CPU convolutions are twice as fast where channels lie innermost.

@@ -1,14 +1,15 @@
 """The latents of a split, encoded once: mean and log-variance of every cine's posterior, memory-mapped from disk.
 
 The MAR trains on draws from these moments, so its steps never run the VAE. A cache belongs to one VAE and one data
-set: its folder is named by a fingerprint of both, so that another VAE gets another cache. Encoding that was
-interrupted goes on where it stood.
+set: its folder is named by a fingerprint of both, so that another VAE gets another cache. All processes encode, each
+what it reads itself; encoding that was interrupted goes on where it stood, on any number of processes.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from cpgg_hf.models.autoencoder_kl_cpgg import AutoencoderKLCPGG
 from cpgg_hf.training.cine_batches import CineBatches, to_network
 
 _CINES_PER_BATCH = 16
-_PROGRESS_FILE = "progress.json"
+_ENCODED_FILE = "encoded.npy"  # one byte a batch, 1 = written; it is the last file to appear
 
 
 class LatentMoments(Dataset):
@@ -76,7 +77,7 @@ def moments_fingerprint(vae: AutoencoderKLCPGG, cines: CineBatches, mixed_precis
 def encode_split(
     accelerator: Accelerator, vae: AutoencoderKLCPGG, cines: CineBatches, split: str, cache_dir: Path
 ) -> tuple[LatentMoments, str]:
-    """The moments of a split and their fingerprint; the main process encodes what the cache lacks.
+    """The moments of a split and their fingerprint; the processes share in encoding what the cache lacks.
 
     Args:
         accelerator: says where and in which precision to encode.
@@ -87,33 +88,44 @@ def encode_split(
     """
     fingerprint = moments_fingerprint(vae, cines, accelerator.mixed_precision)
     folder = cache_dir / f"{split}-{fingerprint[:16]}"
-    if accelerator.is_main_process:
-        _encode_missing(accelerator, vae, cines, folder)
+    if accelerator.is_main_process and not (folder / _ENCODED_FILE).exists():
+        _create_files(vae, cines, folder)
+    accelerator.wait_for_everyone()
+    _encode_missing(accelerator, vae, cines, folder)
     accelerator.wait_for_everyone()
     return LatentMoments(folder, cines.phenotypes()), fingerprint
 
 
-def _encode_missing(accelerator: Accelerator, vae: AutoencoderKLCPGG, cines: CineBatches, folder: Path) -> None:
+def _create_files(vae: AutoencoderKLCPGG, cines: CineBatches, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    progress = folder / _PROGRESS_FILE
-    done = json.loads(progress.read_text())["encoded"] if progress.exists() else 0
-    if done == len(cines):
-        return
-    paths = [folder / "mean.npy", folder / "logvar.npy"]
-    files = [np.load(path, mmap_mode="r+") for path in paths] if done else []
-    with tqdm(desc=f"encoding {folder.name}", initial=done, total=len(cines), unit="cine", disable=None) as bar:
-        for first in range(done, len(cines), _CINES_PER_BATCH):
-            indices = range(first, min(first + _CINES_PER_BATCH, len(cines)))
-            with accelerator.autocast():
-                posterior = vae.encode(to_network(cines[indices]["cine"].to(accelerator.device))).latent_dist
-            moments = [part.to(torch.float16).cpu().numpy() for part in (posterior.mean, posterior.logvar)]
-            if not files:
-                shape = (len(cines), *moments[0].shape[1:])
-                files = [open_memmap(path, mode="w+", dtype=np.float16, shape=shape) for path in paths]
-            for file, values in zip(files, moments, strict=True):
-                file[first : indices.stop] = values
-                file.flush()
-            partial = progress.with_suffix(".partial")
-            partial.write_text(json.dumps({"encoded": indices.stop}))
-            partial.rename(progress)
-            bar.update(len(indices))
+    size = zip(cines[[0]]["cine"].shape[1:], vae.compression, strict=True)
+    shape = (len(cines), vae.config.latent_channels, *(length // factor for length, factor in size))
+    for name in ("mean.npy", "logvar.npy"):
+        open_memmap(folder / name, mode="w+", dtype=np.float16, shape=shape).flush()
+    partial = folder / f".partial-{_ENCODED_FILE}"
+    np.save(partial, np.zeros(-(-len(cines) // _CINES_PER_BATCH), np.uint8))
+    partial.rename(folder / _ENCODED_FILE)
+
+
+def _encode_missing(accelerator: Accelerator, vae: AutoencoderKLCPGG, cines: CineBatches, folder: Path) -> None:
+    missing = np.flatnonzero(np.load(folder / _ENCODED_FILE) == 0)
+    shown = None if accelerator.is_main_process else True
+    own = missing[accelerator.process_index :: accelerator.num_processes]
+    for batch in tqdm(own, desc=f"encoding {folder.name}", unit="batch", disable=shown):
+        first = int(batch) * _CINES_PER_BATCH
+        images = to_network(cines[range(first, min(first + _CINES_PER_BATCH, len(cines)))]["cine"])
+        with accelerator.autocast():
+            posterior = vae.encode(images.to(accelerator.device)).latent_dist
+        for name, values in (("mean", posterior.mean), ("logvar", posterior.logvar)):
+            _write_rows(folder / f"{name}.npy", first, values.to(torch.float16).cpu().numpy())
+        _write_rows(folder / _ENCODED_FILE, int(batch), np.ones(1, np.uint8))
+
+
+def _write_rows(path: Path, first: int, rows: np.ndarray) -> None:
+    """Rows of a .npy file, as bytes: a memory map writes whole pages, on a network folder over another node's rows."""
+    offset = np.load(path, mmap_mode="r").offset  # type: ignore[attr-defined]
+    with path.open("r+b") as file:
+        file.seek(offset + first * rows[0].nbytes)
+        file.write(np.ascontiguousarray(rows).tobytes())
+        file.flush()
+        os.fsync(file.fileno())

@@ -1,44 +1,46 @@
-"""The training loop of every stage, on accelerate: one process or many, one CPU or a node of GPUs.
+"""The training loop of every stage, on accelerate: one process or many, one CPU or nodes of GPUs.
 
     accelerate launch training_scripts/train_vae.py --config training_scripts/configs/phantom_small_vae.yaml
     ACCELERATE_USE_CPU=true torchrun --nproc_per_node 2 training_scripts/train_vae.py --config ...  # two CPU processes
 
 A run folder holds `log.jsonl`, `checkpoint-<step>/` (resume with `--resume_from_checkpoint latest`; what was saved is
-restored exactly: weights, EMA, optimizer, scheduler, RNG, position in the data), and when training has ended
-`model/` (the trained weights) and `ema/` (their moving average: the better one to use), both for `from_pretrained`.
+restored exactly: weights, EMA, optimizers, schedules, position in the data; random numbers follow from the step),
+`validation/<step>/` with pictures, and when training has ended `model/` (the trained weights) and `ema/` (their moving
+average: the better one to use), both for `from_pretrained`.
 """
 
 from __future__ import annotations
 
-import json
+import errno
 import math
-import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict
-from datetime import timedelta
+from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
-from accelerate import Accelerator
-from accelerate.utils import InitProcessGroupKwargs, send_to_device, set_seed
-from diffusers.optimization import get_scheduler
-from diffusers.training_utils import EMAModel
-from torch.utils.data import DataLoader
+from accelerate.utils import send_to_device, set_seed
 from tqdm.auto import tqdm
 from transformers.utils.logging import disable_progress_bar
 
 from cpgg_hf.checkpoint_files import CheckpointError
 from cpgg_hf.data.errors import PreparationError
-from cpgg_hf.training.arguments import OPERATIONAL, TrainingArguments, default_settings, parse_arguments
-from cpgg_hf.training.checkpoints import RunState, find_checkpoint, load_checkpoint, replace_folder, save_checkpoint
+from cpgg_hf.training.arguments import default_settings, parse_arguments
+from cpgg_hf.training.checkpoints import RunState, find_checkpoint, load_checkpoint, save_checkpoint
 from cpgg_hf.training.data_order import DataOrder
+from cpgg_hf.training.draws import Draws, seed_global_generator
 from cpgg_hf.training.errors import TrainingError
 from cpgg_hf.training.log import RunLog
-from cpgg_hf.training.stage import LossModule, Stage
+from cpgg_hf.training.optimisation import Learner
+from cpgg_hf.training.setting_up import checkpoint_activations, identify, load_batches, make_accelerator
+from cpgg_hf.training.stage import Stage
+from cpgg_hf.training.stopping import StopRequest, refuse_step
+from cpgg_hf.training.streamed_cines import StreamedCines
+from cpgg_hf.training.throughput import Throughput, count_flops
+from cpgg_hf.training.trackers import check_tracker, log_pictures, start_tracker
+from cpgg_hf.training.weights import TrainedWeights
 
 
 def launch(stage_class: type[Stage], argv: Sequence[str] | None = None) -> int:
@@ -49,6 +51,11 @@ def launch(stage_class: type[Stage], argv: Sequence[str] | None = None) -> int:
     except (TrainingError, PreparationError, CheckpointError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        print(f"error: no space left on the disk ({error}); make room, then resume the run.", file=sys.stderr)
+        return 1
     return 0
 
 
@@ -56,276 +63,203 @@ def train(stage: Stage) -> RunState:
     """Train a stage until its last step, `max_seconds` or SIGTERM, whichever comes first; returns where it stands.
 
     Raises:
-        TrainingError: the checkpoint to resume belongs to another run; the loss or a gradient is not finite.
+        TrainingError: the checkpoint to resume belongs to another run; the loss or a gradient is not finite; a
+            checkpoint cannot be written.
     """
     with StopRequest(stage.arguments.max_seconds) as stop:
-        return _train(stage, stop)
+        run = _Run(stage, stop)
+        run.until_stopped()
+        run.end()
+    return run.state
 
 
-def _train(stage: Stage, stop: StopRequest) -> RunState:
-    arguments = stage.arguments
-    output_dir = Path(arguments.output_dir)
-    accelerator = Accelerator(
-        mixed_precision=arguments.mixed_precision,
-        gradient_accumulation_steps=arguments.gradient_accumulation_steps,
-        log_with=None if arguments.report_to == "none" else arguments.report_to,
-        project_dir=output_dir,
-        kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(hours=12))],  # the main process may encode for long
-    )
-    checkpoint = find_checkpoint(output_dir, arguments.resume_from_checkpoint)
-    output_dir.mkdir(parents=True, exist_ok=True)
+class _Run:
+    """A run from its first step, or from the one that its checkpoint names."""
 
-    data, data_fingerprint = stage.load_data(accelerator)
-    set_seed(arguments.seed)
-    network = stage.build()
-    set_seed(arguments.seed + 1, device_specific=True)  # other noise and masks on each process
+    def __init__(self, stage: Stage, stop: StopRequest) -> None:
+        self.stage, self.stop, self.stopped = stage, stop, False
+        self.arguments = arguments = stage.arguments
+        self.output_dir = Path(arguments.output_dir)
+        check_tracker(arguments.report_to)
+        self.accelerator, self.plan = make_accelerator(arguments)
+        checkpoint = find_checkpoint(self.output_dir, arguments.resume_from_checkpoint)
+        self.output_dir.mkdir(parents=True, exist_ok=True)
 
-    order = _data_order(arguments, accelerator, len(data))  # type: ignore[arg-type]
-    num_steps = arguments.max_train_steps or round((arguments.num_train_epochs or 0) * order.steps_per_epoch)
-    optimizer = _adamw(network, arguments)
-    scheduler = get_scheduler(
-        arguments.lr_scheduler,
-        optimizer,
-        num_warmup_steps=_warmup_steps(arguments, order),
-        num_training_steps=num_steps,
-    )
-    module, optimizer = accelerator.prepare(LossModule(network, stage).train(), optimizer)
-    ema = EMAModel(network.parameters(), decay=arguments.ema_decay, foreach=True) if arguments.use_ema else None
-    accelerator.register_for_checkpointing(*[part for part in (scheduler, ema) if part is not None])
-
-    identity = _identity(stage, accelerator, data_fingerprint)
-    state = RunState()
-    if checkpoint is not None:
-        state = load_checkpoint(accelerator, checkpoint, identity, default_settings(type(arguments)))
-    if ema is not None:
-        ema.to(accelerator.device)
-    order.first_step = state.step
-    # The loader's own generator: making its iterator must not advance the one that noise and masks come from.
-    loader = DataLoader(
-        data, sampler=order, batch_size=None, num_workers=arguments.num_workers, generator=torch.Generator()
-    )  # fmt: skip
-    batches = iter(loader)
-    is_main = accelerator.is_main_process
-    log = RunLog(output_dir / "log.jsonl", state.step, is_main)
-    if arguments.report_to != "none":
-        accelerator.init_trackers(stage.name)
-    _announce(accelerator, network, state, num_steps, order, checkpoint)
-
-    def save() -> None:
-        def save_ema(folder: Path) -> None:
-            if ema is not None:
-                with _ema_weights(ema, network):
-                    network.save_pretrained(folder / "ema")
-
-        save_checkpoint(accelerator, output_dir, state, identity, arguments.checkpoints_total_limit, save_ema)
-
-    def record(**values: Any) -> None:
-        tqdm.write(log.write(**values))
-        accelerator.log({key: value for key, value in values.items() if key != "step"}, step=state.step)
-
-    timed_from, timed_step, stopped = time.perf_counter(), state.step, False
-    bar = tqdm(initial=state.step, total=num_steps, unit="step", disable=None if is_main else True)
-    while state.step < num_steps and not stopped:
-        step_started = time.perf_counter()
-        for _ in range(arguments.gradient_accumulation_steps):
-            batch = send_to_device(next(batches), accelerator.device)
-            with accelerator.accumulate(module):
-                terms = module(batch)
-                values, stopped = _share(accelerator, terms, stop)
-                if not all(math.isfinite(value) for value in values.values()):
-                    _refuse_batch(accelerator, output_dir, order, state, f"the loss is not finite: {values}")
-                accelerator.backward(terms["loss"])
-                if accelerator.sync_gradients and arguments.max_grad_norm is not None:
-                    values["grad_norm"] = float(
-                        accelerator.clip_grad_norm_(module.parameters(), arguments.max_grad_norm)
-                    )
-                    if accelerator.scaler is None and not math.isfinite(values["grad_norm"]):
-                        _refuse_batch(accelerator, output_dir, order, state, "the gradient is not finite")
-                optimizer.step()
-                optimizer.zero_grad()
-            for name, value in values.items():
-                state.loss_sums[name] = state.loss_sums.get(name, 0.0) + value
-            state.loss_count += 1
-        learning_rate = scheduler.get_last_lr()[0]
-        scheduler.step()
-        if ema is not None:
-            ema.step(network.parameters())
-        state.step += 1
-        state.seconds += time.perf_counter() - step_started
-        bar.update()
-
-        last = state.step == num_steps
-        if state.step % arguments.logging_steps == 0 or last:
-            if is_main:
-                elapsed = time.perf_counter() - timed_from
-                speed = (state.step - timed_step) * order.global_batch_size / elapsed
-                record(
-                    step=state.step,
-                    epoch=state.step / order.steps_per_epoch,
-                    **_means(state, arguments.gradient_accumulation_steps),
-                    lr=learning_rate,
-                    samples_per_second=speed,
-                    seconds=state.seconds,
-                )
-            state.loss_sums, state.loss_count = {}, 0
-            timed_from, timed_step = time.perf_counter(), state.step
-        paused_from = time.perf_counter()
-        if state.step % arguments.validation_steps == 0 or last:
-            if is_main:
-                figures = _validate(stage, accelerator, network, ema, output_dir / "validation" / f"{state.step:07d}")
-                record(step=state.step, **{f"validation_{name}": value for name, value in figures.items()})
-            accelerator.wait_for_everyone()
-        if state.step % arguments.checkpointing_steps == 0 or last or stopped:
-            save()
-        timed_from += time.perf_counter() - paused_from
-    bar.close()
-
-    if state.step >= num_steps:
-        if is_main:
-            _save_networks(stage, network, ema, output_dir)
-        accelerator.wait_for_everyone()
-    else:
-        accelerator.print(
-            f"stopped at step {state.step} of {num_steps} ({stop.reason}), checkpoint saved; go on with "
-            "--resume_from_checkpoint latest"
+        data, fingerprint = stage.load_data(self.accelerator)
+        set_seed(arguments.seed)
+        self.network = stage.build()
+        self.adversary = stage.build_adversary(self.network)
+        if arguments.gradient_checkpointing:
+            checkpoint_activations(self.network)
+        self.order = DataOrder(len(data), self.plan, arguments.seed, self.accelerator.process_index)
+        self.num_steps = arguments.max_train_steps or round(
+            (arguments.num_train_epochs or 0) * self.order.steps_per_epoch
         )
-    accelerator.end_training()
-    return state
+        length = (self.num_steps, self.order.steps_per_epoch)
+        self.learner = Learner(
+            self.accelerator, self.network, stage.loss, arguments,
+            arguments.learning_rate, arguments.adam_betas, *length,
+        )  # fmt: skip
+        self.judge: Learner | None = None
+        if (adversary := self.adversary) is not None:
+            self.judge = Learner(
+                self.accelerator, adversary.network, adversary.loss, arguments,
+                adversary.learning_rate, adversary.adam_betas, *length,
+            )  # fmt: skip
+        self.weights = TrainedWeights(
+            self.accelerator, self.network, arguments.ema_decay if arguments.use_ema else None
+        )
+        if self.weights.average is not None:
+            self.accelerator.register_for_checkpointing(self.weights.average)
 
+        self.identity = identify(stage, self.plan, data, fingerprint)
+        self.state = RunState()
+        if checkpoint is not None:
+            defaults = default_settings(type(arguments))
+            self.state = load_checkpoint(self.accelerator, checkpoint, self.identity, defaults)
+        self.order.first_step, self.streamed = self.state.step, isinstance(data, StreamedCines)
+        self.batches = load_batches(data, self.order, arguments, self.accelerator.device)
+        self.throughput = self._measure()
+        if arguments.torch_compile_backend is not None:
+            self.network.compile(backend=arguments.torch_compile_backend)
+        self.log = RunLog(self.output_dir / "log.jsonl", self.state.step, self.accelerator.is_main_process)
+        start_tracker(self.accelerator, stage.name, arguments)
+        self._announce(f"resumed from {checkpoint}" if checkpoint else "from the beginning")
 
-class StopRequest:
-    """Whether to save and stop: `max_seconds` have passed, or SIGTERM has arrived (a pre-empted node)."""
+    def until_stopped(self) -> None:
+        """Steps, each followed by what is due: a line of the log, a validation, a checkpoint."""
+        arguments, state = self.arguments, self.state
+        shown = self.accelerator.is_main_process
+        with tqdm(initial=state.step, total=self.num_steps, unit="step", disable=None if shown else True) as bar:
+            while state.step < self.num_steps and not self.stopped:
+                learning_rate = self.learner.learning_rate
+                self._step()
+                bar.update()
+                last = state.step == self.num_steps
+                if state.step % arguments.logging_steps == 0 or last:
+                    self._record(
+                        epoch=state.step / self.order.steps_per_epoch,
+                        **state.take_means(),
+                        lr=learning_rate,
+                        **self.throughput.figures(),
+                        seconds=state.seconds,
+                    )
+                with self.throughput.pause():
+                    if state.step % arguments.validation_steps == 0 or last:
+                        self._validate()
+                    if state.step % arguments.checkpointing_steps == 0 or last or self.stopped:
+                        self._save()
 
-    def __init__(self, max_seconds: float | None) -> None:
-        self.deadline = math.inf if max_seconds is None else time.monotonic() + max_seconds
-        self.reason = f"max_seconds = {max_seconds}"
+    def end(self) -> None:
+        """The finished networks, or word of how to go on."""
+        if self.state.step >= self.num_steps:
+            self.weights.save_finished(self.stage, self.output_dir)
+        else:
+            self.accelerator.print(
+                f"stopped at step {self.state.step} of {self.num_steps} ({self.stop.reason}), checkpoint saved; go on "
+                "with --resume_from_checkpoint latest"
+            )
+        self.accelerator.end_training()
 
-    def __enter__(self) -> StopRequest:
-        self._previous = signal.signal(signal.SIGTERM, self._terminate)
-        return self
+    def _step(self) -> None:
+        """One optimizer step: the gradients of all micro-batches, judged before any weight changes."""
+        started = time.perf_counter()
+        accelerator, seed, step, process = (
+            self.accelerator, self.arguments.seed, self.state.step, self.accelerator.process_index
+        )  # fmt: skip
+        judging = self.judge is not None and step >= self.adversary.first_step
+        modules = [self.learner.module] + ([self.judge.module] if judging else [])
+        sums: dict[str, torch.Tensor] = {}
+        for micro_batch in range(self.plan.accumulation):
+            with self.throughput.waiting():
+                batch = next(self.batches)
+            batch = send_to_device(batch, accelerator.device, non_blocking=True)
+            part, weight = self.plan.part(micro_batch, process), self.plan.weight(micro_batch, process)
+            seed_global_generator(seed, step, micro_batch, process)
+            draws = Draws(seed, step, part.start, len(part), accelerator.device)
+            with accelerator.accumulate(*modules):
+                if self.adversary is not None:
+                    self.adversary.network.requires_grad_(False)
+                terms = self.learner.backward(batch, draws, weight)
+                if judging:
+                    self.adversary.network.requires_grad_(True)
+                    judged = self.judge.backward(batch, draws, weight)
+                    terms |= {f"adversary_{name}": term for name, term in judged.items()}
+            for name, term in terms.items():
+                sums[name] = sums.get(name, 0.0) + term / self.plan.accumulation
+        values = self._share(sums)
+        if not all(map(math.isfinite, values.values())):
+            self._refuse(f"the loss is not finite: {values}")
+        norm = self.learner.clip()
+        if norm is not None:
+            values["grad_norm"] = norm
+            if accelerator.scaler is None and not math.isfinite(norm):
+                self._refuse("the gradient is not finite")
+        self.learner.step()
+        if judging:
+            self.judge.clip()
+            self.judge.step()
+        self.weights.step()
+        self.state.add(values)
+        self.state.step += 1
+        self.state.seconds += time.perf_counter() - started
+        self.throughput.step()
 
-    def __exit__(self, *_: object) -> None:
-        signal.signal(signal.SIGTERM, self._previous)
+    def _share(self, terms: dict[str, torch.Tensor]) -> dict[str, float]:
+        """Loss terms averaged over the processes; notes whether any of these was asked to stop. One all-reduce."""
+        stopping = terms["loss"].new_tensor(float(bool(self.stop)))
+        own = torch.stack([term.float() for term in (*terms.values(), stopping)])
+        *means, stopped = self.accelerator.reduce(own, reduction="mean").tolist()
+        self.stopped = stopped > 0
+        return dict(zip(terms, means, strict=True))
 
-    def _terminate(self, *_: object) -> None:
-        self.deadline, self.reason = 0.0, "SIGTERM"
+    def _refuse(self, what: str) -> NoReturn:
+        samples = None if self.streamed else self.order.global_batch(self.state.step).tolist()
+        refuse_step(self.output_dir, self.state.step, what, samples, self.accelerator.is_main_process)
 
-    def __bool__(self) -> bool:
-        return time.monotonic() >= self.deadline
+    def _validate(self) -> None:
+        """The stage's figures for the EMA weights; leaves weights, mode and random state as they were."""
+        folder = self.output_dir / "validation" / f"{self.state.step:07d}"
+        with self.weights.whole_network(averaged=True) as network:
+            if self.accelerator.is_main_process:
+                folder.mkdir(parents=True, exist_ok=True)
+                with torch.random.fork_rng(), self.accelerator.autocast():
+                    torch.manual_seed(self.arguments.seed)
+                    figures = self.stage.validate(network, folder)
+                self._record(**{f"validation_{name}": value for name, value in figures.items()})
+                log_pictures(self.accelerator, folder, self.state.step)
+        self.accelerator.wait_for_everyone()
 
+    def _save(self) -> None:
+        save_checkpoint(
+            self.accelerator, self.output_dir, self.state, self.identity, self.arguments.checkpoints_total_limit,
+            lambda folder: self.weights.save_average(folder / "ema"),
+        )  # fmt: skip
 
-def _data_order(arguments: TrainingArguments, accelerator: Accelerator, num_samples: int) -> DataOrder:
-    return DataOrder(
-        num_samples,
-        arguments.batch_size,
-        arguments.gradient_accumulation_steps,
-        arguments.seed,
-        accelerator.num_processes,
-        accelerator.process_index,
-    )
+    def _record(self, **values: Any) -> None:
+        """A line of the log, and the same figures to the tracker."""
+        if self.accelerator.is_main_process:
+            tqdm.write(self.log.write(step=self.state.step, **values))
+            self.accelerator.log(values, step=self.state.step)
 
+    def _measure(self) -> Throughput:
+        """Counts the FLOPs of the first sample; it must not leave a trace in the network."""
+        first = next(self.batches)
+        self.batches = chain([first], self.batches)
+        sample = send_to_device({name: values[:1] for name, values in first.items()}, self.accelerator.device)
+        draws = Draws(self.arguments.seed, self.state.step, 0, 1, self.accelerator.device)
+        module = self.learner.module.eval()
+        flops = count_flops(lambda: module(sample, draws))
+        module.train()
+        return Throughput(
+            self.accelerator.device, self.plan.global_batch_size, self.plan.num_processes,
+            self.stage.tokens_per_sample(self.network), flops,
+        )  # fmt: skip
 
-def _adamw(network: torch.nn.Module, arguments: TrainingArguments) -> torch.optim.AdamW:
-    """Weight decay acts on matrices and kernels, not on biases and norms."""
-    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": arguments.weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    beta1, beta2 = arguments.adam_betas
-    return torch.optim.AdamW(groups, lr=arguments.learning_rate, betas=(beta1, beta2), fused=True)
-
-
-def _warmup_steps(arguments: TrainingArguments, order: DataOrder) -> int:
-    if arguments.lr_warmup_epochs is None:
-        return arguments.lr_warmup_steps
-    return round(arguments.lr_warmup_epochs * order.steps_per_epoch)
-
-
-def _identity(stage: Stage, accelerator: Accelerator, data_fingerprint: str) -> dict[str, Any]:
-    """What must be equal for a checkpoint to be resumed exactly."""
-    settings = {key: value for key, value in asdict(stage.arguments).items() if key not in OPERATIONAL}
-    return {
-        "stage": stage.name,
-        "data_fingerprint": data_fingerprint,
-        "num_processes": accelerator.num_processes,
-        "arguments": settings,
-    }
-
-
-def _share(
-    accelerator: Accelerator, terms: dict[str, torch.Tensor], stop: StopRequest
-) -> tuple[dict[str, float], bool]:
-    """Loss terms averaged over the processes, and whether any of them was asked to stop: one small all-reduce."""
-    stopping = terms["loss"].new_tensor(float(bool(stop)))
-    own = torch.stack([term.detach().float() for term in (*terms.values(), stopping)])
-    *means, stopped = accelerator.reduce(own, reduction="mean").tolist()
-    return dict(zip(terms, means, strict=True)), stopped > 0
-
-
-def _means(state: RunState, accumulation: int) -> dict[str, float]:
-    means = {name: total / state.loss_count for name, total in state.loss_sums.items()}
-    if "grad_norm" in means:  # once a step, not once a micro-batch
-        means["grad_norm"] *= accumulation
-    return means
-
-
-def _refuse_batch(accelerator: Accelerator, output_dir: Path, order: DataOrder, state: RunState, what: str) -> None:
-    path = output_dir / "not_finite.json"
-    samples = order.global_batch(state.step).ravel().tolist()
-    if accelerator.is_main_process:
-        path.write_text(json.dumps({"step": state.step, "what": what, "samples": samples}))
-    shown = ", ".join(map(str, samples[:16])) + (", ..." if len(samples) > 16 else "")
-    raise TrainingError(
-        f"step {state.step}: {what}; samples of the training split: {shown} (all in {path}). Weights were not changed "
-        "by this batch and earlier checkpoints are intact: look at these samples, or lower the learning rate."
-    )
-
-
-def _announce(
-    accelerator: Accelerator, network: Any, state: RunState, num_steps: int, order: DataOrder, checkpoint: Path | None
-) -> None:
-    num_parameters = sum(parameter.numel() for parameter in network.parameters())
-    start = f"resumed from {checkpoint}" if checkpoint else "from the beginning"
-    accelerator.print(
-        f"{type(network).__name__}: {num_parameters / 1e6:.2f} M parameters, {order.num_samples} samples, "
-        f"{accelerator.num_processes} process(es), {order.global_batch_size} samples a step, "
-        f"steps {state.step} to {num_steps} ({start})"
-    )
-
-
-@contextmanager
-def _ema_weights(ema: EMAModel | None, network: torch.nn.Module) -> Iterator[None]:
-    """The network holds the moving average within the block; without EMA, its own weights."""
-    if ema is None:
-        yield
-        return
-    parameters = list(network.parameters())
-    ema.store(parameters)
-    ema.copy_to(parameters)
-    try:
-        yield
-    finally:
-        ema.restore(parameters)
-
-
-def _validate(
-    stage: Stage, accelerator: Accelerator, network: Any, ema: EMAModel | None, folder: Path
-) -> dict[str, float]:
-    """The stage's figures for the EMA weights; leaves weights, mode and random state as they were."""
-    folder.mkdir(parents=True, exist_ok=True)
-    network.eval()
-    with _ema_weights(ema, network), torch.random.fork_rng(), torch.no_grad(), accelerator.autocast():
-        torch.manual_seed(stage.arguments.seed)
-        figures = stage.validate(network, folder)
-    network.train()
-    return figures
-
-
-def _save_networks(stage: Stage, network: Any, ema: EMAModel | None, output_dir: Path) -> None:
-    """Write `model/`, and `ema/` where there is one."""
-    network.eval()
-    for name, average in {"model": None, **({"ema": ema} if ema is not None else {})}.items():
-        with _ema_weights(average, network), torch.no_grad():
-            stage.finish(network)
-            replace_folder(output_dir / name, network.save_pretrained)
+    def _announce(self, start: str) -> None:
+        num_parameters = sum(parameter.numel() for parameter in self.network.parameters())
+        self.accelerator.print(
+            f"{type(self.network).__name__}: {num_parameters / 1e6:.2f} M parameters, {self.order.num_samples} "
+            f"samples, {self.plan.num_processes} process(es), {self.plan.global_batch_size} samples a step in "
+            f"{self.plan.accumulation} micro-batch(es), steps {self.state.step} to {self.num_steps} ({start})"
+        )

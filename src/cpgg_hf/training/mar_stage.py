@@ -15,12 +15,16 @@ from accelerate import Accelerator
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import Dataset
 
+from cpgg_hf.data.gif import write_gif
+from cpgg_hf.measure import CineSegmenter
 from cpgg_hf.models.autoencoder_kl_cpgg import AutoencoderKLCPGG
 from cpgg_hf.models.configuration_cpgg_mar import CPGGMARConfig
 from cpgg_hf.models.modeling_cpgg_mar import CPGGMARModel
 from cpgg_hf.training.arguments import TrainingArguments, check_keys
 from cpgg_hf.training.cine_batches import CineBatches
+from cpgg_hf.training.draws import Draws
 from cpgg_hf.training.errors import TrainingError
+from cpgg_hf.training.generated_cines import HeldOutHearts, generate_cines, judge_cines
 from cpgg_hf.training.latent_cache import encode_split
 from cpgg_hf.training.phenotype_scaler import fit_scaler, read_scaler
 from cpgg_hf.training.stage import Batch, Stage
@@ -41,6 +45,13 @@ class MARArguments(TrainingArguments):
     )
     latent_cache: str | None = field(
         default=None, metadata={"help": "Folder of the cached latents; <output_dir>/latents if unset."}
+    )
+    generated_cines: int = field(
+        default=0, metadata={"help": "Held-out hearts whose cines a validation generates and judges; 0 for none."}
+    )
+    generated_inference_steps: int = field(default=25, metadata={"help": "Diffusion steps a token of these cines."})
+    segmenter: str | None = field(
+        default=None, metadata={"help": "Segmenter that measures generated cines, for the R2 of their phenotypes."}
     )
     missing_probability: float = field(
         default=0.0, metadata={"help": "Probability that a sample loses a random subset of its phenotypes."}
@@ -75,6 +86,10 @@ class MARStage(Stage):
         cache = Path(arguments.latent_cache or Path(arguments.output_dir) / "latents")
         self.training_moments, fingerprint = encode_split(accelerator, vae, training_cines, "train", cache)
         self.validation_moments, _ = encode_split(accelerator, vae, validation_cines, "validation", cache)
+        if arguments.generated_cines > 0:
+            self.held_out = self._hearts_to_judge(validation_cines)
+            self.vae = vae.cpu()
+        self.segmenter = None if arguments.segmenter is None else load_trained(CineSegmenter, arguments.segmenter)
 
         if arguments.phenotype_vae is None:
             self.phenotype_mean, self.phenotype_sd = fit_scaler(training_cines.phenotypes())
@@ -106,38 +121,94 @@ class MARStage(Stage):
                 )
         return CPGGMARModel(CPGGMARConfig(**{**settings, **given, **scaler}))
 
-    def loss(self, network: CPGGMARModel, batch: Batch) -> dict[str, torch.Tensor]:
-        """MSE + VLB of the masked tokens' noise, for one draw of each cine's latents."""
-        phenotypes = batch["phenotypes"]
+    def loss(self, network: CPGGMARModel, batch: Batch, draws: Draws) -> dict[str, torch.Tensor]:
+        """MSE + VLB of the masked tokens' noise, for one draw of each cine's latents.
+
+        All samples of a step have as many masked tokens: their share is the step's, which tokens is the sample's.
+        """
+        config, phenotypes = network.config, batch["phenotypes"]
         if network.training and self.arguments.missing_probability > 0:
-            phenotypes = hide_phenotypes(phenotypes, self.arguments.missing_probability)
-        with _attention_for_training(network.device):
-            output = network(latents=self._draw_latents(batch), phenotypes=phenotypes)
+            phenotypes = hide_phenotypes(phenotypes, self.arguments.missing_probability, draws)
+        # On the CPU, where the number of masked tokens is known without waiting for the device.
+        order = draws.on("cpu").uniform("order", config.num_tokens)
+        mask = network.mask_of(draws.of_step("mask ratio"), order)
+        tokens = (config.timesteps_per_token, int(mask[0].sum()))
+        drop_condition = draws.uniform("drop condition") < config.condition_dropout if network.training else None
+        with _attention_for_training(network):
+            output = network(
+                latents=self._draw_latents(batch, draws, network.dtype),
+                phenotypes=phenotypes,
+                mask=mask,
+                drop_condition=drop_condition,
+                noise=draws.normal("noise", *tokens, config.token_dim),
+                timesteps=draws.integers("timesteps", config.num_train_timesteps, *tokens),
+            )
         return {"loss": output.loss, "mse": output.loss_mse, "vlb": output.loss_vlb}
 
-    def validate(self, network: CPGGMARModel, folder: Path) -> dict[str, float]:  # noqa: ARG002
-        """The loss terms on held-out latents, each batch weighted by its size; the loop fixes the seed."""
+    def validate(self, network: CPGGMARModel, folder: Path) -> dict[str, float]:
+        """The loss terms on held-out latents, each batch weighted by its size and with a mask ratio of its own.
+
+        With `generated_cines` also what `judge_cines` says of cines generated from held-out phenotypes, and a grid of
+        pairs: the true cine of a heart, and the one generated from its phenotypes.
+        """
         count = min(self.arguments.validation_samples, len(self.validation_moments))
         sums: dict[str, float] = {}
         for first in range(0, count, self.arguments.batch_size):
             indices = range(first, min(first + self.arguments.batch_size, count))
             batch = {name: part.to(network.device) for name, part in self.validation_moments[indices].items()}
-            for name, term in self.loss(network, batch).items():
+            draws = Draws(self.arguments.seed, first, first, len(indices), network.device)
+            for name, term in self.loss(network, batch, draws).items():
                 sums[name] = sums.get(name, 0.0) + float(term) * len(indices)
-        return {name: total / count for name, total in sums.items()}
+        figures = {name: total / count for name, total in sums.items()}
+        if self.arguments.generated_cines > 0:
+            figures |= self._generate(network, folder)
+        return figures
 
-    def _draw_latents(self, batch: Batch) -> torch.Tensor:
-        mean, sd = batch["mean"].float(), (0.5 * batch["logvar"].float()).exp()
-        return (mean + sd * torch.randn_like(mean) - self.latents_mean) / self.latents_std
+    def _generate(self, network: CPGGMARModel, folder: Path) -> dict[str, float]:
+        hearts, arguments = self.held_out, self.arguments
+        vae = self.vae.to(network.device)
+        cines = generate_cines(
+            network, vae, hearts.phenotypes[: len(hearts.cines) // 2], arguments.generated_inference_steps,
+            arguments.batch_size, arguments.seed,
+        )  # fmt: skip
+        self.vae.cpu()
+        pairs = [
+            cine for true, made in zip(hearts.cines / np.float32(255), cines, strict=False) for cine in (true, made)
+        ]
+        write_gif(folder / "generated.gif", pairs[:32], float(hearts.frame_time_ms.mean()), columns=8)
+        return judge_cines(cines, hearts, self.segmenter)
+
+    def tokens_per_sample(self, network: CPGGMARModel) -> int:
+        """Tokens of a cine."""
+        return network.config.num_tokens
+
+    def _hearts_to_judge(self, cines: CineBatches) -> HeldOutHearts:
+        count = 2 * self.arguments.generated_cines
+        if count > len(cines):
+            raise TrainingError(
+                f"generated_cines is {self.arguments.generated_cines}, which takes {count} held-out cines (half of "
+                f"them for the floor); the validation split has {len(cines)}: generate fewer."
+            )
+        batch = cines[range(count)]
+        return HeldOutHearts(batch["cine"].numpy(), batch["phenotypes"], *cines.geometry(count))
+
+    def _draw_latents(self, batch: Batch, draws: Draws, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+        mean, logvar = (batch[name].to(torch.promote_types(dtype, torch.float32)) for name in ("mean", "logvar"))
+        drawn = mean + (0.5 * logvar).exp() * draws.normal("latents", *mean.shape[1:])
+        return (drawn - self.latents_mean) / self.latents_std
 
 
-def _attention_for_training(device: torch.device) -> AbstractContextManager:
-    """On a CPU plain attention: the fused one's backward pass is slower for few tokens (0.70 s a step, 0.64 s so)."""
-    return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
+def _attention_for_training(network: CPGGMARModel) -> AbstractContextManager:
+    """On a CPU plain attention: the fused one's backward pass is slower for few tokens (0.70 s a step, 0.64 s so).
+
+    Not where activations are computed again: that happens in the backward pass, outside of this.
+    """
+    plain = network.device.type == "cpu" and not network.is_gradient_checkpointing
+    return sdpa_kernel(SDPBackend.MATH) if plain else nullcontext()
 
 
-def hide_phenotypes(phenotypes: torch.Tensor, probability: float) -> torch.Tensor:
+def hide_phenotypes(phenotypes: torch.Tensor, probability: float, draws: Draws) -> torch.Tensor:
     """With `probability` a row of (B, 82) loses a subset of its values to NaN; its share is uniform in (0, 1)."""
-    chosen, share = torch.rand(2, len(phenotypes), 1, device=phenotypes.device)
-    hidden = (chosen < probability) & (torch.rand_like(phenotypes) < share)
+    chosen, share = draws.uniform("hidden rows", 2, 1).unbind(1)
+    hidden = (chosen < probability) & (draws.uniform("hidden values", phenotypes.shape[1]) < share)
     return phenotypes.masked_fill(hidden, float("nan"))

@@ -18,6 +18,7 @@ from cpgg_hf.models.phenotype_vae import CPGGPhenotypeVAE
 from cpgg_hf.phenotypes import NAMES, read_csv
 from cpgg_hf.training.arguments import TrainingArguments, check_keys
 from cpgg_hf.training.cine_batches import CineBatches
+from cpgg_hf.training.draws import Draws
 from cpgg_hf.training.errors import TrainingError
 from cpgg_hf.training.stage import Batch, Stage
 
@@ -52,6 +53,7 @@ class PhenotypeVAEStage(Stage):
 
     name: ClassVar[str] = "phenotype_vae"
     arguments_class: ClassVar[type[TrainingArguments]] = PhenotypeVAEArguments
+    mixes_samples: ClassVar[bool] = True  # batch normalisation
     arguments: PhenotypeVAEArguments
 
     def load_data(self, accelerator: Accelerator) -> tuple[Dataset, str]:
@@ -75,15 +77,16 @@ class PhenotypeVAEStage(Stage):
         except ValueError as error:
             raise TrainingError(f"{self.arguments.data} cannot be trained on: {error}") from None
 
-    def loss(self, network: CPGGPhenotypeVAE, batch: Batch) -> dict[str, torch.Tensor]:
+    def loss(self, network: CPGGPhenotypeVAE, batch: Batch, draws: Draws) -> dict[str, torch.Tensor]:
         """Mean squared error + weighted KL of standardised phenotypes; the weight is the network's own setting."""
-        output = network(phenotypes=batch["phenotypes"])
+        output = network(phenotypes=batch["phenotypes"], noise=draws.normal("latents", network.config.latent_dim))
         return {"loss": output.loss, "reconstruction": output.reconstruction_loss, "kl": output.kl_loss}
 
     def validate(self, network: CPGGPhenotypeVAE, folder: Path) -> dict[str, float]:  # noqa: ARG002
         """The loss terms on all held-out rows."""
         rows = torch.from_numpy(self.validation_phenotypes).to(network.device)
-        return {name: float(term) for name, term in self.loss(network, {"phenotypes": rows}).items()}
+        draws = Draws(self.arguments.seed, 0, 0, len(rows), network.device)
+        return {name: float(term) for name, term in self.loss(network, {"phenotypes": rows}, draws).items()}
 
     def finish(self, network: CPGGPhenotypeVAE) -> None:
         """Fit what the network samples with; the published network has no such step."""

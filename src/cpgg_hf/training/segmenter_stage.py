@@ -22,6 +22,7 @@ from cpgg_hf.measure.phantom_frames import CONTEXT_FRAMES, SEED_ROOTS, PhantomFr
 from cpgg_hf.metrics.controllability import adherence
 from cpgg_hf.phantom import PhantomCine
 from cpgg_hf.training.arguments import TrainingArguments, check_keys
+from cpgg_hf.training.draws import Draws
 from cpgg_hf.training.stage import Batch, Stage
 
 _WATCHED = (
@@ -68,7 +69,7 @@ class SegmenterStage(Stage):
         check_keys(self.arguments.model, list(inspect.signature(CineSegmenter.__init__).parameters)[1:], "model")
         return CineSegmenter(**{"context_frames": CONTEXT_FRAMES, **self.arguments.model})
 
-    def loss(self, network: CineSegmenter, batch: Batch) -> dict[str, torch.Tensor]:
+    def loss(self, network: CineSegmenter, batch: Batch, draws: Draws) -> dict[str, torch.Tensor]:  # noqa: ARG002
         """Cross-entropy per pixel against the coverage of augmented frames."""
         frames, coverage = augment(batch["frames"].float() / 255, batch["coverage"].float() / 255)
         logits = network(2 * frames - 1).float()

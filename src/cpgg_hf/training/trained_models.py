@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cpgg_hf.checkpoint_files import check_model
+from cpgg_hf.data.errors import brief
 from cpgg_hf.training.errors import TrainingError
 
 
@@ -22,4 +23,7 @@ def load_trained(model_class: Any, source: str) -> Any:
     try:
         return model_class.from_pretrained(source, use_safetensors=True)
     except OSError as error:
-        raise TrainingError(f"there is no folder {source}, and no {model_class.__name__} on the hub.") from error
+        raise TrainingError(
+            f"there is no folder {source}, and no {model_class.__name__} came from the hub repository of that name "
+            f"({brief(error)}); check the name, the network and the access rights."
+        ) from error

@@ -14,15 +14,17 @@ from typing import Any, ClassVar
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
-from torch.utils.data import Dataset
 
+from cpgg_hf.data.gif import write_gif
 from cpgg_hf.models.autoencoder_kl_cpgg import AutoencoderKLCPGG
 from cpgg_hf.models.autoencoder_surgery import add_refiner
 from cpgg_hf.training.arguments import TrainingArguments, check_keys
 from cpgg_hf.training.cine_batches import CineBatches, to_network, to_unit_range
+from cpgg_hf.training.draws import Draws
 from cpgg_hf.training.errors import TrainingError
 from cpgg_hf.training.pictures import save_reconstruction_sheet
-from cpgg_hf.training.stage import Batch, Stage
+from cpgg_hf.training.stage import Batch, Stage, at_least_float32
+from cpgg_hf.training.streamed_cines import StreamedCines
 from cpgg_hf.training.trained_models import load_trained
 
 
@@ -30,6 +32,10 @@ from cpgg_hf.training.trained_models import load_trained
 class VAEArguments(TrainingArguments):
     """Arguments of the 3D-VAE stage."""
 
+    streaming: bool = field(
+        default=False,
+        metadata={"help": "Read the data as a stream, from a folder or the hub, without unpacking it first."},
+    )
     kl_weight: float = field(
         default=1e-6, metadata={"help": "Weight of the KL term, averaged per latent element (L1: per pixel)."}
     )
@@ -65,11 +71,12 @@ class VAEStage(Stage):
     arguments_class: ClassVar[type[TrainingArguments]] = VAEArguments
     arguments: VAEArguments
 
-    def load_data(self, accelerator: Accelerator) -> tuple[Dataset, str]:
+    def load_data(self, accelerator: Accelerator) -> tuple[CineBatches | StreamedCines, str]:
         """Cines of the training split; those of the validation split are kept for `validate`."""
-        with accelerator.main_process_first():
-            self.training_cines = CineBatches(self.arguments.data, "train")
-            self.validation_cines = CineBatches(self.arguments.data, "validation")
+        source = StreamedCines if self.arguments.streaming else CineBatches
+        with accelerator.main_process_first():  # it unpacks what is not streamed
+            self.training_cines = source(self.arguments.data, "train")
+            self.validation_cines = source(self.arguments.data, "validation")
         return self.training_cines, self.training_cines.fingerprint()
 
     def build(self) -> AutoencoderKLCPGG:
@@ -91,7 +98,7 @@ class VAEStage(Stage):
                     part.requires_grad_(False)
         return network
 
-    def loss(self, network: AutoencoderKLCPGG, batch: Batch) -> dict[str, torch.Tensor]:
+    def loss(self, network: AutoencoderKLCPGG, batch: Batch, draws: Draws) -> dict[str, torch.Tensor]:
         """L1 per pixel + `kl_weight` x KL per latent element, one sample of the posterior a cine.
 
         `motion_weight` adds the L1 of the error's change from frame to frame: it holds together the blocks of frames
@@ -99,9 +106,11 @@ class VAEStage(Stage):
         both: where L1 alone would blur or still what it is unsure of, as much detail has to stay. `beat_weight` moves
         the first two from the still chest to the beating heart, whose walls are a few pixels of many.
         """
-        cines = to_network(batch["cine"])
-        output = network(cines, sample_posterior=True, latent_noise=self.arguments.latent_noise)
-        error = output.sample.float() - cines
+        cines = to_network(batch["cine"]).to(network.dtype)
+        noise = draws.normal("latents", 2, *network.latent_size)
+        output = network(cines, sample_posterior=True, latent_noise=self.arguments.latent_noise, noise=noise)
+        sample = at_least_float32(output.sample)
+        error = sample - cines
         if self.arguments.beat_weight > 0:
             error = error * beat_weights(cines, self.arguments.beat_weight)
         l1 = error.abs().mean()
@@ -111,18 +120,18 @@ class VAEStage(Stage):
             terms["motion"] = error.diff(dim=2).abs().mean()
             terms["loss"] = terms["loss"] + self.arguments.motion_weight * terms["motion"]
         if self.arguments.detail_weight > 0:
-            pairs = zip(local_strengths(output.sample.float()), local_strengths(cines), strict=True)
+            pairs = zip(local_strengths(sample), local_strengths(cines), strict=True)
             terms["detail"] = sum(F.l1_loss(*pair) for pair in pairs)
             terms["loss"] = terms["loss"] + self.arguments.detail_weight * terms["detail"]
         return terms
 
     def validate(self, network: AutoencoderKLCPGG, folder: Path) -> dict[str, float]:
-        """PSNR (dB) and SSIM of held-out cines reconstructed from the posterior's mode, and a sheet of them."""
+        """PSNR (dB) and SSIM of held-out cines reconstructed from the posterior's mode; a sheet and a GIF of them."""
         from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
         psnr, ssim, sheet = [], [], []
         for batch in self.validation_cines.batches(self.arguments.batch_size, self.arguments.validation_samples):
-            cines = to_network(batch["cine"]).to(network.device)
+            cines = to_network(batch["cine"]).to(network.device, network.dtype)
             reconstructions = to_unit_range(network.decode(network.encode(cines).latent_dist.mode()).sample)
             for cine, reconstruction in zip(to_unit_range(cines), reconstructions, strict=True):
                 psnr.append(float(peak_signal_noise_ratio(reconstruction, cine, data_range=1.0)))
@@ -130,6 +139,8 @@ class VAEStage(Stage):
                 ssim.append(float(structural_similarity_index_measure(*frames, data_range=1.0)))  # type: ignore[arg-type]
                 sheet.append((cine, reconstruction))
         save_reconstruction_sheet(sheet[:4], folder / "reconstructions.png")
+        pairs = [cine.float().cpu().numpy() for pair in sheet[:8] for cine in pair]
+        write_gif(folder / "reconstructions.gif", pairs, columns=4)
         return {"psnr": sum(psnr) / len(psnr), "ssim": sum(ssim) / len(ssim)}
 
     def finish(self, network: AutoencoderKLCPGG) -> None:
@@ -143,7 +154,7 @@ class VAEStage(Stage):
 
 def kl_per_element(posterior: Any) -> torch.Tensor:
     """KL(posterior || N(0, I)) averaged over latent elements (diffusers' `kl()` is wrong for 5-D latents)."""
-    mean, logvar = posterior.mean.float(), posterior.logvar.float()
+    mean, logvar = at_least_float32(posterior.mean), at_least_float32(posterior.logvar)
     return 0.5 * (mean.square() + logvar.exp() - 1.0 - logvar).mean()
 
 
@@ -193,7 +204,7 @@ def latent_statistics(network: AutoencoderKLCPGG, batches: Any) -> tuple[list[fl
     first: Any = 0.0
     second: Any = 0.0
     for batch in batches:
-        posterior = network.encode(to_network(batch["cine"]).to(network.device)).latent_dist
+        posterior = network.encode(to_network(batch["cine"]).to(network.device, network.dtype)).latent_dist
         mean, var = posterior.mean.double(), posterior.logvar.double().exp()
         axes = (0, 2, 3, 4)
         count += mean[:, 0].numel()

@@ -1,0 +1,140 @@
+"""What a step of a stage costs, counted and not measured: FLOPs, and bytes of weights, optimizer and activations.
+
+The network runs on tensors without storage (`FakeTensorMode`), so that the paper's configurations can be counted
+anywhere. FLOPs are those of matrix products, attentions and convolutions, forward and backward; activations are what
+autograd saves under bf16 autocast. Workspaces, the allocator's fragments and communication buffers are not in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from cpgg_hf.measure.segmenter import CineSegmenter
+from cpgg_hf.models.autoencoder_kl_cpgg import AutoencoderKLCPGG
+from cpgg_hf.models.configuration_cpgg_mar import CPGGMARConfig
+from cpgg_hf.models.modeling_cpgg_mar import CPGGMARModel
+from cpgg_hf.models.phenotype_vae import CPGGPhenotypeVAE
+from cpgg_hf.phantom import LABELS
+
+# Bytes a parameter in float32: weight, gradient, AdamW's two moments, moving average.
+BYTES_PER_PARAMETER = 5 * 4
+# Passes of a step over them in float32: the weight is read three times and written, the others read and written.
+_PASSES_OVER_PARAMETERS = 12
+
+
+@dataclass(frozen=True)
+class StageSize:
+    """What one network costs.
+
+    Attributes:
+        num_parameters: of the network.
+        flops_per_sample: of a training step, forward and backward.
+        activation_bytes_per_sample: what autograd keeps from the forward to the backward pass.
+    """
+
+    num_parameters: int
+    flops_per_sample: float
+    activation_bytes_per_sample: float
+
+    def memory_bytes(self, batch_size: int) -> float:
+        """What a device holds at most that has `batch_size` samples of a micro-batch."""
+        return self.num_parameters * BYTES_PER_PARAMETER + batch_size * self.activation_bytes_per_sample
+
+    def traffic_bytes(self, num_samples: int) -> float:
+        """What a step moves at least: activations written and read once, parameters and their moments."""
+        return self.num_parameters * 4 * _PASSES_OVER_PARAMETERS + num_samples * 2 * self.activation_bytes_per_sample
+
+
+def size_of_vae(**config) -> StageSize:
+    """The 3D-VAE with the settings under `model:`."""
+
+    def build_and_run(batch_size: int) -> tuple[torch.nn.Module, Callable[[], torch.Tensor]]:
+        network = AutoencoderKLCPGG(**config)
+        cines = torch.zeros(batch_size, network.config.in_channels, *network.config.sample_size)
+        noise = torch.zeros(batch_size, 2, *network.latent_size)
+        return network, lambda: (network(cines, sample_posterior=True, noise=noise).sample - cines).abs().mean()
+
+    return _count(build_and_run)
+
+
+def size_of_mar(config: CPGGMARConfig) -> StageSize:
+    """The MAR, with as many masked tokens as its distribution gives on average."""
+    shares = [CPGGMARModel.num_masked(config, (index + 0.5) / 64) for index in range(64)]
+    num_masked = round(sum(shares) / len(shares))
+
+    def build_and_run(batch_size: int) -> tuple[torch.nn.Module, Callable[[], torch.Tensor]]:
+        network = CPGGMARModel(config)
+        tokens = torch.zeros(batch_size, config.num_tokens, config.token_dim)
+        visible, masked = torch.arange(config.num_tokens).expand(batch_size, -1).tensor_split([-num_masked], dim=1)
+        phenotypes = torch.zeros(batch_size, config.num_phenotypes)
+        timesteps = torch.zeros(batch_size, config.timesteps_per_token, num_masked, dtype=torch.long)
+        noise = torch.zeros(*timesteps.shape, config.token_dim)
+
+        def run() -> torch.Tensor:
+            condition = network.embed_phenotypes(phenotypes)
+            z = network.decode(network.encode(tokens, visible, condition), visible, masked)
+            return network.diffusion_head(noise, timesteps, z.unsqueeze(1)).float().square().mean()
+
+        return network, run
+
+    return _count(build_and_run)
+
+
+def size_of_phenotype_vae(**config) -> StageSize:
+    """The phenotype VAE with the settings under `model:`."""
+
+    def build_and_run(batch_size: int) -> tuple[torch.nn.Module, Callable[[], torch.Tensor]]:
+        network = CPGGPhenotypeVAE(**config)
+        standardised = torch.zeros(batch_size, 82)
+
+        def run() -> torch.Tensor:
+            mean, logvar = network.encode(standardised)
+            return network.decode(mean + logvar.exp()).float().square().mean()
+
+        return network, run
+
+    return _count(build_and_run, batch_size=2)
+
+
+def size_of_segmenter(**config) -> StageSize:
+    """The segmenter with the settings under `model:`; a sample is one frame of 96 x 96 between two others."""
+
+    def build_and_run(batch_size: int) -> tuple[torch.nn.Module, Callable[[], torch.Tensor]]:
+        network = CineSegmenter(**config)
+        frames = torch.zeros(batch_size, len(network.config.context_frames), 96, 96)
+        target = torch.zeros(batch_size, len(LABELS), 96, 96)
+        return network, lambda: torch.nn.functional.cross_entropy(network(frames).float(), target)
+
+    return _count(build_and_run)
+
+
+def _count(
+    build_and_run: Callable[[int], tuple[torch.nn.Module, Callable[[], torch.Tensor]]], batch_size: int = 1
+) -> StageSize:
+    saved: dict[int, int] = {}
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        saved[storage._cdata] = storage.nbytes()
+        return tensor
+
+    with FakeTensorMode():
+        network, run = build_and_run(batch_size)
+        network.train()
+        own = {parameter.untyped_storage()._cdata for parameter in network.parameters()}
+        with FlopCounterMode(display=False) as counter:
+            hooks = torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor)
+            with hooks, torch.autocast("cpu", torch.bfloat16):
+                loss = run()
+            loss.backward()
+    activations = sum(size for storage, size in saved.items() if storage not in own)
+    return StageSize(
+        num_parameters=sum(parameter.numel() for parameter in network.parameters()),
+        flops_per_sample=counter.get_total_flops() / batch_size,
+        activation_bytes_per_sample=activations / batch_size,
+    )

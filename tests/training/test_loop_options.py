@@ -1,0 +1,172 @@
+"""What the flags of a run do: streams, checkpointed activations, compilation, trackers, an adversary, the log."""
+
+import json
+import sys
+
+import pytest
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from cpgg_hf.training.data_order import BatchPlan
+from cpgg_hf.training.errors import TrainingError
+from cpgg_hf.training.mar_stage import MARStage
+from cpgg_hf.training.phenotype_vae_stage import PhenotypeVAEStage
+from cpgg_hf.training.stage import Adversary
+from cpgg_hf.training.streamed_cines import StreamedCines
+from cpgg_hf.training.throughput import Throughput, count_flops, peak_tflops
+from cpgg_hf.training.vae_stage import VAEStage
+
+from .conftest import TINY_MAR, TINY_PHENOTYPE_VAE, TINY_VAE, assert_same_run, log_of, run
+
+NO_DROPOUT = {**TINY_MAR, "dropout": 0.0}
+
+
+def losses_of(folder):
+    return [value for line in log_of(folder) for key, value in line.items() if "loss" in key]
+
+
+@pytest.mark.parametrize(
+    ("option", "name"),
+    [
+        ({"gradient_checkpointing": True}, "vae"),
+        ({"gradient_checkpointing": True}, "mar"),
+        ({"torch_compile_backend": "eager"}, "vae"),
+        pytest.param({"torch_compile_backend": "inductor"}, "vae", marks=pytest.mark.slow),
+        pytest.param({"torch_compile_backend": "inductor"}, "mar", marks=pytest.mark.slow),
+    ],
+)
+def test_memory_and_speed_options_do_not_change_what_is_learned(option, name, settings, vae, tmp_path):
+    stage, model = {"vae": (VAEStage, TINY_VAE), "mar": (MARStage, NO_DROPOUT)}[name]
+    settings |= {"max_train_steps": 2, "logging_steps": 1} | ({"vae": str(vae)} if name == "mar" else {})
+    run(stage, model, settings, output_dir=str(tmp_path / "plain"))
+    run(stage, model, settings, **option)
+    losses = losses_of(tmp_path / "plain")
+    assert losses_of(tmp_path / "run") == pytest.approx(losses, rel=1e-4)
+    assert abs(losses[1] / losses[0] - 1) > 1e-3
+
+
+def test_gradient_checkpointing_computes_activations_again(settings, vae, monkeypatch):
+    calls = []
+    original = torch.utils.checkpoint.checkpoint
+    monkeypatch.setattr(torch.utils.checkpoint, "checkpoint", lambda *a, **k: calls.append(a) or original(*a, **k))
+    run(VAEStage, TINY_VAE, settings, max_train_steps=1, gradient_checkpointing=True)
+    assert calls
+
+
+def test_what_a_network_or_machine_cannot_do_is_refused(settings, phenotype_tables, monkeypatch):
+    with pytest.raises(TrainingError, match="CPGGPhenotypeVAE is too small for gradient_checkpointing"):
+        run(PhenotypeVAEStage, TINY_PHENOTYPE_VAE, settings | phenotype_tables, gradient_checkpointing=True)
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(TrainingError, match="report_to is wandb, which is not installed; pip install wandb"):
+        run(VAEStage, TINY_VAE, settings, report_to="wandb")
+    with pytest.raises(TrainingError, match="global batch of 1 cannot be shared by 3 processes"):
+        BatchPlan.of(batch_size=4, accumulation=1, global_batch_size=1, num_processes=3)
+    with pytest.raises(TrainingError, match=r"gradient_accumulation_steps is 2, but global_batch_size \(8\)"):
+        VAEStage.arguments_class(**settings, global_batch_size=8, gradient_accumulation_steps=2)
+
+
+def test_a_stream_resumes_exactly_and_is_shared_by_processes(settings, data, tmp_path):
+    settings |= {"streaming": True, "max_train_steps": 14}  # over two epochs of 6 steps
+    run(VAEStage, TINY_VAE, settings, output_dir=str(tmp_path / "undisturbed"))
+    run(VAEStage, TINY_VAE, settings, max_seconds=0.0)
+    run(VAEStage, TINY_VAE, settings, resume_from_checkpoint="latest", max_seconds=0.0)
+    run(VAEStage, TINY_VAE, settings, resume_from_checkpoint="latest")
+    assert_same_run(tmp_path / "undisturbed", tmp_path / "run")
+
+    cines, plan = StreamedCines(str(data), "train"), BatchPlan(8, accumulation=2, num_processes=2)
+    seen = []
+    for process in range(2):
+        batches = cines.training_batches(plan, seed=5, process_index=process, first_step=0)
+        seen += [next(batches)["phenotypes"] for _ in range(6)]  # an epoch: 3 steps of 2 micro-batches
+        later = cines.training_batches(plan, seed=5, process_index=process, first_step=2)
+        for batch in seen[-2:]:
+            torch.testing.assert_close(next(later)["phenotypes"], batch)
+    assert len(torch.cat(seen).unique(dim=0)) == 24
+    with pytest.raises(TrainingError, match="shares a global batch of 10 in 4 equal parts only"):
+        next(cines.training_batches(BatchPlan(10, 2, 2), 5, 0, 0))
+
+
+def test_tensorboard_gets_figures_and_pictures(settings, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run(VAEStage, TINY_VAE, settings, report_to="tensorboard")
+    (folder,) = {path.parent for path in tmp_path.rglob("events.out.tfevents.*") if path.parent.name == "cpgg_vae"}
+    events = EventAccumulator(str(folder)).Reload()
+    tags = events.Tags()
+    assert {"loss", "validation_psnr", "waiting_share", "samples_per_second"} <= set(tags["scalars"])
+    assert [event.step for event in events.Scalars("validation_psnr")] == [3, 6]
+    film = events.Images("reconstructions.gif")[-1]
+    stored = (tmp_path / "run" / "validation" / "0000006" / "reconstructions.gif").read_bytes()
+    assert film.encoded_image_string == stored
+    assert stored.startswith(b"GIF89a")
+    assert "reconstructions.png" in tags["images"]
+
+
+class AdversarialVAE(VAEStage):
+    """A discriminator of one layer that tells true from reconstructed cines."""
+
+    def build_adversary(self, network):
+        self.judge = nn.Sequential(nn.Conv3d(1, 2, 3, stride=2), nn.Flatten(), nn.LazyLinear(1))
+        self.judge(torch.zeros(1, 1, 4, 16, 16))
+        return Adversary(self.judge, self.adversary_loss, learning_rate=1e-2, first_step=2)
+
+    def loss(self, network, batch, draws):
+        cines = batch["cine"].unsqueeze(1).float() / 127.5 - 1
+        self.made = network(cines).sample
+        assert not any(parameter.requires_grad for parameter in self.judge.parameters()) or not network.training
+        terms = {"l1": (self.made - cines).abs().mean(), "fooled": self.judge(self.made).mean()}
+        return {"loss": terms["l1"] - 0.1 * terms["fooled"], **terms}
+
+    def adversary_loss(self, judge, batch, draws):
+        cines = batch["cine"].unsqueeze(1).float() / 127.5 - 1
+        return {"loss": judge(self.made.detach()).relu().mean() + (1 - judge(cines)).relu().mean()}
+
+
+def test_an_adversary_learns_beside_the_network_and_resumes_exactly(settings, tmp_path):
+    settings |= {"checkpointing_steps": 1, "checkpoints_total_limit": None, "logging_steps": 1}
+    run(AdversarialVAE, TINY_VAE, settings, output_dir=str(tmp_path / "undisturbed"))
+    run(AdversarialVAE, TINY_VAE, settings, max_seconds=0.0)
+    run(AdversarialVAE, TINY_VAE, settings, resume_from_checkpoint="latest")
+    assert_same_run(tmp_path / "undisturbed", tmp_path / "run")
+    lines = [line for line in log_of(tmp_path / "run") if "loss" in line]
+    assert ["adversary_loss" in line for line in lines] == [False, False, True, True, True, True]
+
+    def judge(step):
+        from safetensors.torch import load_file
+
+        return load_file(tmp_path / "run" / f"checkpoint-{step:07d}" / "model_1.safetensors")["network.0.weight"]
+
+    assert torch.equal(judge(1), judge(2))
+    assert torch.equal(judge(2), judge(3)), "its own warm-up begins here, at 0"
+    assert not torch.equal(judge(3), judge(4))
+
+
+def test_flops_are_those_of_the_formula_and_peaks_those_of_the_data_sheet():
+    layer = nn.Linear(7, 5)
+    assert count_flops(lambda: layer(torch.ones(3, 7))) == 2 * 3 * 7 * 5
+    convolution = nn.Conv3d(2, 4, 3, padding=1)
+    assert count_flops(lambda: convolution(torch.ones(1, 2, 4, 8, 8))) == 2 * (4 * 8 * 8) * 2 * 4 * 27
+    assert peak_tflops("NVIDIA A800-SXM4-80GB") == 312.0
+    assert peak_tflops("NVIDIA H200") == 989.0
+    assert peak_tflops("") is None
+
+
+def test_throughput_figures_fit_together():
+    meter = Throughput(torch.device("cpu"), samples_per_step=8, num_processes=1, tokens_per_sample=5, forward_flops=10)
+    with meter.waiting():
+        sum(range(1000))
+    meter.step()
+    figures = meter.figures()
+    assert figures["tokens_per_second"] == pytest.approx(5 * figures["samples_per_second"])
+    assert figures["model_tflops"] == pytest.approx(30 * figures["samples_per_second"] / 1e12)
+    assert 0 < figures["waiting_share"] <= 1
+    assert figures["peak_memory_gb"] > 0.01
+    assert "mfu" not in figures, "nobody knows this CPU's peak"
+
+
+def test_the_log_says_how_long_a_step_waited(settings, vae, tmp_path):
+    run(MARStage, NO_DROPOUT, settings, vae=str(vae))
+    line = json.loads((tmp_path / "run" / "log.jsonl").read_text().splitlines()[0])
+    assert {"samples_per_second", "tokens_per_second", "model_tflops", "waiting_share", "peak_memory_gb"} <= set(line)
+    Accelerator().free_memory()
