@@ -274,7 +274,7 @@ class CPGGMARModel(PreTrainedModel):
         return mask.scatter(1, order.argsort(dim=1)[:, : self.num_masked(self.config, ratio)], True)
 
     @staticmethod
-    def num_masked(config: CPGGMARConfig, ratio: float) -> int:
+    def num_masked(config: Any, ratio: float) -> int:
         """How many tokens are masked where a uniform draw in [0, 1) puts the share in its truncated distribution."""
         distribution = NormalDist(config.mask_ratio_mean, config.mask_ratio_sd)
         lower, upper = distribution.cdf(config.mask_ratio_minimum), distribution.cdf(1.0)

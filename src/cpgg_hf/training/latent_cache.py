@@ -123,7 +123,7 @@ def _encode_missing(accelerator: Accelerator, vae: AutoencoderKLCPGG, cines: Cin
 
 def _write_rows(path: Path, first: int, rows: np.ndarray) -> None:
     """Rows of a .npy file, as bytes: a memory map writes whole pages, on a network folder over another node's rows."""
-    offset = np.load(path, mmap_mode="r").offset  # type: ignore[attr-defined]
+    offset = np.load(path, mmap_mode="r").offset
     with path.open("r+b") as file:
         file.seek(offset + first * rows[0].nbytes)
         file.write(np.ascontiguousarray(rows).tobytes())

@@ -167,8 +167,10 @@ class _Run:
         accelerator, seed, step, process = (
             self.accelerator, self.arguments.seed, self.state.step, self.accelerator.process_index
         )  # fmt: skip
-        judging = self.judge is not None and step >= self.adversary.first_step
-        modules = [self.learner.module] + ([self.judge.module] if judging else [])
+        adversary, judge = self.adversary, self.judge
+        if adversary is None or step < adversary.first_step:
+            judge = None
+        modules = [self.learner.module] if judge is None else [self.learner.module, judge.module]
         sums: dict[str, torch.Tensor] = {}
         for micro_batch in range(self.plan.accumulation):
             with self.throughput.waiting():
@@ -178,12 +180,12 @@ class _Run:
             seed_global_generator(seed, step, micro_batch, process)
             draws = Draws(seed, step, part.start, len(part), accelerator.device)
             with accelerator.accumulate(*modules):
-                if self.adversary is not None:
-                    self.adversary.network.requires_grad_(False)
+                if adversary is not None:
+                    adversary.network.requires_grad_(False)
                 terms = self.learner.backward(batch, draws, weight)
-                if judging:
-                    self.adversary.network.requires_grad_(True)
-                    judged = self.judge.backward(batch, draws, weight)
+                if adversary is not None and judge is not None:
+                    adversary.network.requires_grad_(True)
+                    judged = judge.backward(batch, draws, weight)
                     terms |= {f"adversary_{name}": term for name, term in judged.items()}
             for name, term in terms.items():
                 sums[name] = sums.get(name, 0.0) + term / self.plan.accumulation
@@ -196,9 +198,9 @@ class _Run:
             if accelerator.scaler is None and not math.isfinite(norm):
                 self._refuse("the gradient is not finite")
         self.learner.step()
-        if judging:
-            self.judge.clip()
-            self.judge.step()
+        if judge is not None:
+            judge.clip()
+            judge.step()
         self.weights.step()
         self.state.add(values)
         self.state.step += 1

@@ -58,7 +58,7 @@ class Learner:
     @property
     def learning_rate(self) -> float:
         """Of the next step."""
-        return self._schedule.get_last_lr()[0]
+        return float(self._schedule.get_last_lr()[0])
 
     def backward(self, batch: Batch, draws: Draws, weight: float) -> dict[str, torch.Tensor]:
         """Add the gradients of one part of the global batch; returns its loss terms, weighted and detached.

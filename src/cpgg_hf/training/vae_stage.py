@@ -121,7 +121,7 @@ class VAEStage(Stage):
             terms["loss"] = terms["loss"] + self.arguments.motion_weight * terms["motion"]
         if self.arguments.detail_weight > 0:
             pairs = zip(local_strengths(sample), local_strengths(cines), strict=True)
-            terms["detail"] = sum(F.l1_loss(*pair) for pair in pairs)
+            terms["detail"] = torch.stack([F.l1_loss(*pair) for pair in pairs]).sum()
             terms["loss"] = terms["loss"] + self.arguments.detail_weight * terms["detail"]
         return terms
 
