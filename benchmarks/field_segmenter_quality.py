@@ -57,6 +57,7 @@ def judge(frames: np.ndarray, truth: np.ndarray, segmenter: CineSegmenter) -> di
         "certainty": found.certainty,
         "view": found.view,
         "areas_mm2": found.areas_mm2,
+        "shown": [name for name in CHAMBERS if truth[:, STRUCTURES.index(name)].sum() > 0],
         "well": bool(dice) and min(value for name, value in dice.items() if name != "descending aorta") >= _WELL,
     }
 
@@ -105,10 +106,19 @@ def summarise(rows: list[dict[str, Any]]) -> dict[str, Any]:
         },
         "middle_off_mm": {str(q): round(float(np.quantile(off, q)), 1) for q in (0.5, 0.9, 0.95, 0.99)},
         "passing": passing,
+        "chamber_areas_mm2": {
+            "of chambers that are there, 1st and 5th percentile": _quantiles(found, True, (0.01, 0.05)),
+            "of chambers that are not, 95th and 99th percentile": _quantiles(found, False, (0.95, 0.99)),
+        },
         "views": {
             plane: dict(Counter(row["view"] for row in found if row["plane"] == plane)) for plane in sorted(set(VIEWS))
         },
     }
+
+
+def _quantiles(found: list[dict[str, Any]], there: bool, shares: tuple[float, float]) -> list[float]:
+    areas = [row["areas_mm2"][name] for row in found for name in CHAMBERS if (name in row["shown"]) == there]
+    return np.quantile(areas, shares).round().tolist()
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ import numpy as np
 from cpgg_hf.commands.cines import read_cine, read_cine_set
 from cpgg_hf.commands.errors import CommandError
 from cpgg_hf.commands.models import load_segmenter
-from cpgg_hf.phenotypes import NAMES, PHENOTYPES, phenotype_index
+from cpgg_hf.phenotypes import PHENOTYPES, phenotype_index
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,9 +34,7 @@ def measure(path: str, segmenter: str | None, view: str = "4ch", mask: str | Non
     else:
         network = load_segmenter(segmenter, scans=cine.acquired)
         measurement = measure_cine(cine.cine, cine.spacing_mm, cine.frame_time_ms, network)
-    phenotypes = {
-        name: float(value) for name, value in zip(NAMES, measurement.phenotypes, strict=True) if np.isfinite(value)
-    }
+    phenotypes, doubts = plausible(measurement.phenotypes)
     curves = {chamber: curve for chamber, curve in measurement.volumes_ml.items() if np.isfinite(curve).all()}
     return {
         "cine": path,
@@ -46,9 +44,23 @@ def measure(path: str, segmenter: str | None, view: str = "4ch", mask: str | Non
         "end_systole_frame": measurement.end_systole,
         "phenotypes": phenotypes,
         "volume_curves_ml": {chamber: np.round(curve, 2).tolist() for chamber, curve in curves.items()},
-        "warnings": list(cine.warnings),
+        "warnings": [*cine.warnings, *doubts],
         "units": {name: PHENOTYPES[phenotype_index(name)].unit for name in phenotypes},
     }
+
+
+def plausible(row: np.ndarray) -> tuple[dict[str, float], list[str]]:
+    """The measured values of a row (82,) that a heart can have, by name, and a sentence for each that none can."""
+    values, doubts = {}, []
+    for phenotype, value in zip(PHENOTYPES, row.tolist(), strict=True):
+        if phenotype.minimum <= value <= phenotype.maximum:
+            values[phenotype.short_name] = value
+        elif np.isfinite(value):
+            doubts.append(
+                f"{phenotype.short_name} came out as {value:.3g} {phenotype.unit}, hearts have "
+                f"{phenotype.minimum:g} to {phenotype.maximum:g}: it is left out, look at the cine."
+            )
+    return values, doubts
 
 
 def evaluate_controllability(generated: str, segmenter: str | None, seed: int = 0) -> "pd.DataFrame":
