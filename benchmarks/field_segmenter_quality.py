@@ -21,10 +21,10 @@ from tqdm.auto import tqdm
 
 from cpgg_hf.data.errors import PreparationError
 from cpgg_hf.measure import CineSegmenter
-from cpgg_hf.measure.heart_shapes import STRUCTURES, VIEWS, HeartShapes
+from cpgg_hf.measure.heart_shapes import NUM_TIMES, STRUCTURES, VIEWS, HeartShapes
 from cpgg_hf.measure.random_fields import random_beats
 from cpgg_hf.phantom.rasterise import SPACING_MM
-from cpgg_hf.preparation.heart_segmentation import CHAMBERS, segment_field
+from cpgg_hf.preparation.heart_segmentation import CHAMBERS, require_heart, segment_field
 
 HEARTS = 50
 THRESHOLDS = (0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9)
@@ -38,7 +38,7 @@ def judge(frames: np.ndarray, truth: np.ndarray, segmenter: CineSegmenter) -> di
     try:
         found = segment_field(frames, SPACING_MM, segmenter)
     except PreparationError:
-        return {"found": False, "there": bool(marked.any())}
+        return {"found": False, "accepted": False, "there": bool(marked.any())}
     labels = found.probabilities.argmax(axis=1)
     dice = {}
     for index, name in enumerate(STRUCTURES):
@@ -49,8 +49,14 @@ def judge(frames: np.ndarray, truth: np.ndarray, segmenter: CineSegmenter) -> di
     if marked.any():
         places = np.argwhere(marked.any(axis=0))
         off = float(np.abs(found.center - (places.min(axis=0) + places.max(axis=0)) / 2).max() * SPACING_MM)
+    try:
+        require_heart(found, frames, np.arange(NUM_TIMES) / NUM_TIMES, "4ch")
+        accepted = True
+    except PreparationError:
+        accepted = False
     return {
         "found": True,
+        "accepted": accepted,
         "there": bool(marked.any()),
         "dice": dice,
         "off_mm": off,
@@ -105,7 +111,20 @@ def summarise(rows: list[dict[str, Any]]) -> dict[str, Any]:
             for name in STRUCTURES
         },
         "middle_off_mm": {str(q): round(float(np.quantile(off, q)), 1) for q in (0.5, 0.9, 0.95, 0.99)},
+        "certainty": {
+            "of hearts found well, 1st and 50th percentile": np.quantile(certainty[well], (0.01, 0.5))
+            .round(3)
+            .tolist(),
+            "where something was found in a field without a heart": sorted(certainty_of_none.round(3).tolist()),
+        },
         "passing": passing,
+        "taken as a four-chamber view": {
+            plane: f"{sum(row['accepted'] for row in of_plane)} of {len(of_plane)}"
+            for plane, of_plane in {
+                **{plane: [row for row in there if row["plane"] == plane] for plane in sorted(set(VIEWS))},
+                "no heart": [row for row in rows if not row["there"]],
+            }.items()
+        },
         "chamber_areas_mm2": {
             "of chambers that are there, 1st and 5th percentile": _quantiles(found, True, (0.01, 0.05)),
             "of chambers that are not, 95th and 99th percentile": _quantiles(found, False, (0.95, 0.99)),

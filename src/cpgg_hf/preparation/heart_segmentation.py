@@ -27,12 +27,14 @@ NUM_TIMES = 10  # of a beat are enough to find the heart, and five times as fast
 CHAMBERS = ("LV cavity", "RV cavity", "LA", "RA")
 _VENTRICLES = [LABELS[name] for name in ("LV cavity", "RV cavity", "LV myocardium")]
 _HEART = [LABELS[name] for name in (*CHAMBERS, "LV myocardium")]
-# Provisional: to be set on random fields once the field segmenter has been trained to its end.
-_LEAST_CERTAINTY = 0.75
-_TRIM = 0.01
-_CLEARANCE = 10  # pixels around the ventricles, which most of the phenotypes are of
+# From held-out random fields (benchmarks/field_segmenter_quality.py): every heart that was found well is surer than
+# this, three in four fields without a heart are less sure or show none; a chamber that is there is larger than the
+# ghost of one that is not.
+_LEAST_CERTAINTY = 0.7
+_TRIM, _TRIM_OF_VENTRICLES = 0.01, 0.002
+_CLEARANCE = 12  # pixels around the ventricles, which most of the phenotypes are of
 _LEAST_HEART_MM2 = 2000.0
-_LEAST_CHAMBER_MM2 = 150.0
+_LEAST_CHAMBER_MM2 = 350.0
 _LARGEST_DISAGREEMENT_MM = 45.0
 _NO_HEART = "no heart was recognised in the image; give its place by a mask (`mask`, --mask)."
 
@@ -146,8 +148,8 @@ def segment_field(
     return SegmentedField(
         probabilities=probabilities,
         spacing_mm=spacing_mm,
-        extent=_extent(heart),
-        ventricles=_extent(probabilities[:, _VENTRICLES].sum(axis=1)),
+        extent=_extent(heart, _TRIM),
+        ventricles=_extent(probabilities[:, _VENTRICLES].sum(axis=1), _TRIM_OF_VENTRICLES),
         areas_mm2={
             name: float(probabilities[:, LABELS[name]].sum(axis=(1, 2)).mean() * spacing_mm**2)
             for name in (*CHAMBERS, "LV myocardium")
@@ -156,15 +158,16 @@ def segment_field(
     )
 
 
-def _extent(probability: np.ndarray) -> np.ndarray:
-    """(2, 2) between which rows and columns all but a hundredth at each end lies; thin veins and specks do not count.
+def _extent(probability: np.ndarray, trim: float) -> np.ndarray:
+    """(2, 2) between which rows and columns all but a small share at each end lies.
 
     Args:
         probability: (T, H, W).
+        trim: the share; thin veins and specks do not count.
     """
     ever = (probability > 0.5).any(axis=0)
     shares = (np.cumsum(ever.sum(axis=axis)) / max(ever.sum(), 1) for axis in (1, 0))
-    return np.array([np.searchsorted(share, [_TRIM, 1 - _TRIM]) for share in shares], dtype=np.float64)
+    return np.array([np.searchsorted(share, [trim, 1 - trim]) for share in shares], dtype=np.float64)
 
 
 def require_heart(found: SegmentedField, frames: np.ndarray, phases: np.ndarray, wanted_view: str) -> None:
