@@ -36,7 +36,8 @@ def main() -> int:
     parser.add_argument("--shard_size", type=int, default=100, help="cines a shard; a killed process loses one shard")
     parser.add_argument("--batch_size", type=int, default=8, help="cines in memory at once; changes no byte")
     parser.add_argument("--micro_batch_size", type=int, help="cines the MAR works on at once (default: the model's)")
-    parser.add_argument("--data_policy", default="restricted", choices=("phantom", "public", "restricted"))
+    policies = ("phantom", "public", "restricted")
+    parser.add_argument("--data_policy", choices=policies, help="stricter than the model's own (default: the model's)")
     for name in ("guidance_scale", "temperature"):
         parser.add_argument(f"--{name}", type=float, help="default: the model's")
     for name in ("num_decoding_steps", "num_inference_steps"):

@@ -161,7 +161,7 @@ def _add_dataset(command: argparse.ArgumentParser) -> None:
     text = "draw a cine again whose phenotype is measured farther from the requested one; repeatable"
     group.add_argument("--max-error", action="append", default=[], type=assignment, metavar="NAME=VALUE", help=text)
     group.add_argument("--split", choices=("train", "validation", "test"), help="of the data set (default: train)")
-    text = "of the data that the model was trained on (default: restricted)"
+    text = "stricter than the model's own (default: the model's)"
     group.add_argument("--data-policy", choices=("phantom", "public", "restricted"), help=text)
 
 
@@ -286,7 +286,7 @@ def _generate_parquet(arguments: argparse.Namespace) -> None:
         seed=arguments.seed,
         split=arguments.split or "train",
         batch_size=arguments.batch_size,
-        data_policy=arguments.data_policy or "restricted",
+        data_policy=arguments.data_policy,
         guidance_scale=arguments.guidance_scale,
         num_decoding_steps=arguments.num_decoding_steps,
         num_inference_steps=arguments.num_inference_steps,

@@ -21,6 +21,7 @@ from diffusers.utils import BaseOutput
 from safetensors import SafetensorError
 
 from cpgg_hf.checkpoint_files import CheckpointError, check_index, check_model, read_json
+from cpgg_hf.data.data_policy import strictest
 from cpgg_hf.data.errors import brief
 from cpgg_hf.models.autoencoder_kl_cpgg import AutoencoderKLCPGG
 from cpgg_hf.models.modeling_cpgg_mar import CPGGMARModel
@@ -186,6 +187,11 @@ class CPGGPipeline(DiffusionPipeline):
         """
         config = {key: value for key, value in self.scheduler.config.items() if key != "variance_type"}
         self.scheduler = scheduler_class.from_config(config, **overrides)
+
+    @property
+    def data_policy(self) -> str:
+        """The strictest policy of the networks: of the data that a generated cine descends from."""
+        return strictest(getattr(self, name).config.data_policy for name in _MODELS)
 
     @property
     def guidance_scale(self) -> float:

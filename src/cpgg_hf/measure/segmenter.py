@@ -31,6 +31,7 @@ class CineSegmenter(ModelMixin, ConfigMixin):  # type: ignore[misc]
         layers_per_block: Residual blocks a level, on the way down and on the way up.
         norm_num_groups: Of the group norms.
         training_record: How these weights were trained and what they reach; said, not used.
+        data_policy: Of the data that the weights come from; not known = restricted.
     """
 
     config: Any  # attributes are the arguments above
@@ -43,6 +44,7 @@ class CineSegmenter(ModelMixin, ConfigMixin):  # type: ignore[misc]
         layers_per_block: int = 1,
         norm_num_groups: int = 4,
         training_record: dict[str, Any] | None = None,  # noqa: ARG002 - kept in the configuration
+        data_policy: str | None = None,  # noqa: ARG002 - likewise
     ):
         super().__init__()
 

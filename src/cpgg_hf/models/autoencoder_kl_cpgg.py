@@ -384,6 +384,7 @@ class AutoencoderKLCPGG(ModelMixin, ConfigMixin, AutoencoderMixin):  # type: ign
         use_quant_conv (`bool`, defaults to `True`): Whether a 1x1x1 convolution follows the encoder.
         use_post_quant_conv (`bool`, defaults to `True`): Whether a 1x1x1 convolution precedes the decoder.
         mid_block_add_attention (`bool`, defaults to `True`): Whether the middle blocks attend over all positions.
+        data_policy (`str`, *optional*): Of the data that the weights come from; not known = restricted.
     """
 
     config: Any  # attributes are the parameters above
@@ -411,6 +412,7 @@ class AutoencoderKLCPGG(ModelMixin, ConfigMixin, AutoencoderMixin):  # type: ign
         use_quant_conv: bool = True,
         use_post_quant_conv: bool = True,
         mid_block_add_attention: bool = True,
+        data_policy: str | None = None,  # noqa: ARG002
     ):
         super().__init__()
         self._check_config()

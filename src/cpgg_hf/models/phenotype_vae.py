@@ -85,6 +85,7 @@ class CPGGPhenotypeVAE(ModelMixin, ConfigMixin):  # type: ignore[misc]
         kl_weight: weight of the KL term (published: 0.01 to 0.05).
         num_mixture_components: Gaussians that `fit_sampler` describes the latents with.
         sampler_fitted: set by `fit_sampler`; without it `sample` decodes z ~ N(0, I) as published.
+        data_policy: of the data that the weights come from; not known = restricted.
     """
 
     config: Any  # attributes are the arguments above
@@ -101,6 +102,7 @@ class CPGGPhenotypeVAE(ModelMixin, ConfigMixin):  # type: ignore[misc]
         kl_weight: float = 0.01,  # noqa: ARG002 - read from the config
         num_mixture_components: int = 8,
         sampler_fitted: bool = False,  # noqa: ARG002 - read from the config
+        data_policy: str | None = None,  # noqa: ARG002 - read from the config
     ) -> None:
         super().__init__()
         self.register_to_config(

@@ -32,6 +32,7 @@ from cpgg_hf.training.checkpoints import RunState, find_checkpoint, load_checkpo
 from cpgg_hf.training.data_order import DataOrder
 from cpgg_hf.training.draws import Draws, seed_global_generator
 from cpgg_hf.training.errors import TrainingError
+from cpgg_hf.training.inheritance import record_policy
 from cpgg_hf.training.log import RunLog
 from cpgg_hf.training.optimisation import Learner
 from cpgg_hf.training.setting_up import checkpoint_activations, identify, load_batches, make_accelerator
@@ -88,6 +89,7 @@ class _Run:
         data, fingerprint = stage.load_data(self.accelerator)
         set_seed(arguments.seed)
         self.network = stage.build()
+        record_policy(self.network, stage.data_policy())
         self.adversary = stage.build_adversary(self.network)
         if arguments.gradient_checkpointing:
             checkpoint_activations(self.network)
