@@ -29,6 +29,7 @@ from cpgg_hf.models.phenotype_vae import CPGGPhenotypeVAE
 from cpgg_hf.models.registration import register
 from cpgg_hf.models.scheduling_cpgg_ddpm import CPGGDDPMScheduler
 from cpgg_hf.phenotypes import NAMES, as_array, as_frame, complete_identities, heart_rate
+from cpgg_hf.publishing import PushesByPolicy
 
 register()  # so that a saved pipeline names this package, whichever module was imported first
 
@@ -68,7 +69,7 @@ class _Interrupted(Exception):  # noqa: N818 (no error: how a callback stops the
         self.latents = latents
 
 
-class CPGGPipeline(DiffusionPipeline):
+class CPGGPipeline(PushesByPolicy, DiffusionPipeline):  # type: ignore[misc]
     r"""
     Generates four-chamber cine cardiac MRI from cardiac phenotypes.
 
@@ -303,7 +304,7 @@ class CPGGPipeline(DiffusionPipeline):
             )
         guidance_scale = self.config.guidance_scale if guidance_scale is None else guidance_scale
         if temperature is None:
-            temperature = self.config.temperature if isinstance(self.scheduler, CPGGDDPMScheduler) else 1.0
+            temperature = self.config.temperature if _is_a(self.scheduler, CPGGDDPMScheduler) else 1.0
         _check_positive(or_zero=True, guidance_scale=guidance_scale, temperature=temperature)
         requested = _expand(phenotypes, num_samples)
         if latents is not None and len(latents) != len(requested):
@@ -417,7 +418,7 @@ def draw_seeds(num_samples: int, generator: torch.Generator | None = None) -> li
 
 def _check_components(**components: Any) -> None:
     for name, component in components.items():
-        if not isinstance(component, _COMPONENTS[name]):
+        if not _is_a(component, _COMPONENTS[name]):
             raise TypeError(f"{name} must be a {_COMPONENTS[name].__name__}, given a {type(component).__name__}.")
     phenotype_vae, mar, vae = (components[name] for name in _MODELS)
     for name in ("phenotype_mean", "phenotype_sd"):
@@ -435,6 +436,11 @@ def _check_components(**components: Any) -> None:
             f"mar generates latents of {latent_size}, vae decodes {vae.latent_size} (C, T', H', W'); take components "
             "trained together."
         )
+
+
+def _is_a(component: Any, component_class: type) -> bool:
+    """By name: in a hub repository with its own code each component's class comes from a file of its own."""
+    return component_class.__name__ in {base.__name__ for base in type(component).__mro__}
 
 
 def _check_positive(or_zero: bool = False, **settings: Any) -> None:

@@ -18,9 +18,10 @@ from torch import nn
 from cpgg_hf.checkpoint_files import check_model
 from cpgg_hf.phantom import LABELS
 from cpgg_hf.phantom.volume_curves import NUM_FRAMES
+from cpgg_hf.publishing import PushesByPolicy
 
 
-class CineSegmenter(ModelMixin, ConfigMixin):  # type: ignore[misc]
+class CineSegmenter(PushesByPolicy, ModelMixin, ConfigMixin):  # type: ignore[misc]
     """A 2D U-Net on one frame between an earlier and a later one.
 
     A space-to-depth stem halves the image, the last layer doubles it again, so that no convolution works at full size.

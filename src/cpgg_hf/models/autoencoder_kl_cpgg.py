@@ -24,6 +24,8 @@ from diffusers.utils.accelerate_utils import apply_forward_hook
 from diffusers.utils.torch_utils import randn_tensor
 from torch import nn
 
+from cpgg_hf.publishing import PushesByPolicy
+
 _NORM_EPS = 1e-6
 
 
@@ -356,7 +358,7 @@ class Decoder(nn.Module):
         return cine if self.refiner is None else cine + self.refiner(hidden_states)
 
 
-class AutoencoderKLCPGG(ModelMixin, ConfigMixin, AutoencoderMixin):  # type: ignore[misc]
+class AutoencoderKLCPGG(PushesByPolicy, ModelMixin, ConfigMixin, AutoencoderMixin):  # type: ignore[misc]
     r"""
     A 3D-VAE with KL loss that encodes cines into latents and decodes latents into cines.
 

@@ -5,6 +5,8 @@ import math
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
+from cpgg_hf.phenotypes import PHENOTYPES
+
 
 @strict
 class CPGGMARConfig(PreTrainedConfig):
@@ -95,8 +97,6 @@ class CPGGMARConfig(PreTrainedConfig):
     def __post_init__(self, **kwargs):
         self.latent_size, self.patch_size = tuple(self.latent_size), tuple(self.patch_size)
         if self.phenotype_mean is None or self.phenotype_sd is None:
-            from cpgg_hf.phenotypes import PHENOTYPES
-
             if self.phenotype_mean is None:
                 self.phenotype_mean = [float(phenotype.mean) for phenotype in PHENOTYPES]
             if self.phenotype_sd is None:

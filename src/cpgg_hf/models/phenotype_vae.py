@@ -45,6 +45,7 @@ from cpgg_hf.phenotypes.coordinates import (
     to_unbounded,
 )
 from cpgg_hf.phenotypes.identities import AORTAS, CHAMBERS
+from cpgg_hf.publishing import PushesByPolicy
 
 
 @dataclass
@@ -68,7 +69,7 @@ class CPGGPhenotypeVAEOutput(BaseOutput):
     logvar: torch.Tensor
 
 
-class CPGGPhenotypeVAE(ModelMixin, ConfigMixin):  # type: ignore[misc]
+class CPGGPhenotypeVAE(PushesByPolicy, ModelMixin, ConfigMixin):  # type: ignore[misc]
     """Variational autoencoder of phenotype vectors, with its scaler; all interfaces speak physical units.
 
     `CPGGPhenotypeVAE.from_phenotypes(phenotypes)` sets the scaler, `model(phenotypes).loss` is what training
