@@ -146,6 +146,9 @@ class CPGGPipeline(PushesByPolicy, DiffusionPipeline):  # type: ignore[misc]
             CheckpointError: the folder is no CPGG pipeline, is damaged, or holds pickles instead of safetensors.
         """
         kwargs["use_safetensors"] = True
+        if "torch_dtype" not in kwargs:
+            # transformers would take what the configuration says, which a variant in half precision has written.
+            kwargs.setdefault("dtype", torch.float32)
         folder = Path(pretrained_model_name_or_path)
         if folder.is_dir():
             cls._check_files(folder, given=kwargs.keys())

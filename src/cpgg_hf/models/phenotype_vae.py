@@ -91,6 +91,13 @@ class CPGGPhenotypeVAE(PushesByPolicy, ModelMixin, ConfigMixin):  # type: ignore
 
     config: Any  # attributes are the arguments above
 
+    # Covariances that were rounded to 16 bits are none: whatever precision a pipeline is cast to, this stays as it is.
+    _keep_in_fp32_modules = [  # type: ignore[assignment]  # noqa: RUF012
+        *("encoder", "latent_mean", "latent_logvar", "decoder_input", "decoder", "decoder_output"),
+        *("mixture_weights", "mixture_means", "mixture_covariances"),
+        *("residual_means", "residual_slopes", "residual_covariances"),
+    ]
+
     @register_to_config
     def __init__(
         self,
@@ -125,6 +132,13 @@ class CPGGPhenotypeVAE(PushesByPolicy, ModelMixin, ConfigMixin):  # type: ignore
         self.register_buffer("residual_means", torch.zeros(groups, coordinates))
         self.register_buffer("residual_slopes", torch.zeros(len(NAMES), coordinates))
         self.register_buffer("residual_covariances", torch.zeros(groups, coordinates, coordinates))
+
+    def _apply(self, fn, recurse: bool = True):
+        def apply(tensor: torch.Tensor) -> torch.Tensor:
+            applied = fn(tensor)
+            return applied if applied.dtype == tensor.dtype else tensor.to(applied.device)
+
+        return super()._apply(apply, recurse)
 
     @classmethod
     def from_phenotypes(cls, phenotypes: np.ndarray, **config) -> "CPGGPhenotypeVAE":
