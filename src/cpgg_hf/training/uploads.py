@@ -33,7 +33,7 @@ class RunUploads:
         TrainingError: what will be trained is restricted, which is known before the first step.
     """
 
-    def __init__(self, stage: Stage, accelerator: Accelerator, output_dir: Path) -> None:
+    def __init__(self, stage: Stage, accelerator: Accelerator, output_dir: Path, global_batch_size: int) -> None:
         arguments = stage.arguments
         self.output_dir, self.pushes = output_dir, None
         if not arguments.push_to_hub:
@@ -54,7 +54,7 @@ class RunUploads:
                 private=arguments.hub_private,
                 override_policy=arguments.hub_override_policy,
             )
-            self.stage, self.hardware = stage, _hardware(accelerator)
+            self.stage, self.hardware, self.global_batch_size = stage, _hardware(accelerator), global_batch_size
 
     def start(self, folder: Path, state: RunState, last: bool = False) -> None:
         """Push a network in the background, with a card; left out while another push runs, unless it is the last."""
@@ -79,15 +79,14 @@ class RunUploads:
         arguments = asdict(self.stage.arguments)
         run = {
             "run": self.stage.name,
-            "steps": f"{state.step:,} of {arguments['batch_size'] * arguments['gradient_accumulation_steps']}",
+            "steps": f"{state.step:,} of {self.global_batch_size}",
             "minutes": round(state.seconds / 60, 2),
             "reached": _last_validation(self.output_dir / _LOG_FILE),
         }
         # Names, not paths: where something lies on this machine is nobody's business.
-        names = [
-            Path(arguments[key]).name for key in ("data", "vae", "phenotype_vae", "init_from") if arguments.get(key)
-        ]
-        return {"data": ", ".join(names), "hardware": self.hardware, "runs": [run]}
+        sources = [arguments.get(key) for key in ("data", "vae", "phenotype_vae", "init_from")]
+        data = ", ".join(Path(source).name for source in sources if source)
+        return {"data": data, "hardware": self.hardware, "runs": [run]}
 
 
 def _hardware(accelerator: Accelerator) -> str:
