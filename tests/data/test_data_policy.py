@@ -51,6 +51,17 @@ def test_the_rows_of_a_data_set_count_whatever_its_description_says(tmp_path):
     assert policy_of(tmp_path / "some", "dataset") == "restricted"
 
 
+def test_images_beside_a_network_need_a_record_of_their_own(tmp_path):
+    _network(tmp_path / "vae", data_policy="phantom")
+    (tmp_path / "samples" / "dicom").mkdir(parents=True)
+    (tmp_path / "samples" / "dicom" / "0001.dcm").write_bytes(b"")
+    (tmp_path / "samples" / "cine.nii.gz").write_bytes(b"")
+    assert ("samples", None) in stated_policies(tmp_path)
+    assert policy_of(tmp_path) == "restricted"
+    (tmp_path / "samples" / "generation.json").write_text(json.dumps({"data_policy": "phantom"}))
+    assert policy_of(tmp_path) == "phantom"
+
+
 def test_a_card_can_make_it_stricter_and_not_looser(tmp_path):
     (tmp_path / "README.md").write_text("---\ndata_policy: phantom\n---\n# Nothing here\n")
     assert policy_of(tmp_path) == "restricted"

@@ -15,6 +15,8 @@ DATA_POLICIES = ("restricted", "public", "phantom")  # strictest first
 UNKNOWN_POLICY = DATA_POLICIES[0]
 
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
+_IMAGES = (".nii", ".gz", ".dcm", ".npy", ".npz", ".zip", ".h5")
+_RECORDS = ("dataset.json", "generation.json")
 
 
 def strictest(policies: Iterable[str | None]) -> str:
@@ -49,8 +51,8 @@ def policy_of(source: str | os.PathLike[str], repo_type: str = "model") -> str:
 def stated_policies(folder: str | os.PathLike[str]) -> list[tuple[str, str | None]]:
     """What each part of a folder says: (its place, its policy); None where it says nothing.
 
-    Parts are networks (folders with weights), data sets (each with what its rows say) and cards; a folder without any
-    of them is one part that says nothing.
+    Parts are networks (folders with weights), data sets (each with what its rows say), folders of images and cards; a
+    folder without any of them is one part that says nothing.
     """
     folder = Path(folder)
     found = [(str(path.relative_to(folder)), policy) for path, policy in _stated(folder)]
@@ -63,6 +65,10 @@ def _stated(folder: Path) -> Iterator[tuple[Path, str | None]]:
     files = sorted(path for path in folder.rglob("*") if path.is_file() and not is_hidden(path.relative_to(folder)))
     for place in sorted({path.parent for path in files if path.suffix in _WEIGHTS}):
         yield place / "config.json", _stated_in(place / "config.json")
+    recorded = {path.parent for path in files if path.name in _RECORDS}
+    for place in sorted({path.parent for path in files if path.suffix in _IMAGES}):
+        if recorded.isdisjoint((place, *place.parents)):
+            yield place, None
     for path in files:
         if path.name == "generation.json":
             yield path, _stated_in(path)
