@@ -45,6 +45,7 @@ import pandas
 import pandas as pd
 from pathlib import Path
 import re
+import reprlib
 from safetensors import SafetensorError
 from safetensors import safe_open
 from statistics import NormalDist
@@ -67,9 +68,15 @@ from typing import TypeAlias
 # ---- cpgg_hf.data.errors
 
 
-def brief(error: BaseException) -> str:
-    """What another library's error says, in one line that fits into a sentence of ours."""
-    return textwrap.shorten(str(error).rstrip(". \n"), 200, placeholder=" ...") or type(error).__name__
+def printable(text: str) -> str:
+    """A text that a file gave, on one line and without what would steer a terminal."""
+    return "".join(sign if sign.isprintable() else "?" for sign in text)
+
+
+def brief(said: object) -> str:
+    """What another library's error or a file's value says, in one line that fits into a sentence of ours."""
+    text = textwrap.shorten(str(said).rstrip(". \n"), 200, placeholder=" ...") or type(said).__name__
+    return printable(text)
 
 
 # ---- cpgg_hf.checkpoint_files
@@ -1061,12 +1068,13 @@ def phenotype_index(name_or_field: str | int) -> int:
     column = _COLUMN.fullmatch(text)
     if column and int(column[1]) in _INDEX_OF_FIELD:
         return _INDEX_OF_FIELD[int(column[1])]
-    raise PhenotypeError(f"unknown phenotype {text!r}: {_suggest(text, int(column[1]) if column else None)}")
+    suggestion = _suggest(text[:100], int(column[1]) if column else None)
+    raise PhenotypeError(f"unknown phenotype {reprlib.repr(text)}: {suggestion}")
 
 
 def _suggest(text: str, field_id: int | None) -> str:
     first, last = PHENOTYPES[0].field_id, PHENOTYPES[-1].field_id
-    if field_id is not None or text.lstrip("-").isdigit():
+    if field_id is not None or re.fullmatch(r"-?\d{1,9}", text):
         number = int(text) if field_id is None else field_id
         nearest = PHENOTYPES[min(max(number, first), last) - first]
         return f"fields {first} to {last} are known; the nearest is {nearest.field_id} ({nearest.short_name})"
@@ -1414,7 +1422,7 @@ def parse_table(table: Any) -> np.ndarray:
     if hasattr(table, "columns") and hasattr(table, "iloc"):
         repeated = table.columns[table.columns.duplicated()]
         if len(repeated):
-            raise PhenotypeError(f"column {str(repeated[0])!r} is there twice: keep one of them")
+            raise PhenotypeError(f"column {reprlib.repr(str(repeated[0]))} is there twice: keep one of them")
         return _from_columns({column: table[column].to_list() for column in table.columns})
     if isinstance(table, Sequence) and not isinstance(table, str) and table and isinstance(table[0], Mapping):
         return _from_rows(table)
@@ -1513,10 +1521,13 @@ def _number(value: Any, index: int, row: int) -> float:
     if type(value).__name__ == "NAType":
         return np.nan
     try:
+        if isinstance(value, bool | np.bool_) or "_" in str(value):  # which `float` takes
+            raise ValueError
         return float(value)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise PhenotypeError(
-            f"row {row}: {NAMES[index]} = {value!r} is no number: give it in {PHENOTYPES[index].unit}, or leave it out"
+            f"row {row}: {NAMES[index]} = {reprlib.repr(value)} is no number: give it in {PHENOTYPES[index].unit}, or"
+            " leave it out"
         ) from error
 
 

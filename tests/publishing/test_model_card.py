@@ -94,4 +94,4 @@ def test_a_single_network_has_a_card_of_its_own(checkpoint, tmp_path):
     assert "| vae | 6 of 4 | 90 min | - |" in text
     assert "1.5 h of training on 1 x CPU; energy was not recorded." in text
     with pytest.raises(PublishingError, match="holds no network"):
-        make_model_card(tmp_path)
+        make_model_card(tmp_path / "vae" / "nothing")
