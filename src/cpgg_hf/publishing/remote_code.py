@@ -9,6 +9,7 @@ import ast
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 
@@ -60,6 +61,7 @@ def changed_remote_code(out: Path) -> list[str]:
     ]
 
 
+@cache
 def flatten(module: str, class_name: str) -> str:
     """One module's text: a class of this package and everything of the package that it needs.
 
