@@ -232,7 +232,7 @@ _NORM_EPS = 1e-6
 
 
 class DiagonalGaussianDistribution(_DiagonalGaussianDistribution):
-    """The posterior of a cine, computed in float32 whatever the precision of the network.
+    """The posterior of a cine, computed in float32 where the network has less.
 
     diffusers' own class sums the divergence over dimensions 1 to 3, which leaves the width of 5-D latents unsummed.
 
@@ -242,7 +242,7 @@ class DiagonalGaussianDistribution(_DiagonalGaussianDistribution):
     """
 
     def __init__(self, parameters: torch.Tensor, deterministic: bool = False):
-        super().__init__(parameters.float(), deterministic)
+        super().__init__(parameters.to(torch.promote_types(parameters.dtype, torch.float32)), deterministic)
         self.dtype = parameters.dtype
 
     def sample(self, generator: torch.Generator | None = None) -> torch.Tensor:
@@ -254,7 +254,7 @@ class DiagonalGaussianDistribution(_DiagonalGaussianDistribution):
         return self.mean.to(self.dtype)
 
     def kl(self, other: _DiagonalGaussianDistribution | None = None) -> torch.Tensor:
-        """Returns the divergence from `other` (default: the standard normal) in nats, summed a cine: (B,) float32."""
+        """Returns the divergence from `other` (default: the standard normal) in nats, summed a cine: (B,)."""
         if self.deterministic:
             return self.mean.new_zeros(self.mean.shape[0])
         if other is None:
@@ -747,6 +747,7 @@ class AutoencoderKLCPGG(ModelMixin, ConfigMixin, AutoencoderMixin):  # type: ign
         return_dict: bool = True,
         generator: torch.Generator | None = None,
         latent_noise: float = 0.0,
+        noise: torch.Tensor | None = None,
     ) -> AutoencoderKLCPGGOutput | tuple[torch.Tensor]:
         """Encodes and decodes cines.
 
@@ -756,17 +757,26 @@ class AutoencoderKLCPGG(ModelMixin, ConfigMixin, AutoencoderMixin):  # type: ign
             return_dict (`bool`, defaults to `True`): Whether to return an `AutoencoderKLCPGGOutput` or a plain tuple.
             generator (`torch.Generator`, *optional*): Makes the draw reproducible.
             latent_noise (`float`, defaults to 0): Deviation of noise added to the latents before they are decoded, in
-                deviations of each channel over the batch: a decoder trained so forgives a generator's small errors.
+                deviations of each channel of the cine: a decoder trained so forgives a generator's small errors.
+            noise (`torch.Tensor`, *optional*): (B, 2, C, T', H', W'), standard normal: what the posterior's draw and
+                `latent_noise` take. Drawn from `generator` by default.
 
         Returns:
             The reconstruction (B, out_channels, T, H, W), and the posterior unless a tuple is asked for.
         """
         posterior = self.encode(sample).latent_dist
-        latents = posterior.sample(generator=generator) if sample_posterior else posterior.mode()
+        latents = posterior.mode()
+
+        def normal(index: int) -> torch.Tensor:
+            if noise is not None:
+                return noise[:, index].to(latents.dtype)
+            return randn_tensor(latents.shape, generator=generator, device=latents.device, dtype=latents.dtype)
+
+        if sample_posterior:
+            latents = (posterior.mean + posterior.std * normal(0)).to(latents.dtype)
         if latent_noise > 0:
-            deviation = latents.detach().std(dim=(0, 2, 3, 4), keepdim=True)
-            noise = randn_tensor(latents.shape, generator=generator, device=latents.device, dtype=latents.dtype)
-            latents = latents + latent_noise * deviation * noise
+            deviation = latents.detach().std(dim=(2, 3, 4), keepdim=True)
+            latents = latents + latent_noise * deviation * normal(1)
         reconstruction = self.decode(latents).sample
         if not return_dict:
             return (reconstruction,)
@@ -1777,9 +1787,9 @@ class TokenDiffusionHead(nn.Module):
         if timesteps.numel() > self.num_train_timesteps and not timesteps.is_floating_point():
             all_timesteps = torch.arange(self.num_train_timesteps, device=timesteps.device)
             return F.embedding(timesteps, self.embed_timesteps(all_timesteps))
-        half = _TIME_CHANNELS // 2
-        frequencies = torch.exp(torch.arange(half, device=timesteps.device) * (-math.log(10000.0) / half))
-        angles = timesteps.float().unsqueeze(-1) * frequencies
+        half, dtype = _TIME_CHANNELS // 2, torch.promote_types(self.dtype, torch.float32)
+        frequencies = torch.exp(torch.arange(half, device=timesteps.device, dtype=dtype) * (-math.log(10000.0) / half))
+        angles = timesteps.to(dtype).unsqueeze(-1) * frequencies
         return self.time_embedding(torch.cat([angles.cos(), angles.sin()], dim=-1).to(self.dtype))
 
     def modulations(self, embedding: torch.Tensor) -> list[Modulation]:
@@ -1867,7 +1877,7 @@ def token_diffusion_loss(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean squared error of the noise and variational bound of each token (arXiv 2102.09672, equations 14-16).
 
-    Schedule and bound are computed in float32, whatever the precision of the head.
+    Schedule and bound are computed in float32 where the head has less, and give float32 (float64 for float64 tokens).
 
     Args:
         head: the denoising head.
@@ -1877,15 +1887,16 @@ def token_diffusion_loss(
         timesteps: (...), integers in [0, num_train_timesteps).
 
     Returns:
-        mean squared error (...) and variational bound in bits a dimension (...), float32. Only the variance learns
-        from the bound: the mean is detached there.
+        mean squared error (...) and variational bound in bits a dimension (...). Only the variance learns from the
+        bound: the mean is detached there.
     """
     tables = _loss_tables(head.num_train_timesteps, timesteps.device)
     signal, sigma, minimum_log_variance, log_variance_range, mean_weight = (
         table[timesteps].unsqueeze(-1) for table in tables
     )
-    tokens, noise = tokens.float(), noise.float()
-    output = head(signal * tokens + sigma * noise, timesteps, z).float()
+    dtype = torch.promote_types(tokens.dtype, torch.float32)
+    tokens, noise = tokens.to(dtype), noise.to(dtype)
+    output = head(signal * tokens + sigma * noise, timesteps, z).to(dtype)
     noise_estimate, variance_value = output.split(head.token_dim, dim=-1)
     error = noise_estimate - noise
     squared_error = error.square()
@@ -1985,9 +1996,9 @@ class CPGGMAROutput(ModelOutput):
     """What `CPGGMARModel` returns.
 
     Args:
-        loss (`torch.Tensor`, *optional*): mean over the chosen tokens of `loss_mse + loss_vlb`, scalar float32.
-        loss_mse (`torch.Tensor`, *optional*): mean squared error of the noise estimate, scalar float32.
-        loss_vlb (`torch.Tensor`, *optional*): variational bound in bits a dimension, scalar float32.
+        loss (`torch.Tensor`, *optional*): mean over the chosen tokens of `loss_mse + loss_vlb`, at least float32.
+        loss_mse (`torch.Tensor`, *optional*): mean squared error of the noise estimate.
+        loss_vlb (`torch.Tensor`, *optional*): variational bound in bits a dimension.
         z (`torch.Tensor`): (B, n, decoder_width), what conditions the head for each chosen token.
         positions (`torch.LongTensor`): (B, n), which tokens those are.
     """
@@ -2209,16 +2220,28 @@ class CPGGMARModel(PreTrainedModel):  # type: ignore[misc]
 
         The ratio follows the configured normal distribution truncated to [mask_ratio_minimum, 1].
         """
-        config = self.config
         source = "cpu" if generator is None else generator.device
+        ratio = torch.rand((), generator=generator, device=source, dtype=torch.float64).item()
+        order = torch.rand((batch_size, self.config.num_tokens), generator=generator, device=source)
+        return self.mask_of(ratio, order).to(device)
+
+    def mask_of(self, ratio: float, order: torch.Tensor) -> torch.Tensor:
+        """The training mask (B, L), True = masked, that uniform draws stand for.
+
+        Args:
+            ratio: in [0, 1), where the share of masked tokens lies in its distribution.
+            order: (B, L); the tokens with the smallest values are masked.
+        """
+        mask = torch.zeros_like(order, dtype=torch.bool)
+        return mask.scatter(1, order.argsort(dim=1)[:, : self.num_masked(self.config, ratio)], True)
+
+    @staticmethod
+    def num_masked(config: Any, ratio: float) -> int:
+        """How many tokens are masked where a uniform draw in [0, 1) puts the share in its truncated distribution."""
         distribution = NormalDist(config.mask_ratio_mean, config.mask_ratio_sd)
         lower, upper = distribution.cdf(config.mask_ratio_minimum), distribution.cdf(1.0)
-        uniform = torch.rand((), generator=generator, device=source, dtype=torch.float64).item()
-        ratio = distribution.inv_cdf(lower + (upper - lower) * uniform)
-        num_masked = min(math.ceil(config.num_tokens * max(ratio, config.mask_ratio_minimum)), config.num_tokens)
-        orders = torch.rand((batch_size, config.num_tokens), generator=generator, device=source).argsort(dim=1)
-        mask = torch.zeros((batch_size, config.num_tokens), dtype=torch.bool, device=source)
-        return mask.scatter(1, orders[:, :num_masked], True).to(device)
+        share = max(distribution.inv_cdf(lower + (upper - lower) * ratio), config.mask_ratio_minimum)
+        return min(math.ceil(config.num_tokens * share), config.num_tokens)
 
     def embed_phenotypes(self, phenotypes: torch.Tensor, drop_condition: torch.Tensor | None = None) -> torch.Tensor:
         """Embeds phenotypes in physical units as the condition.
@@ -2314,6 +2337,7 @@ class CPGGMARModel(PreTrainedModel):  # type: ignore[misc]
             latents (`torch.Tensor`): standardised latents (B, C, T', H', W'), or their tokens (B, L, D).
             phenotypes (`torch.Tensor`): (B, num_phenotypes) in physical units, float32 or float64; NaN = missing.
             mask (`torch.Tensor`, *optional*): (B, L), nonzero = masked; as many in each sample. Drawn by `draw_mask`.
+                One on the CPU spares a wait for the device.
             positions (`torch.LongTensor`, *optional*): (B, n), the tokens to predict; the masked ones by default, in
                 sequence order.
             drop_condition (`torch.Tensor`, *optional*): (B,), where the null embedding replaces the condition. Drawn
@@ -2342,7 +2366,7 @@ class CPGGMARModel(PreTrainedModel):  # type: ignore[misc]
 
         if mask is None:
             mask = self.draw_mask(batch_size, generator, device)
-        visible, masked = self._split_positions(mask)
+        visible, masked = (part.to(device) for part in self._split_positions(mask))
         if positions is None:
             positions = masked
         if drop_condition is None and self.training:
@@ -2724,11 +2748,17 @@ class CPGGPhenotypeVAE(ModelMixin, ConfigMixin):  # type: ignore[misc]
         """Latents (B, latent_dim) -> standardised phenotypes (B, 82)."""
         return self.decoder_output(self.decoder(self.decoder_input(latents)))
 
-    def forward(self, phenotypes: torch.Tensor) -> CPGGPhenotypeVAEOutput:
-        """The training loss of (B, 82) complete phenotypes in physical units; noise from torch's global generator."""
+    def forward(self, phenotypes: torch.Tensor, noise: torch.Tensor | None = None) -> CPGGPhenotypeVAEOutput:
+        """The training loss.
+
+        Args:
+            phenotypes: (B, 82), complete, in physical units.
+            noise: (B, latent_dim), standard normal, of the posterior's draw; by default torch's global generator's.
+        """
         standardised = self._standardise(phenotypes)
         mean, logvar = self.encode(standardised)
-        reconstruction = self.decode(mean + torch.exp(0.5 * logvar) * torch.randn_like(mean))
+        noise = torch.randn_like(mean) if noise is None else noise
+        reconstruction = self.decode(mean + torch.exp(0.5 * logvar) * noise)
         reconstruction_loss = nn.functional.mse_loss(reconstruction, standardised)
         kl_loss = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).sum(dim=1).mean()
         return CPGGPhenotypeVAEOutput(

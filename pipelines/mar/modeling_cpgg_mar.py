@@ -424,9 +424,9 @@ class TokenDiffusionHead(nn.Module):
         if timesteps.numel() > self.num_train_timesteps and not timesteps.is_floating_point():
             all_timesteps = torch.arange(self.num_train_timesteps, device=timesteps.device)
             return F.embedding(timesteps, self.embed_timesteps(all_timesteps))
-        half = _TIME_CHANNELS // 2
-        frequencies = torch.exp(torch.arange(half, device=timesteps.device) * (-math.log(10000.0) / half))
-        angles = timesteps.float().unsqueeze(-1) * frequencies
+        half, dtype = _TIME_CHANNELS // 2, torch.promote_types(self.dtype, torch.float32)
+        frequencies = torch.exp(torch.arange(half, device=timesteps.device, dtype=dtype) * (-math.log(10000.0) / half))
+        angles = timesteps.to(dtype).unsqueeze(-1) * frequencies
         return self.time_embedding(torch.cat([angles.cos(), angles.sin()], dim=-1).to(self.dtype))
 
     def modulations(self, embedding: torch.Tensor) -> list[Modulation]:
@@ -514,7 +514,7 @@ def token_diffusion_loss(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean squared error of the noise and variational bound of each token (arXiv 2102.09672, equations 14-16).
 
-    Schedule and bound are computed in float32, whatever the precision of the head.
+    Schedule and bound are computed in float32 where the head has less, and give float32 (float64 for float64 tokens).
 
     Args:
         head: the denoising head.
@@ -524,15 +524,16 @@ def token_diffusion_loss(
         timesteps: (...), integers in [0, num_train_timesteps).
 
     Returns:
-        mean squared error (...) and variational bound in bits a dimension (...), float32. Only the variance learns
-        from the bound: the mean is detached there.
+        mean squared error (...) and variational bound in bits a dimension (...). Only the variance learns from the
+        bound: the mean is detached there.
     """
     tables = _loss_tables(head.num_train_timesteps, timesteps.device)
     signal, sigma, minimum_log_variance, log_variance_range, mean_weight = (
         table[timesteps].unsqueeze(-1) for table in tables
     )
-    tokens, noise = tokens.float(), noise.float()
-    output = head(signal * tokens + sigma * noise, timesteps, z).float()
+    dtype = torch.promote_types(tokens.dtype, torch.float32)
+    tokens, noise = tokens.to(dtype), noise.to(dtype)
+    output = head(signal * tokens + sigma * noise, timesteps, z).to(dtype)
     noise_estimate, variance_value = output.split(head.token_dim, dim=-1)
     error = noise_estimate - noise
     squared_error = error.square()
@@ -632,9 +633,9 @@ class CPGGMAROutput(ModelOutput):
     """What `CPGGMARModel` returns.
 
     Args:
-        loss (`torch.Tensor`, *optional*): mean over the chosen tokens of `loss_mse + loss_vlb`, scalar float32.
-        loss_mse (`torch.Tensor`, *optional*): mean squared error of the noise estimate, scalar float32.
-        loss_vlb (`torch.Tensor`, *optional*): variational bound in bits a dimension, scalar float32.
+        loss (`torch.Tensor`, *optional*): mean over the chosen tokens of `loss_mse + loss_vlb`, at least float32.
+        loss_mse (`torch.Tensor`, *optional*): mean squared error of the noise estimate.
+        loss_vlb (`torch.Tensor`, *optional*): variational bound in bits a dimension.
         z (`torch.Tensor`): (B, n, decoder_width), what conditions the head for each chosen token.
         positions (`torch.LongTensor`): (B, n), which tokens those are.
     """
@@ -856,16 +857,28 @@ class CPGGMARModel(PreTrainedModel):  # type: ignore[misc]
 
         The ratio follows the configured normal distribution truncated to [mask_ratio_minimum, 1].
         """
-        config = self.config
         source = "cpu" if generator is None else generator.device
+        ratio = torch.rand((), generator=generator, device=source, dtype=torch.float64).item()
+        order = torch.rand((batch_size, self.config.num_tokens), generator=generator, device=source)
+        return self.mask_of(ratio, order).to(device)
+
+    def mask_of(self, ratio: float, order: torch.Tensor) -> torch.Tensor:
+        """The training mask (B, L), True = masked, that uniform draws stand for.
+
+        Args:
+            ratio: in [0, 1), where the share of masked tokens lies in its distribution.
+            order: (B, L); the tokens with the smallest values are masked.
+        """
+        mask = torch.zeros_like(order, dtype=torch.bool)
+        return mask.scatter(1, order.argsort(dim=1)[:, : self.num_masked(self.config, ratio)], True)
+
+    @staticmethod
+    def num_masked(config: Any, ratio: float) -> int:
+        """How many tokens are masked where a uniform draw in [0, 1) puts the share in its truncated distribution."""
         distribution = NormalDist(config.mask_ratio_mean, config.mask_ratio_sd)
         lower, upper = distribution.cdf(config.mask_ratio_minimum), distribution.cdf(1.0)
-        uniform = torch.rand((), generator=generator, device=source, dtype=torch.float64).item()
-        ratio = distribution.inv_cdf(lower + (upper - lower) * uniform)
-        num_masked = min(math.ceil(config.num_tokens * max(ratio, config.mask_ratio_minimum)), config.num_tokens)
-        orders = torch.rand((batch_size, config.num_tokens), generator=generator, device=source).argsort(dim=1)
-        mask = torch.zeros((batch_size, config.num_tokens), dtype=torch.bool, device=source)
-        return mask.scatter(1, orders[:, :num_masked], True).to(device)
+        share = max(distribution.inv_cdf(lower + (upper - lower) * ratio), config.mask_ratio_minimum)
+        return min(math.ceil(config.num_tokens * share), config.num_tokens)
 
     def embed_phenotypes(self, phenotypes: torch.Tensor, drop_condition: torch.Tensor | None = None) -> torch.Tensor:
         """Embeds phenotypes in physical units as the condition.
@@ -961,6 +974,7 @@ class CPGGMARModel(PreTrainedModel):  # type: ignore[misc]
             latents (`torch.Tensor`): standardised latents (B, C, T', H', W'), or their tokens (B, L, D).
             phenotypes (`torch.Tensor`): (B, num_phenotypes) in physical units, float32 or float64; NaN = missing.
             mask (`torch.Tensor`, *optional*): (B, L), nonzero = masked; as many in each sample. Drawn by `draw_mask`.
+                One on the CPU spares a wait for the device.
             positions (`torch.LongTensor`, *optional*): (B, n), the tokens to predict; the masked ones by default, in
                 sequence order.
             drop_condition (`torch.Tensor`, *optional*): (B,), where the null embedding replaces the condition. Drawn
@@ -989,7 +1003,7 @@ class CPGGMARModel(PreTrainedModel):  # type: ignore[misc]
 
         if mask is None:
             mask = self.draw_mask(batch_size, generator, device)
-        visible, masked = self._split_positions(mask)
+        visible, masked = (part.to(device) for part in self._split_positions(mask))
         if positions is None:
             positions = masked
         if drop_condition is None and self.training:

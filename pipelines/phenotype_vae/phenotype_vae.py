@@ -929,11 +929,17 @@ class CPGGPhenotypeVAE(ModelMixin, ConfigMixin):  # type: ignore[misc]
         """Latents (B, latent_dim) -> standardised phenotypes (B, 82)."""
         return self.decoder_output(self.decoder(self.decoder_input(latents)))
 
-    def forward(self, phenotypes: torch.Tensor) -> CPGGPhenotypeVAEOutput:
-        """The training loss of (B, 82) complete phenotypes in physical units; noise from torch's global generator."""
+    def forward(self, phenotypes: torch.Tensor, noise: torch.Tensor | None = None) -> CPGGPhenotypeVAEOutput:
+        """The training loss.
+
+        Args:
+            phenotypes: (B, 82), complete, in physical units.
+            noise: (B, latent_dim), standard normal, of the posterior's draw; by default torch's global generator's.
+        """
         standardised = self._standardise(phenotypes)
         mean, logvar = self.encode(standardised)
-        reconstruction = self.decode(mean + torch.exp(0.5 * logvar) * torch.randn_like(mean))
+        noise = torch.randn_like(mean) if noise is None else noise
+        reconstruction = self.decode(mean + torch.exp(0.5 * logvar) * noise)
         reconstruction_loss = nn.functional.mse_loss(reconstruction, standardised)
         kl_loss = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).sum(dim=1).mean()
         return CPGGPhenotypeVAEOutput(

@@ -33,7 +33,7 @@ _NORM_EPS = 1e-6
 
 
 class DiagonalGaussianDistribution(_DiagonalGaussianDistribution):
-    """The posterior of a cine, computed in float32 whatever the precision of the network.
+    """The posterior of a cine, computed in float32 where the network has less.
 
     diffusers' own class sums the divergence over dimensions 1 to 3, which leaves the width of 5-D latents unsummed.
 
@@ -43,7 +43,7 @@ class DiagonalGaussianDistribution(_DiagonalGaussianDistribution):
     """
 
     def __init__(self, parameters: torch.Tensor, deterministic: bool = False):
-        super().__init__(parameters.float(), deterministic)
+        super().__init__(parameters.to(torch.promote_types(parameters.dtype, torch.float32)), deterministic)
         self.dtype = parameters.dtype
 
     def sample(self, generator: torch.Generator | None = None) -> torch.Tensor:
@@ -55,7 +55,7 @@ class DiagonalGaussianDistribution(_DiagonalGaussianDistribution):
         return self.mean.to(self.dtype)
 
     def kl(self, other: _DiagonalGaussianDistribution | None = None) -> torch.Tensor:
-        """Returns the divergence from `other` (default: the standard normal) in nats, summed a cine: (B,) float32."""
+        """Returns the divergence from `other` (default: the standard normal) in nats, summed a cine: (B,)."""
         if self.deterministic:
             return self.mean.new_zeros(self.mean.shape[0])
         if other is None:
@@ -548,6 +548,7 @@ class AutoencoderKLCPGG(ModelMixin, ConfigMixin, AutoencoderMixin):  # type: ign
         return_dict: bool = True,
         generator: torch.Generator | None = None,
         latent_noise: float = 0.0,
+        noise: torch.Tensor | None = None,
     ) -> AutoencoderKLCPGGOutput | tuple[torch.Tensor]:
         """Encodes and decodes cines.
 
@@ -557,17 +558,26 @@ class AutoencoderKLCPGG(ModelMixin, ConfigMixin, AutoencoderMixin):  # type: ign
             return_dict (`bool`, defaults to `True`): Whether to return an `AutoencoderKLCPGGOutput` or a plain tuple.
             generator (`torch.Generator`, *optional*): Makes the draw reproducible.
             latent_noise (`float`, defaults to 0): Deviation of noise added to the latents before they are decoded, in
-                deviations of each channel over the batch: a decoder trained so forgives a generator's small errors.
+                deviations of each channel of the cine: a decoder trained so forgives a generator's small errors.
+            noise (`torch.Tensor`, *optional*): (B, 2, C, T', H', W'), standard normal: what the posterior's draw and
+                `latent_noise` take. Drawn from `generator` by default.
 
         Returns:
             The reconstruction (B, out_channels, T, H, W), and the posterior unless a tuple is asked for.
         """
         posterior = self.encode(sample).latent_dist
-        latents = posterior.sample(generator=generator) if sample_posterior else posterior.mode()
+        latents = posterior.mode()
+
+        def normal(index: int) -> torch.Tensor:
+            if noise is not None:
+                return noise[:, index].to(latents.dtype)
+            return randn_tensor(latents.shape, generator=generator, device=latents.device, dtype=latents.dtype)
+
+        if sample_posterior:
+            latents = (posterior.mean + posterior.std * normal(0)).to(latents.dtype)
         if latent_noise > 0:
-            deviation = latents.detach().std(dim=(0, 2, 3, 4), keepdim=True)
-            noise = randn_tensor(latents.shape, generator=generator, device=latents.device, dtype=latents.dtype)
-            latents = latents + latent_noise * deviation * noise
+            deviation = latents.detach().std(dim=(2, 3, 4), keepdim=True)
+            latents = latents + latent_noise * deviation * normal(1)
         reconstruction = self.decode(latents).sample
         if not return_dict:
             return (reconstruction,)
