@@ -52,7 +52,7 @@ def test_the_numbers_of_a_network_are_those_of_its_weights(checkpoint):
     from tiny_checkpoint import tiny_components
 
     parts = {part.name: part for part in describe_parts(checkpoint)}
-    assert parts.keys() == {"mar", "vae", "phenotype_vae", "segmenter"}
+    assert parts.keys() >= {"mar", "vae", "phenotype_vae", "segmenter"}
     for name in ("mar", "vae"):
         network = tiny_components()[name]
         assert parts[name].num_stored == sum(tensor.numel() for tensor in network.state_dict().values())
