@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import ClassVar
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
+from hub_faults import strike
+
 LFS = ["*.safetensors", "*.bin", "*.pt", "*.ckpt", "*.parquet", "*.arrow", "*.npz", "*.npy", "*.h5", "*.zip", "*.tar"]
 LFS_MIN = 10 * 1024 * 1024
 ATTRIBUTES = "".join(f"{p} filter=lfs diff=lfs merge=lfs -text\n" for p in LFS).encode()
@@ -126,6 +128,8 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(data)
 
     def handle_any(self):
+        if strike(self):
+            return
         url, raw = urlsplit(self.path), self.body()
         self.query, self.received = {k: v[-1] for k, v in parse_qs(url.query).items()}, len(raw)
         try:
@@ -481,7 +485,7 @@ class HubServer:
     def __init__(self, root, port=0, token="hf_test"):
         handler = type("BoundHandler", (Handler,), {"store": Store(root), "token": token})
         self.httpd = ThreadingHTTPServer(("127.0.0.1", port), handler)
-        self.httpd.daemon_threads, self.httpd.log = True, []
+        self.httpd.daemon_threads, self.httpd.log, self.httpd.faults = True, [], []
         self.url = f"http://127.0.0.1:{self.httpd.server_address[1]}"
 
     def __enter__(self):

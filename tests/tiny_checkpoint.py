@@ -25,7 +25,7 @@ def tiny_components() -> dict:
         torch.manual_seed(0)
         training_set = phantom.sample_phenotypes(100, seed=0)
         phenotype_vae = CPGGPhenotypeVAE.from_phenotypes(
-            training_set, hidden_dims=(16,), latent_dim=4, num_mixture_components=1
+            training_set, hidden_dims=(16,), latent_dim=4, num_mixture_components=1, data_policy="phantom"
         )
         phenotype_vae.fit_sampler(training_set)
         vae = AutoencoderKLCPGG(
@@ -38,6 +38,7 @@ def tiny_components() -> dict:
             latents_mean=[0.3, -0.2, 0.1, 0.0],
             latents_std=[0.5, 1.5, 1.0, 2.0],
             mid_block_add_attention=False,
+            data_policy="phantom",
         )
         mar = CPGGMARModel(
             CPGGMARConfig(
@@ -54,6 +55,7 @@ def tiny_components() -> dict:
                 num_condition_tokens=2,
                 head_width=16,
                 head_depth=1,
+                data_policy="phantom",
             )
         )
         for parameter in mar.parameters():
@@ -83,5 +85,6 @@ def save_tiny_checkpoint(folder: Path) -> Path:
     shutil.copytree(SHIPPED / "field_segmenter", folder / "field_segmenter")
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        CineSegmenter(block_out_channels=(4, 8), norm_num_groups=2).save_pretrained(folder / "segmenter")
+        segmenter = CineSegmenter(block_out_channels=(4, 8), norm_num_groups=2, data_policy="phantom")
+    segmenter.save_pretrained(folder / "segmenter")
     return folder

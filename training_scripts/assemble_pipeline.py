@@ -7,16 +7,18 @@ python training_scripts/assemble_pipeline.py --phenotype_vae runs/phantom_small_
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
 
 from cpgg_hf import AutoencoderKLCPGG, CPGGDDPMScheduler, CPGGMARModel, CPGGPhenotypeVAE, CPGGPipeline
+from cpgg_hf.publishing.script_options import add_push_options, push_result
 from cpgg_hf.training.trained_models import load_trained
 
 
-def main() -> None:
+def main() -> int:
     """Assembles and saves the pipeline; the segmenter of the measure lies beside it, outside the pipeline's index."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("phenotype_vae", "vae", "mar", "out"):
@@ -29,6 +31,7 @@ def main() -> None:
     parser.add_argument("--micro_batch_size", type=int, default=8)
     parser.add_argument("--clip_sample_range", type=float, help="clip each diffusion step's estimate of the original")
     parser.add_argument("--half", action="store_true", help="store the weights of VAE and MAR as float16")
+    add_push_options(parser)
     arguments = parser.parse_args()
 
     clipping = arguments.clip_sample_range
@@ -58,6 +61,7 @@ def main() -> None:
                 store_half(path)
     size = sum(path.stat().st_size for path in arguments.out.rglob("*.safetensors"))
     print(f"wrote {arguments.out}: {size / 1e6:.1f} MB of weights")
+    return push_result(arguments, arguments.out)
 
 
 def forget_origin(path: Path) -> None:
@@ -74,4 +78,4 @@ def store_half(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

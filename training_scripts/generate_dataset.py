@@ -10,11 +10,13 @@ bytes of a cine depend on the seed and its index, on the same kind of processor,
 import argparse
 import os
 import sys
+from pathlib import Path
 
 import torch
 
 from cpgg_hf.commands.generated_dataset import generate_parquet
 from cpgg_hf.commands.requests import assignment
+from cpgg_hf.publishing.script_options import add_push_options, push_result
 
 
 def main() -> int:
@@ -36,12 +38,15 @@ def main() -> int:
     parser.add_argument("--shard_size", type=int, default=100, help="cines a shard; a killed process loses one shard")
     parser.add_argument("--batch_size", type=int, default=8, help="cines in memory at once; changes no byte")
     parser.add_argument("--micro_batch_size", type=int, help="cines the MAR works on at once (default: the model's)")
-    parser.add_argument("--data_policy", default="restricted", choices=("phantom", "public", "restricted"))
+    policies = ("phantom", "public", "restricted")
+    parser.add_argument("--data_policy", choices=policies, help="stricter than the model's own (default: the model's)")
     for name in ("guidance_scale", "temperature"):
         parser.add_argument(f"--{name}", type=float, help="default: the model's")
     for name in ("num_decoding_steps", "num_inference_steps"):
         parser.add_argument(f"--{name}", type=int, help="default: the model's")
-    arguments = vars(parser.parse_args())
+    add_push_options(parser)
+    given = parser.parse_args()
+    arguments = {name: value for name, value in vars(given).items() if not name.startswith(("push_", "hub_"))}
 
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count())
@@ -50,7 +55,7 @@ def main() -> int:
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    return 0
+    return push_result(given, Path(given.out), "dataset")
 
 
 if __name__ == "__main__":

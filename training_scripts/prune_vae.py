@@ -4,23 +4,27 @@ python training_scripts/prune_vae.py --vae runs/phantom_small_vae/ema --data dat
 """
 
 import argparse
+import sys
+from pathlib import Path
 
 import torch
 
 from cpgg_hf import AutoencoderKLCPGG
 from cpgg_hf.models.autoencoder_surgery import channel_information, keep_latent_channels
+from cpgg_hf.publishing.script_options import add_push_options, push_result
 from cpgg_hf.training.cine_batches import CineBatches, to_network
 from cpgg_hf.training.trained_models import load_trained
 
 
 @torch.no_grad()
-def main() -> None:
+def main() -> int:
     """Measures every channel's information on some training cines, prints it, and writes the smaller 3D-VAE."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("vae", "data", "out"):
         parser.add_argument(f"--{name}", required=True)
     parser.add_argument("--num_cines", type=int, default=96)
     parser.add_argument("--minimum_nats", type=float, default=0.05)
+    add_push_options(parser)
     arguments = parser.parse_args()
 
     vae = load_trained(AutoencoderKLCPGG, arguments.vae).eval()
@@ -31,7 +35,8 @@ def main() -> None:
     channels = torch.nonzero(information >= arguments.minimum_nats).flatten().tolist()
     keep_latent_channels(vae, channels).save_pretrained(arguments.out)
     print(f"kept channels {channels} of {vae.config.latent_channels}; wrote {arguments.out}")
+    return push_result(arguments, Path(arguments.out))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -135,7 +135,34 @@ def build_parser() -> argparse.ArgumentParser:
     _add_view(report)
     report.add_argument("--seed", type=_seed, default=0, help="the same seed gives the same result")
     report.add_argument("--json", action="store_true", help="print the report as JSON")
+    _add_publishing(commands, add)
     return parser
+
+
+def _add_publishing(commands: Any, add: Any) -> None:
+    push = add(commands, "push", _push, "push a checkpoint, a network or a data set to a private hub repository")
+    push.add_argument("folder", help="what to push; a model without a card gets one")
+    push.add_argument("repository", metavar="OWNER/NAME", help="made when there is none")
+    push.add_argument("--type", choices=("model", "dataset"), help="of the repository (default: told by the folder)")
+    push.add_argument("--revision", metavar="BRANCH", help="made when there is none (default: main)")
+    push.add_argument("--public", action="store_true", help="make a new repository public")
+    text = "also push the branch remote-code, which loads where this package is not installed"
+    push.add_argument("--remote-code", action="store_true", help=text)
+    text = "key of the cohort's pseudonyms: participants' numbers are looked for in all files"
+    push.add_argument("--key-file", help=text)
+    text = "data set prepared with that key; repeatable (default: the folder itself)"
+    push.add_argument("--cohort", action="append", default=[], metavar="DIR", help=text)
+    push.add_argument("--override-policy", metavar="REASON", help="push although restricted; logged, never public")
+    push.add_argument("--message", help="of the commit")
+
+    card = add(commands, "card", _card, "write the card of a checkpoint from its record and measured results")
+    card.add_argument("folder", help="checkpoint or network")
+    card.add_argument("--results", metavar="DIR", help="JSON of benchmarks/checkpoint_quality.py")
+    card.add_argument("--repository", metavar="OWNER/NAME", help="where it will be loaded from")
+
+    export = add(commands, "export-remote-code", _export_remote_code, "write the code that hub repositories hold")
+    export.add_argument("--out", default="pipelines", help="folder to write (default: %(default)s)")
+    export.add_argument("--check", action="store_true", help="compare instead: fail where a file is not up to date")
 
 
 def _add_request(command: argparse.ArgumentParser) -> None:
@@ -161,7 +188,7 @@ def _add_dataset(command: argparse.ArgumentParser) -> None:
     text = "draw a cine again whose phenotype is measured farther from the requested one; repeatable"
     group.add_argument("--max-error", action="append", default=[], type=assignment, metavar="NAME=VALUE", help=text)
     group.add_argument("--split", choices=("train", "validation", "test"), help="of the data set (default: train)")
-    text = "of the data that the model was trained on (default: restricted)"
+    text = "stricter than the model's own (default: the model's)"
     group.add_argument("--data-policy", choices=("phantom", "public", "restricted"), help=text)
 
 
@@ -286,7 +313,7 @@ def _generate_parquet(arguments: argparse.Namespace) -> None:
         seed=arguments.seed,
         split=arguments.split or "train",
         batch_size=arguments.batch_size,
-        data_policy=arguments.data_policy or "restricted",
+        data_policy=arguments.data_policy,
         guidance_scale=arguments.guidance_scale,
         num_decoding_steps=arguments.num_decoding_steps,
         num_inference_steps=arguments.num_inference_steps,
@@ -420,6 +447,38 @@ def _report(arguments: argparse.Namespace) -> None:
             print(f"{row['phenotype']:12s}" + "".join(f"{'' if x is None else format(x, '.1f'):>10s}" for x in cells))
     print(result["note"])
     print(f"wrote {arguments.out}")
+
+
+def _push(arguments: argparse.Namespace) -> None:
+    from cpgg_hf.commands.publishing import push
+
+    addresses = push(
+        arguments.folder,
+        arguments.repository,
+        repo_type=arguments.type,
+        revision=arguments.revision,
+        public=arguments.public,
+        remote_code=arguments.remote_code,
+        key_file=arguments.key_file,
+        cohorts=arguments.cohort,
+        override_policy=arguments.override_policy,
+        message=arguments.message,
+    )
+    for address in addresses:
+        print(f"pushed {address}")
+
+
+def _card(arguments: argparse.Namespace) -> None:
+    from cpgg_hf.publishing.model_card import write_model_card
+
+    print(f"wrote {write_model_card(arguments.folder, arguments.results, arguments.repository)}")
+
+
+def _export_remote_code(arguments: argparse.Namespace) -> None:
+    from cpgg_hf.commands.publishing import export_code
+
+    for path in export_code(arguments.out, arguments.check):
+        print(f"wrote {path}")
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from diffusers.utils import BaseOutput
 from safetensors import SafetensorError
 
 from cpgg_hf.checkpoint_files import CheckpointError, check_index, check_model, read_json
+from cpgg_hf.data.data_policy import strictest
 from cpgg_hf.data.errors import brief
 from cpgg_hf.models.autoencoder_kl_cpgg import AutoencoderKLCPGG
 from cpgg_hf.models.modeling_cpgg_mar import CPGGMARModel
@@ -28,6 +29,7 @@ from cpgg_hf.models.phenotype_vae import CPGGPhenotypeVAE
 from cpgg_hf.models.registration import register
 from cpgg_hf.models.scheduling_cpgg_ddpm import CPGGDDPMScheduler
 from cpgg_hf.phenotypes import NAMES, as_array, as_frame, complete_identities, heart_rate
+from cpgg_hf.publishing import PushesByPolicy
 
 register()  # so that a saved pipeline names this package, whichever module was imported first
 
@@ -67,7 +69,7 @@ class _Interrupted(Exception):  # noqa: N818 (no error: how a callback stops the
         self.latents = latents
 
 
-class CPGGPipeline(DiffusionPipeline):
+class CPGGPipeline(PushesByPolicy, DiffusionPipeline):  # type: ignore[misc]
     r"""
     Generates four-chamber cine cardiac MRI from cardiac phenotypes.
 
@@ -144,6 +146,9 @@ class CPGGPipeline(DiffusionPipeline):
             CheckpointError: the folder is no CPGG pipeline, is damaged, or holds pickles instead of safetensors.
         """
         kwargs["use_safetensors"] = True
+        if "torch_dtype" not in kwargs:
+            # transformers would take what the configuration says, which a variant in half precision has written.
+            kwargs.setdefault("dtype", torch.float32)
         folder = Path(pretrained_model_name_or_path)
         if folder.is_dir():
             cls._check_files(folder, given=kwargs.keys())
@@ -186,6 +191,11 @@ class CPGGPipeline(DiffusionPipeline):
         """
         config = {key: value for key, value in self.scheduler.config.items() if key != "variance_type"}
         self.scheduler = scheduler_class.from_config(config, **overrides)
+
+    @property
+    def data_policy(self) -> str:
+        """The strictest policy of the networks: of the data that a generated cine descends from."""
+        return strictest(getattr(self, name).config.data_policy for name in _MODELS)
 
     @property
     def guidance_scale(self) -> float:
@@ -297,7 +307,7 @@ class CPGGPipeline(DiffusionPipeline):
             )
         guidance_scale = self.config.guidance_scale if guidance_scale is None else guidance_scale
         if temperature is None:
-            temperature = self.config.temperature if isinstance(self.scheduler, CPGGDDPMScheduler) else 1.0
+            temperature = self.config.temperature if _is_a(self.scheduler, CPGGDDPMScheduler) else 1.0
         _check_positive(or_zero=True, guidance_scale=guidance_scale, temperature=temperature)
         requested = _expand(phenotypes, num_samples)
         if latents is not None and len(latents) != len(requested):
@@ -411,7 +421,7 @@ def draw_seeds(num_samples: int, generator: torch.Generator | None = None) -> li
 
 def _check_components(**components: Any) -> None:
     for name, component in components.items():
-        if not isinstance(component, _COMPONENTS[name]):
+        if not _is_a(component, _COMPONENTS[name]):
             raise TypeError(f"{name} must be a {_COMPONENTS[name].__name__}, given a {type(component).__name__}.")
     phenotype_vae, mar, vae = (components[name] for name in _MODELS)
     for name in ("phenotype_mean", "phenotype_sd"):
@@ -429,6 +439,11 @@ def _check_components(**components: Any) -> None:
             f"mar generates latents of {latent_size}, vae decodes {vae.latent_size} (C, T', H', W'); take components "
             "trained together."
         )
+
+
+def _is_a(component: Any, component_class: type) -> bool:
+    """By name: in a hub repository with its own code each component's class comes from a file of its own."""
+    return component_class.__name__ in {base.__name__ for base in type(component).__mro__}
 
 
 def _check_positive(or_zero: bool = False, **settings: Any) -> None:

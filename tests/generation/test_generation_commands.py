@@ -26,7 +26,7 @@ def test_a_verified_set_of_a_condition_is_written_continued_and_evaluated(model,
     rows = load_cines(out, "test", cache_dir=tmp_path / "cache")
     assert all(row["phenotypes"][LVEF] < 60 for row in rows)
     assert all(len(row["measured"]) == 82 and 1 <= row["attempt"] <= 5 for row in rows)
-    assert {row["data_policy"] for row in rows} == {"restricted"}
+    assert {row["data_policy"] for row in rows} == {"phantom"}  # inherited from the model
     assert generate(model, out, *arguments) == 0
     assert generate(model, out, *arguments, "--where", "LVEDV > 100") == 1
     assert "request.where = ['LVEF < 60'] (now ['LVEF < 60', 'LVEDV > 100'])" in capsys.readouterr().err

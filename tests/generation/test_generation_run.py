@@ -42,7 +42,7 @@ def made(pipe, tmp_path_factory):
 def segmenter():
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return CineSegmenter(block_out_channels=(4, 8), norm_num_groups=2).eval()
+        return CineSegmenter(block_out_channels=(4, 8), norm_num_groups=2, data_policy="phantom").eval()
 
 
 class Forgetful(Verification):

@@ -211,3 +211,15 @@ def test_gaussian_case_has_the_analytic_conditional_means_and_sds():
     ratios = drawn.std(axis=0) / sds
     assert ratios.min() >= 0.85
     assert ratios.max() <= 1.15
+
+
+def test_the_sampler_keeps_its_precision_whatever_the_model_is_cast_to(tmp_path):
+    training_set = sample_phenotypes(200, seed=0)
+    model = CPGGPhenotypeVAE.from_phenotypes(training_set, hidden_dims=(8,), latent_dim=3, num_mixture_components=1)
+    model.fit_sampler(training_set)
+    before = model.sample(3, torch.Generator().manual_seed(0))
+    model.save_pretrained(tmp_path)
+    loaded = CPGGPhenotypeVAE.from_pretrained(tmp_path, torch_dtype=torch.float16)
+    for cast in (model.to(torch.float16), model.half(), loaded):
+        np.testing.assert_array_equal(cast.sample(3, torch.Generator().manual_seed(0)), before)
+    assert model.to("meta").mixture_covariances.device.type == "meta"

@@ -49,7 +49,7 @@ def _quiet_machine(tmp_path_factory):
     torch.set_num_threads(before[1])
 
 
-def write_data(folder, seed=0, num_train=24, num_validation=6, shape=SHAPE):
+def write_data(folder, seed=0, num_train=24, num_validation=6, shape=SHAPE, policy="phantom"):
     generator = np.random.default_rng(seed)
     for split, count in (("train", num_train), ("validation", num_validation)):
         with CineWriter(folder, split) as writer:
@@ -61,7 +61,7 @@ def write_data(folder, seed=0, num_train=24, num_validation=6, shape=SHAPE):
                     frame_time_ms=20.0,
                     subject=f"{split}-{index}",
                     source="noise",
-                    data_policy="open",
+                    data_policy=policy,
                     phenotypes=generator.normal(100.0, 15.0, 82),
                 )
     write_description(folder)

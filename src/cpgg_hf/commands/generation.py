@@ -98,7 +98,13 @@ def generate(
                     }
                 )
         write_csv(np.concatenate(conditions), folder / "phenotypes.csv")
-        description = {"model": checkpoint_path(model), "seed": seed, "settings": settings, "cines": records}
+        description = {
+            "model": checkpoint_path(model),
+            "data_policy": pipe.data_policy,
+            "seed": seed,
+            "settings": settings,
+            "cines": records,
+        }
         (folder / "generation.json").write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
     return len(records)
 

@@ -17,14 +17,14 @@ from cpgg_hf.data.card_plots import plot_phenotypes
 from cpgg_hf.data.card_statistics import SplitStatistics, read_statistics
 from cpgg_hf.data.cine_description import read_description
 from cpgg_hf.data.cine_rows import PREVIEW_COLUMN, row_schema
+from cpgg_hf.data.data_policy import strictest
 from cpgg_hf.data.staging import staged_file
 from cpgg_hf.phenotypes import PHENOTYPES
 
 CARD_FILE = "README.md"
 PLOT_FILE = "phenotypes.png"
 
-_UNKNOWN_POLICY = "restricted"  # what is not known to be free is not
-_POLICIES: dict[str, tuple[dict[str, Any], str]] = {  # strictest first
+_POLICIES: dict[str, tuple[dict[str, Any], str]] = {
     "restricted": (
         {"license": "other", "license_name": "restricted"},
         "**Restricted: must not be published.** It holds data of patients or study participants, or what was made "
@@ -121,10 +121,7 @@ def _front_matter(splits: Mapping[str, SplitStatistics], description: Mapping[st
 
 def _policy(splits: Mapping[str, SplitStatistics]) -> str:
     """The strictest policy of any row."""
-    found = {policy for split in splits.values() for policy in split.labels["data_policy"]}
-    if found - set(_POLICIES):
-        return _UNKNOWN_POLICY
-    return next((policy for policy in _POLICIES if policy in found), _UNKNOWN_POLICY)
+    return strictest(policy for split in splits.values() for policy in split.labels["data_policy"])
 
 
 def _summary(splits: Mapping[str, SplitStatistics]) -> str:

@@ -44,9 +44,11 @@ def fingerprints(components: Mapping[str, Any]) -> dict[str, str]:
     result = {}
     for name, component in components.items():
         config = component.config.to_dict() if hasattr(component.config, "to_dict") else dict(component.config)
-        # Where it was loaded from, and by which version.
+        # Where it was loaded from, by which version, and who may see it (the plan's own entry) change no byte.
         settings = {
-            key: value for key, value in config.items() if not (key.startswith("_") or key.endswith("_version"))
+            key: value
+            for key, value in config.items()
+            if not (key.startswith("_") or key.endswith("_version") or key == "data_policy")
         }
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
         if isinstance(component, torch.nn.Module):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from cpgg_hf.data.card import CARD_FILE, write_card
 from cpgg_hf.data.cine_dataset import DESCRIPTION_FILE, read_description, write_description, write_shard
+from cpgg_hf.data.data_policy import strictest
 from cpgg_hf.data.staging import naming_full_disks
 from cpgg_hf.generation.claims import Claim, Claims
 from cpgg_hf.generation.errors import GenerationError
@@ -41,7 +42,7 @@ def generate_dataset(
     split: str = "train",
     shard_size: int = 100,
     batch_size: int = 8,
-    data_policy: str = "restricted",
+    data_policy: str | None = None,
     verification: Verification | None = None,
     **settings: Any,
 ) -> dict[str, Any]:
@@ -61,7 +62,7 @@ def generate_dataset(
         split: "train", "validation" or "test".
         shard_size: cines a shard; a process that is killed loses at most one shard's work.
         batch_size: cines in memory at once; it changes no byte.
-        data_policy: of the data that the model was trained on: "phantom", "public" or "restricted".
+        data_policy: None = what model and measure say of themselves; a stricter one may be given.
         verification: measures each cine; None = not measured.
         settings: of the pipeline's call (`guidance_scale`, ...); None = the model's.
 
@@ -78,6 +79,7 @@ def generate_dataset(
         if value < minimum:
             raise GenerationError(f"{name} must be at least {minimum}, given {value}.")
     settings = {name: config[name] if settings.get(name) is None else settings[name] for name in _SETTINGS}
+    data_policy = _inherited_policy(pipe, verification, data_policy)
     plan = {
         "format_version": FORMAT_VERSION,
         "model": {"name": model, "sha256": fingerprints(pipe.components)},
@@ -102,6 +104,17 @@ def generate_dataset(
         _make_all(maker, shards, claims)
         claims.clear()
     return read_description(out)
+
+
+def _inherited_policy(pipe: CPGGPipeline, verification: Verification | None, given: str | None) -> str:
+    measure = [] if verification is None else [verification.segmenter.config.data_policy]
+    inherited = strictest([pipe.data_policy, *measure])
+    if given is not None and strictest([given, inherited]) != given:
+        raise GenerationError(
+            f"data_policy is {given!r}, but the model or the measure is {inherited!r}, and what they make inherits "
+            f"that; leave it out, or train on other data."
+        )
+    return inherited if given is None else given
 
 
 def _make_all(maker: RowMaker, shards: GeneratedShards, claims: Claims) -> None:

@@ -18,9 +18,10 @@ from torch import nn
 from cpgg_hf.checkpoint_files import check_model
 from cpgg_hf.phantom import LABELS
 from cpgg_hf.phantom.volume_curves import NUM_FRAMES
+from cpgg_hf.publishing import PushesByPolicy
 
 
-class CineSegmenter(ModelMixin, ConfigMixin):  # type: ignore[misc]
+class CineSegmenter(PushesByPolicy, ModelMixin, ConfigMixin):  # type: ignore[misc]
     """A 2D U-Net on one frame between an earlier and a later one.
 
     A space-to-depth stem halves the image, the last layer doubles it again, so that no convolution works at full size.
@@ -31,6 +32,7 @@ class CineSegmenter(ModelMixin, ConfigMixin):  # type: ignore[misc]
         layers_per_block: Residual blocks a level, on the way down and on the way up.
         norm_num_groups: Of the group norms.
         training_record: How these weights were trained and what they reach; said, not used.
+        data_policy: Of the data that the weights come from; not known = restricted.
     """
 
     config: Any  # attributes are the arguments above
@@ -43,6 +45,7 @@ class CineSegmenter(ModelMixin, ConfigMixin):  # type: ignore[misc]
         layers_per_block: int = 1,
         norm_num_groups: int = 4,
         training_record: dict[str, Any] | None = None,  # noqa: ARG002 - kept in the configuration
+        data_policy: str | None = None,  # noqa: ARG002 - likewise
     ):
         super().__init__()
 

@@ -24,6 +24,8 @@ from diffusers.utils.accelerate_utils import apply_forward_hook
 from diffusers.utils.torch_utils import randn_tensor
 from torch import nn
 
+from cpgg_hf.publishing import PushesByPolicy
+
 _NORM_EPS = 1e-6
 
 
@@ -356,7 +358,7 @@ class Decoder(nn.Module):
         return cine if self.refiner is None else cine + self.refiner(hidden_states)
 
 
-class AutoencoderKLCPGG(ModelMixin, ConfigMixin, AutoencoderMixin):  # type: ignore[misc]
+class AutoencoderKLCPGG(PushesByPolicy, ModelMixin, ConfigMixin, AutoencoderMixin):  # type: ignore[misc]
     r"""
     A 3D-VAE with KL loss that encodes cines into latents and decodes latents into cines.
 
@@ -384,6 +386,7 @@ class AutoencoderKLCPGG(ModelMixin, ConfigMixin, AutoencoderMixin):  # type: ign
         use_quant_conv (`bool`, defaults to `True`): Whether a 1x1x1 convolution follows the encoder.
         use_post_quant_conv (`bool`, defaults to `True`): Whether a 1x1x1 convolution precedes the decoder.
         mid_block_add_attention (`bool`, defaults to `True`): Whether the middle blocks attend over all positions.
+        data_policy (`str`, *optional*): Of the data that the weights come from; not known = restricted.
     """
 
     config: Any  # attributes are the parameters above
@@ -411,6 +414,7 @@ class AutoencoderKLCPGG(ModelMixin, ConfigMixin, AutoencoderMixin):  # type: ign
         use_quant_conv: bool = True,
         use_post_quant_conv: bool = True,
         mid_block_add_attention: bool = True,
+        data_policy: str | None = None,  # noqa: ARG002
     ):
         super().__init__()
         self._check_config()

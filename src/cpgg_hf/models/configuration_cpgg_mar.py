@@ -5,6 +5,8 @@ import math
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
+from cpgg_hf.phenotypes import PHENOTYPES
+
 
 @strict
 class CPGGMARConfig(PreTrainedConfig):
@@ -60,6 +62,8 @@ class CPGGMARConfig(PreTrainedConfig):
             Dropout of attention weights and of the projections of attention and MLP, in training.
         layer_norm_eps (`float`, defaults to 1e-6):
             Epsilon of the layer normalisations.
+        data_policy (`str`, *optional*):
+            Of the data that the weights come from; not known = restricted.
     """
 
     model_type = "cpgg_mar"
@@ -88,12 +92,11 @@ class CPGGMARConfig(PreTrainedConfig):
     condition_dropout: float | int = 0.1
     dropout: float | int = 0.1
     layer_norm_eps: float = 1e-6
+    data_policy: str | None = None
 
     def __post_init__(self, **kwargs):
         self.latent_size, self.patch_size = tuple(self.latent_size), tuple(self.patch_size)
         if self.phenotype_mean is None or self.phenotype_sd is None:
-            from cpgg_hf.phenotypes import PHENOTYPES
-
             if self.phenotype_mean is None:
                 self.phenotype_mean = [float(phenotype.mean) for phenotype in PHENOTYPES]
             if self.phenotype_sd is None:

@@ -27,6 +27,7 @@ from cpgg_hf.models.token_diffusion import (
     sample_tokens,
     token_diffusion_loss,
 )
+from cpgg_hf.publishing import PushesByPolicy
 
 
 @dataclass
@@ -157,7 +158,7 @@ class CPGGMARLayer(GradientCheckpointingLayer):
         return hidden_states + self.dropout(self.mlp_out(update))
 
 
-class CPGGMARModel(PreTrainedModel):
+class CPGGMARModel(PushesByPolicy, PreTrainedModel):  # type: ignore[misc]
     r"""
     Phenotypes to cine latents: masked autoregressive transformer with a diffusion loss a token.
 

@@ -45,6 +45,7 @@ from cpgg_hf.phenotypes.coordinates import (
     to_unbounded,
 )
 from cpgg_hf.phenotypes.identities import AORTAS, CHAMBERS
+from cpgg_hf.publishing import PushesByPolicy
 
 
 @dataclass
@@ -68,7 +69,7 @@ class CPGGPhenotypeVAEOutput(BaseOutput):
     logvar: torch.Tensor
 
 
-class CPGGPhenotypeVAE(ModelMixin, ConfigMixin):  # type: ignore[misc]
+class CPGGPhenotypeVAE(PushesByPolicy, ModelMixin, ConfigMixin):  # type: ignore[misc]
     """Variational autoencoder of phenotype vectors, with its scaler; all interfaces speak physical units.
 
     `CPGGPhenotypeVAE.from_phenotypes(phenotypes)` sets the scaler, `model(phenotypes).loss` is what training
@@ -85,9 +86,17 @@ class CPGGPhenotypeVAE(ModelMixin, ConfigMixin):  # type: ignore[misc]
         kl_weight: weight of the KL term (published: 0.01 to 0.05).
         num_mixture_components: Gaussians that `fit_sampler` describes the latents with.
         sampler_fitted: set by `fit_sampler`; without it `sample` decodes z ~ N(0, I) as published.
+        data_policy: of the data that the weights come from; not known = restricted.
     """
 
     config: Any  # attributes are the arguments above
+
+    # Covariances that were rounded to 16 bits are none: whatever precision a pipeline is cast to, this stays as it is.
+    _keep_in_fp32_modules = [  # type: ignore[assignment]  # noqa: RUF012
+        *("encoder", "latent_mean", "latent_logvar", "decoder_input", "decoder", "decoder_output"),
+        *("mixture_weights", "mixture_means", "mixture_covariances"),
+        *("residual_means", "residual_slopes", "residual_covariances"),
+    ]
 
     @register_to_config
     def __init__(
@@ -101,6 +110,7 @@ class CPGGPhenotypeVAE(ModelMixin, ConfigMixin):  # type: ignore[misc]
         kl_weight: float = 0.01,  # noqa: ARG002 - read from the config
         num_mixture_components: int = 8,
         sampler_fitted: bool = False,  # noqa: ARG002 - read from the config
+        data_policy: str | None = None,  # noqa: ARG002 - read from the config
     ) -> None:
         super().__init__()
         self.register_to_config(
@@ -122,6 +132,13 @@ class CPGGPhenotypeVAE(ModelMixin, ConfigMixin):  # type: ignore[misc]
         self.register_buffer("residual_means", torch.zeros(groups, coordinates))
         self.register_buffer("residual_slopes", torch.zeros(len(NAMES), coordinates))
         self.register_buffer("residual_covariances", torch.zeros(groups, coordinates, coordinates))
+
+    def _apply(self, fn, recurse: bool = True):
+        def apply(tensor: torch.Tensor) -> torch.Tensor:
+            applied = fn(tensor)
+            return applied if applied.dtype == tensor.dtype else tensor.to(applied.device)
+
+        return super()._apply(apply, recurse)
 
     @classmethod
     def from_phenotypes(cls, phenotypes: np.ndarray, **config) -> "CPGGPhenotypeVAE":

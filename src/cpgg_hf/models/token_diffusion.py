@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import nn
 
 _TIME_CHANNELS = 256
-_NORM_EPS = 1e-6
+_LAYER_NORM_EPS = 1e-6
 _BIN_HALF_WIDTH = 1.0 / 255.0
 _MODULATION_ELEMENTS = 2**24  # decoding precomputes modulations for as many steps as fit in so many numbers
 
@@ -30,7 +30,7 @@ class AdaLNBlock(nn.Module):
 
     def __init__(self, width: int):
         super().__init__()
-        self.norm = nn.LayerNorm(width, eps=_NORM_EPS)
+        self.norm = nn.LayerNorm(width, eps=_LAYER_NORM_EPS)
         self.modulation = nn.Linear(width, 3 * width)
         self.linear_in = nn.Linear(width, width)
         self.linear_out = nn.Linear(width, width)
@@ -53,7 +53,7 @@ class AdaLNOutput(nn.Module):
 
     def __init__(self, width: int, out_channels: int):
         super().__init__()
-        self.norm = nn.LayerNorm(width, eps=_NORM_EPS, elementwise_affine=False)
+        self.norm = nn.LayerNorm(width, eps=_LAYER_NORM_EPS, elementwise_affine=False)
         self.modulation = nn.Linear(width, 2 * width)
         self.linear = nn.Linear(width, out_channels)
 

@@ -59,24 +59,23 @@ class Phenotype:
 
 
 def _read_table() -> tuple[Phenotype, ...]:
-    table = resources.files(__package__).joinpath("ukb_phenotypes.csv")
-    with table.open(encoding="utf-8") as file:
-        return tuple(
-            Phenotype(
-                field_id=int(row["field_id"]),
-                name=row["name"],
-                short_name=row["short_name"],
-                unit=row["unit"],
-                structure=row["structure"],
-                mean=float(row["mean"]),
-                sd=float(row["sd"]),
-                minimum=float(row["min_plausible"]),
-                maximum=float(row["max_plausible"]),
-                source=row["source"],
-                measurable=row["short_name"] in _IN_FOUR_CHAMBER_VIEW,
-            )
-            for row in csv.DictReader(file)
+    table = resources.files(__package__).joinpath("ukb_phenotypes.csv").read_text(encoding="utf-8")
+    return tuple(
+        Phenotype(
+            field_id=int(row["field_id"]),
+            name=row["name"],
+            short_name=row["short_name"],
+            unit=row["unit"],
+            structure=row["structure"],
+            mean=float(row["mean"]),
+            sd=float(row["sd"]),
+            minimum=float(row["min_plausible"]),
+            maximum=float(row["max_plausible"]),
+            source=row["source"],
+            measurable=row["short_name"] in _IN_FOUR_CHAMBER_VIEW,
         )
+        for row in csv.DictReader(table.splitlines())
+    )
 
 
 PHENOTYPES: tuple[Phenotype, ...] = _read_table()

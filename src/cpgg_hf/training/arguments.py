@@ -71,6 +71,12 @@ class TrainingArguments:
     report_to: Literal["none", "tensorboard", "wandb", "trackio"] = field(
         default="none", metadata={"help": "Tracker beside log.jsonl."}
     )
+    push_to_hub: bool = field(default=False, metadata={"help": "Push the network of each checkpoint, in background."})
+    hub_model_id: str | None = field(default=None, metadata={"help": "owner/name; the run folder's name if unset."})
+    hub_private: bool = field(default=True, metadata={"help": "Whether a repository that is made is private."})
+    hub_override_policy: str | None = field(
+        default=None, metadata={"help": "The reason why a restricted network may be pushed; it is logged."}
+    )
     model: dict[str, Any] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -102,6 +108,7 @@ OPERATIONAL = frozenset(
         "torch_compile_backend", "num_workers", "resume_from_checkpoint", "checkpointing_steps",
         "checkpoints_total_limit", "validation_steps", "validation_samples", "logging_steps", "max_seconds",
         "report_to", "generated_cines", "generated_inference_steps", "segmenter", "streaming",
+        "push_to_hub", "hub_model_id", "hub_private", "hub_override_policy",
     }
 )  # fmt: skip
 

@@ -82,6 +82,10 @@ class FieldSegmenterStage(Stage):
         means = torch.cat(overlaps).nanmean(dim=0)
         return {f"dice_{name.replace(' ', '_')}": float(mean) for name, mean in zip(STRUCTURES, means, strict=True)}
 
+    def data_policy(self) -> str:
+        """Of phantoms alone, which the stage renders itself."""
+        return "phantom"
+
     def finish(self, network: CineSegmenter) -> None:
         """Say in the configuration how the weights were trained."""
         record = {

@@ -63,11 +63,12 @@ def moments_fingerprint(vae: AutoencoderKLCPGG, cines: CineBatches, mixed_precis
             continue
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
-    # The latent statistics and the refiner act after the cache; private entries say where the VAE was loaded from.
+    # The latent statistics and the refiner act after the cache, the policy not at all; private entries say where the
+    # VAE was loaded from.
     settings = {
         key: value
         for key, value in vae.config.items()
-        if not key.startswith("_") and key not in ("latents_mean", "latents_std", "refiner_channels")
+        if not key.startswith("_") and key not in ("latents_mean", "latents_std", "refiner_channels", "data_policy")
     }
     digest.update(json.dumps([settings, cines.fingerprint(), mixed_precision], sort_keys=True).encode())
     return digest.hexdigest()

@@ -32,6 +32,7 @@ from cpgg_hf.training.checkpoints import RunState, find_checkpoint, load_checkpo
 from cpgg_hf.training.data_order import DataOrder
 from cpgg_hf.training.draws import Draws, seed_global_generator
 from cpgg_hf.training.errors import TrainingError
+from cpgg_hf.training.inheritance import record_policy
 from cpgg_hf.training.log import RunLog
 from cpgg_hf.training.optimisation import Learner
 from cpgg_hf.training.setting_up import checkpoint_activations, identify, load_batches, make_accelerator
@@ -40,6 +41,7 @@ from cpgg_hf.training.stopping import StopRequest, refuse_step
 from cpgg_hf.training.streamed_cines import StreamedCines
 from cpgg_hf.training.throughput import Throughput, count_flops
 from cpgg_hf.training.trackers import check_tracker, log_pictures, start_tracker
+from cpgg_hf.training.uploads import RunUploads
 from cpgg_hf.training.weights import TrainedWeights
 
 
@@ -84,10 +86,12 @@ class _Run:
         self.accelerator, self.plan = make_accelerator(arguments)
         checkpoint = find_checkpoint(self.output_dir, arguments.resume_from_checkpoint)
         self.output_dir.mkdir(parents=True, exist_ok=True)
+        self.uploads = RunUploads(stage, self.accelerator, self.output_dir, self.plan.global_batch_size)
 
         data, fingerprint = stage.load_data(self.accelerator)
         set_seed(arguments.seed)
         self.network = stage.build()
+        record_policy(self.network, stage.data_policy())
         self.adversary = stage.build_adversary(self.network)
         if arguments.gradient_checkpointing:
             checkpoint_activations(self.network)
@@ -149,17 +153,21 @@ class _Run:
                         self._validate()
                     if state.step % arguments.checkpointing_steps == 0 or last or self.stopped:
                         self._save()
+                        self.uploads.start(self.output_dir / f"checkpoint-{state.step:07d}" / "ema", state)
 
     def end(self) -> None:
         """The finished networks, or word of how to go on."""
         if self.state.step >= self.num_steps:
             self.weights.save_finished(self.stage, self.output_dir)
+            best = "model" if self.weights.average is None else "ema"
+            self.uploads.start(self.output_dir / best, self.state, last=True)
         else:
             self.accelerator.print(
                 f"stopped at step {self.state.step} of {self.num_steps} ({self.stop.reason}), checkpoint saved; go on "
                 "with --resume_from_checkpoint latest"
             )
         self.accelerator.end_training()
+        self.uploads.finish()
 
     def _step(self) -> None:
         """One optimizer step: the gradients of all micro-batches, judged before any weight changes."""

@@ -82,6 +82,10 @@ class SegmenterStage(Stage):
         r2 = measured_r2(network, self.held_out)
         return {f"r2_{name}": r2[name] for name in _WATCHED}
 
+    def data_policy(self) -> str:
+        """Of phantoms alone, which the stage renders itself."""
+        return "phantom"
+
     def finish(self, network: CineSegmenter) -> None:
         """Say in the configuration how the weights were trained, and what they reach on the test phantoms."""
         if not self.test_subjects:

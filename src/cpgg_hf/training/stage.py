@@ -13,6 +13,7 @@ from accelerate import Accelerator
 
 from cpgg_hf.training.arguments import TrainingArguments
 from cpgg_hf.training.draws import Draws
+from cpgg_hf.training.inheritance import inherited_policy
 
 Batch = dict[str, torch.Tensor]
 Loss = Callable[[Any, Batch, Draws], dict[str, torch.Tensor]]
@@ -82,6 +83,10 @@ class Stage(ABC):
     @abstractmethod
     def validate(self, network: Any, folder: Path) -> dict[str, float]:
         """Figures on held-out data under a fixed seed, without gradients; pictures go into `folder`."""
+
+    def data_policy(self) -> str:
+        """Who may see what is trained here: the strictest policy of the data and networks it comes from."""
+        return inherited_policy(self.arguments)
 
     def finish(self, network: Any) -> None:  # noqa: B027 - most stages have nothing to add
         """What the trained network still needs before `save_pretrained`, such as measured statistics."""

@@ -1,0 +1,1226 @@
+"""CPGGPhenotypeVAE of CPGG (arXiv 2505.03426), for use without the package cpgg_hf.
+
+Generated from the sources of cpgg_hf by `cpgg export-remote-code`, not to be edited. Apache-2.0.
+"""
+
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
+from copy import deepcopy
+import csv
+from dataclasses import dataclass
+import difflib
+from diffusers.configuration_utils import ConfigMixin
+from diffusers.configuration_utils import register_to_config
+from diffusers.models.modeling_utils import ModelMixin
+from diffusers.utils import BaseOutput
+from itertools import pairwise
+from itertools import product
+import numpy as np
+import re
+import reprlib
+from torch import nn
+import torch
+from typing import Any
+
+
+# ---- cpgg_hf.phenotypes.schema
+
+
+_COLUMN = re.compile(r"(?:participant\.)?(?:f\.|p)?(\d{5})(?:-\d+\.\d+|\.\d+\.\d+|(?:_i\d+)?(?:_a\d+)?)")
+
+
+_IN_FOUR_CHAMBER_VIEW = frozenset(
+    ["LVEDV", "LVESV", "LVSV", "LVEF", "LVCO", "RVEDV", "RVESV", "RVSV", "RVEF"]
+    + [f"{chamber}{quantity}" for chamber in ("LA", "RA") for quantity in ("V_max", "V_min", "SV", "EF")]
+    + ["DAo_max_area", "DAo_min_area"]
+    + [f"WT_AHA_{segment}" for segment in (3, 9, 14, 6, 12, 16)]
+    + [f"Ell_{segment}" for segment in range(1, 7)]
+    + ["Ell_Global"]
+)
+
+
+class PhenotypeError(ValueError):
+    """Phenotypes that cannot be what was meant: the message names the column, the value and what to do."""
+
+
+@dataclass(frozen=True)
+class Phenotype:
+    """One of the 82.
+
+    Attributes:
+        field_id: UK Biobank field number, 24100 to 24181.
+        name: UK Biobank's description.
+        short_name: the name used everywhere in this package, e.g. `LVEF`.
+        unit: the physical unit of every value.
+        structure: the part of the heart it belongs to.
+        mean: population mean in `unit` (see `source`).
+        sd: population standard deviation in `unit` (see `source`).
+        minimum: smallest plausible value.
+        maximum: largest plausible value.
+        source: where mean and sd come from; many are assumed. They are no clinical reference ranges.
+        measurable: whether it can be read from a four-chamber cine of known pixel size and frame time.
+    """
+
+    field_id: int
+    name: str
+    short_name: str
+    unit: str
+    structure: str
+    mean: float
+    sd: float
+    minimum: float
+    maximum: float
+    source: str
+    measurable: bool
+
+
+def _read_table() -> tuple[Phenotype, ...]:
+    table = """\
+field_id,name,short_name,unit,structure,mean,sd,min_plausible,max_plausible,source
+24100,LV end diastolic volume,LVEDV,mL,LV,143.3,33.9,40,500,Petersen2017 Table 12 via public code (M/F pooled 46/54)
+24101,LV end systolic volume,LVESV,mL,LV,58.2,16.8,8,430,Petersen2017 Table 12 via public code (M/F pooled 46/54)
+24102,LV stroke volume,LVSV,mL,LV,84.7,20.0,12,220,Petersen2017 Table 12 via public code (M/F pooled 46/54)
+24103,LV ejection fraction,LVEF,%,LV,59.6,5.2,5,90,Petersen2017 abstract (M/F pooled)
+24104,LV cardiac output,LVCO,L/min,LV,5.34,1.25,1.0,14.0,derived: LVSV x HR; HR 63+-10 bpm assumed
+24105,LV myocardial mass,LVM,g,LV,85.6,23.7,25,350,derived: Petersen2017 abstract 53/42 g/m2 x BSA 1.95/1.68 assumed
+24106,RV end diastolic volume,RVEDV,mL,RV,153.9,39.7,40,500,Petersen2017 recalled; agrees with ranges quoted in public code; verify Table 12
+24107,RV end systolic volume,RVESV,mL,RV,68.8,23.8,10,430,Petersen2017 recalled; agrees with ranges quoted in public code; verify Table 12
+24108,RV stroke volume,RVSV,mL,RV,85.1,20.3,12,220,Petersen2017 recalled; agrees with ranges quoted in public code; verify Table 12
+24109,RV ejection fraction,RVEF,%,RV,56.2,6.3,5,90,Petersen2017 recalled; agrees with ranges quoted in public code; verify Table 12
+24110,LA maximum volume,LAV_max,mL,LA,65.1,18.0,10,350,"Funk2018 (182 healthy, long-axis cine; pooled)"
+24111,LA minimum volume,LAV_min,mL,LA,22.4,8.6,2,320,Funk2018 (182 healthy; pooled)
+24112,LA stroke volume,LASV,mL,LA,42.7,12.3,3,160,"derived: LAV_max-LAV_min, r=0.8 assumed"
+24113,LA ejection fraction,LAEF,%,LA,65.6,8.0,3,90,derived mean (Funk2018); SD assumed; UKB is older so expect lower
+24114,RA maximum volume,RAV_max,mL,RA,82.0,25.0,15,350,assumed (single-plane 4ch)
+24115,RA minimum volume,RAV_min,mL,RA,45.0,18.0,5,320,assumed (single-plane 4ch)
+24116,RA stroke volume,RASV,mL,RA,37.0,12.0,3,180,assumed; = RAV_max-RAV_min
+24117,RA ejection fraction,RAEF,%,RA,45.1,9.0,3,85,assumed; = RASV/RAV_max
+24118,Ascending aorta maximum area,AAo_max_area,mm2,AAo,897.0,198.0,200,2400,derived: UKB diameter M 34.4+-3.5 F 31.5+-3.2 mm (n=44799; AHA abstract 16628); +-4.2% pulsation
+24119,Ascending aorta minimum area,AAo_min_area,mm2,AAo,825.0,182.0,180,2350,derived: UKB diameter M 34.4+-3.5 F 31.5+-3.2 mm (n=44799; AHA abstract 16628); +-4.2% pulsation
+24120,Ascending aorta distensibility,AAo_distensibility,1e-3/mmHg,AAo,1.94,1.32,0.05,15,Cecelja2022 (UKB n=8435; M/F pooled)
+24121,Descending aorta maximum area,DAo_max_area,mm2,DAo,462.0,93.0,120,1600,"assumed: diameter 23.5+-2.4 mm, between Davis2014 CMR (M20.6 F18.9) and Framingham CT (M25.8 F23.1)"
+24122,Descending aorta minimum area,DAo_min_area,mm2,DAo,414.0,84.0,110,1550,"assumed: diameter 23.5+-2.4 mm, between Davis2014 CMR (M20.6 F18.9) and Framingham CT (M25.8 F23.1)"
+24123,Descending aorta distensibility,DAo_distensibility,1e-3/mmHg,DAo,2.5,1.2,0.05,15,"assumed (larger than ascending, cf. Bell2014 area strain)"
+24124,LV mean myocardial wall thickness AHA 1,WT_AHA_1,mm,LV wall,6.0,1.3,1.5,30,"assumed pattern (septum>lateral, base>apex), anchored to Kawel2012"
+24125,LV mean myocardial wall thickness AHA 2,WT_AHA_2,mm,LV wall,7.0,1.3,1.5,30,"assumed pattern (septum>lateral, base>apex), anchored to Kawel2012"
+24126,LV mean myocardial wall thickness AHA 3,WT_AHA_3,mm,LV wall,7.0,1.3,1.5,30,"assumed pattern (septum>lateral, base>apex), anchored to Kawel2012"
+24127,LV mean myocardial wall thickness AHA 4,WT_AHA_4,mm,LV wall,6.2,1.3,1.5,30,"assumed pattern (septum>lateral, base>apex), anchored to Kawel2012"
+24128,LV mean myocardial wall thickness AHA 5,WT_AHA_5,mm,LV wall,5.9,1.3,1.5,30,"assumed pattern (septum>lateral, base>apex), anchored to Kawel2012"
+24129,LV mean myocardial wall thickness AHA 6,WT_AHA_6,mm,LV wall,5.8,1.3,1.5,30,"assumed pattern (septum>lateral, base>apex), anchored to Kawel2012"
+24130,LV mean myocardial wall thickness AHA 7,WT_AHA_7,mm,LV wall,5.2,1.2,1.5,30,"assumed pattern (septum>lateral, base>apex), anchored to Kawel2012"
+24131,LV mean myocardial wall thickness AHA 8,WT_AHA_8,mm,LV wall,6.0,1.2,1.5,30,"assumed pattern (septum>lateral, base>apex), anchored to Kawel2012"
+24132,LV mean myocardial wall thickness AHA 9,WT_AHA_9,mm,LV wall,6.7,1.2,1.5,30,"assumed pattern (septum>lateral, base>apex), anchored to Kawel2012"
+24133,LV mean myocardial wall thickness AHA 10,WT_AHA_10,mm,LV wall,5.8,1.2,1.5,30,"assumed pattern (septum>lateral, base>apex), anchored to Kawel2012"
+24134,LV mean myocardial wall thickness AHA 11,WT_AHA_11,mm,LV wall,5.2,1.2,1.5,30,"assumed pattern (septum>lateral, base>apex), anchored to Kawel2012"
+24135,LV mean myocardial wall thickness AHA 12,WT_AHA_12,mm,LV wall,5.2,1.2,1.5,30,"assumed pattern (septum>lateral, base>apex), anchored to Kawel2012"
+24136,LV mean myocardial wall thickness AHA 13,WT_AHA_13,mm,LV wall,5.1,1.2,1.5,30,"assumed pattern (septum>lateral, base>apex), anchored to Kawel2012"
+24137,LV mean myocardial wall thickness AHA 14,WT_AHA_14,mm,LV wall,5.6,1.2,1.5,30,"assumed pattern (septum>lateral, base>apex), anchored to Kawel2012"
+24138,LV mean myocardial wall thickness AHA 15,WT_AHA_15,mm,LV wall,5.0,1.2,1.5,30,"assumed pattern (septum>lateral, base>apex), anchored to Kawel2012"
+24139,LV mean myocardial wall thickness AHA 16,WT_AHA_16,mm,LV wall,4.9,1.2,1.5,30,"assumed pattern (septum>lateral, base>apex), anchored to Kawel2012"
+24140,LV mean myocardial wall thickness global,WT_Global,mm,LV wall,5.76,1.11,2,25,Kawel2012 (MESA mid-cavity mean; M/F pooled); UKB max WT is 9.40+-1.62 (OpenHeart2023)
+24141,LV circumferential strain AHA 1,Ecc_AHA_1,%,LV wall,-22.3,6.0,-60,0,"assumed: global mean, SD 1.8x global"
+24142,LV circumferential strain AHA 2,Ecc_AHA_2,%,LV wall,-22.3,6.0,-60,0,"assumed: global mean, SD 1.8x global"
+24143,LV circumferential strain AHA 3,Ecc_AHA_3,%,LV wall,-22.3,6.0,-60,0,"assumed: global mean, SD 1.8x global"
+24144,LV circumferential strain AHA 4,Ecc_AHA_4,%,LV wall,-22.3,6.0,-60,0,"assumed: global mean, SD 1.8x global"
+24145,LV circumferential strain AHA 5,Ecc_AHA_5,%,LV wall,-22.3,6.0,-60,0,"assumed: global mean, SD 1.8x global"
+24146,LV circumferential strain AHA 6,Ecc_AHA_6,%,LV wall,-22.3,6.0,-60,0,"assumed: global mean, SD 1.8x global"
+24147,LV circumferential strain AHA 7,Ecc_AHA_7,%,LV wall,-22.3,6.0,-60,0,"assumed: global mean, SD 1.8x global"
+24148,LV circumferential strain AHA 8,Ecc_AHA_8,%,LV wall,-22.3,6.0,-60,0,"assumed: global mean, SD 1.8x global"
+24149,LV circumferential strain AHA 9,Ecc_AHA_9,%,LV wall,-22.3,6.0,-60,0,"assumed: global mean, SD 1.8x global"
+24150,LV circumferential strain AHA 10,Ecc_AHA_10,%,LV wall,-22.3,6.0,-60,0,"assumed: global mean, SD 1.8x global"
+24151,LV circumferential strain AHA 11,Ecc_AHA_11,%,LV wall,-22.3,6.0,-60,0,"assumed: global mean, SD 1.8x global"
+24152,LV circumferential strain AHA 12,Ecc_AHA_12,%,LV wall,-22.3,6.0,-60,0,"assumed: global mean, SD 1.8x global"
+24153,LV circumferential strain AHA 13,Ecc_AHA_13,%,LV wall,-22.3,6.0,-60,0,"assumed: global mean, SD 1.8x global"
+24154,LV circumferential strain AHA 14,Ecc_AHA_14,%,LV wall,-22.3,6.0,-60,0,"assumed: global mean, SD 1.8x global"
+24155,LV circumferential strain AHA 15,Ecc_AHA_15,%,LV wall,-22.3,6.0,-60,0,"assumed: global mean, SD 1.8x global"
+24156,LV circumferential strain AHA 16,Ecc_AHA_16,%,LV wall,-22.3,6.0,-60,0,"assumed: global mean, SD 1.8x global"
+24157,LV circumferential strain global,Ecc_Global,%,LV wall,-22.33,3.35,-40,0,OpenHeart2023 scoliosis paper table (UKB n=38319)
+24158,LV radial strain AHA 1,Err_AHA_1,%,LV wall,45.0,15.0,0,200,"assumed: global mean, SD 1.8x global"
+24159,LV radial strain AHA 2,Err_AHA_2,%,LV wall,45.0,15.0,0,200,"assumed: global mean, SD 1.8x global"
+24160,LV radial strain AHA 3,Err_AHA_3,%,LV wall,45.0,15.0,0,200,"assumed: global mean, SD 1.8x global"
+24161,LV radial strain AHA 4,Err_AHA_4,%,LV wall,45.0,15.0,0,200,"assumed: global mean, SD 1.8x global"
+24162,LV radial strain AHA 5,Err_AHA_5,%,LV wall,45.0,15.0,0,200,"assumed: global mean, SD 1.8x global"
+24163,LV radial strain AHA 6,Err_AHA_6,%,LV wall,45.0,15.0,0,200,"assumed: global mean, SD 1.8x global"
+24164,LV radial strain AHA 7,Err_AHA_7,%,LV wall,45.0,15.0,0,200,"assumed: global mean, SD 1.8x global"
+24165,LV radial strain AHA 8,Err_AHA_8,%,LV wall,45.0,15.0,0,200,"assumed: global mean, SD 1.8x global"
+24166,LV radial strain AHA 9,Err_AHA_9,%,LV wall,45.0,15.0,0,200,"assumed: global mean, SD 1.8x global"
+24167,LV radial strain AHA 10,Err_AHA_10,%,LV wall,45.0,15.0,0,200,"assumed: global mean, SD 1.8x global"
+24168,LV radial strain AHA 11,Err_AHA_11,%,LV wall,45.0,15.0,0,200,"assumed: global mean, SD 1.8x global"
+24169,LV radial strain AHA 12,Err_AHA_12,%,LV wall,45.0,15.0,0,200,"assumed: global mean, SD 1.8x global"
+24170,LV radial strain AHA 13,Err_AHA_13,%,LV wall,45.0,15.0,0,200,"assumed: global mean, SD 1.8x global"
+24171,LV radial strain AHA 14,Err_AHA_14,%,LV wall,45.0,15.0,0,200,"assumed: global mean, SD 1.8x global"
+24172,LV radial strain AHA 15,Err_AHA_15,%,LV wall,45.0,15.0,0,200,"assumed: global mean, SD 1.8x global"
+24173,LV radial strain AHA 16,Err_AHA_16,%,LV wall,45.0,15.0,0,200,"assumed: global mean, SD 1.8x global"
+24174,LV radial strain global,Err_Global,%,LV wall,45.0,8.31,0,120,OpenHeart2023 scoliosis paper table (UKB n=38319)
+24175,LV longitudinal strain Segment 1,Ell_1,%,LV wall,-18.5,5.0,-55,0,"assumed: global mean, SD 1.8x global"
+24176,LV longitudinal strain Segment 2,Ell_2,%,LV wall,-18.5,5.0,-55,0,"assumed: global mean, SD 1.8x global"
+24177,LV longitudinal strain Segment 3,Ell_3,%,LV wall,-18.5,5.0,-55,0,"assumed: global mean, SD 1.8x global"
+24178,LV longitudinal strain Segment 4,Ell_4,%,LV wall,-18.5,5.0,-55,0,"assumed: global mean, SD 1.8x global"
+24179,LV longitudinal strain Segment 5,Ell_5,%,LV wall,-18.5,5.0,-55,0,"assumed: global mean, SD 1.8x global"
+24180,LV longitudinal strain Segment 6,Ell_6,%,LV wall,-18.5,5.0,-55,0,"assumed: global mean, SD 1.8x global"
+24181,LV longitudinal strain global,Ell_Global,%,LV wall,-18.5,2.76,-40,0,OpenHeart2023 scoliosis paper table (UKB n=38319)
+"""
+    return tuple(
+        Phenotype(
+            field_id=int(row["field_id"]),
+            name=row["name"],
+            short_name=row["short_name"],
+            unit=row["unit"],
+            structure=row["structure"],
+            mean=float(row["mean"]),
+            sd=float(row["sd"]),
+            minimum=float(row["min_plausible"]),
+            maximum=float(row["max_plausible"]),
+            source=row["source"],
+            measurable=row["short_name"] in _IN_FOUR_CHAMBER_VIEW,
+        )
+        for row in csv.DictReader(table.splitlines())
+    )
+
+
+PHENOTYPES: tuple[Phenotype, ...] = _read_table()
+
+
+NAMES: tuple[str, ...] = tuple(phenotype.short_name for phenotype in PHENOTYPES)
+
+
+_INDEX_OF_NAME = {name: index for index, name in enumerate(NAMES)}
+
+
+_INDEX_OF_FIELD = {phenotype.field_id: index for index, phenotype in enumerate(PHENOTYPES)}
+
+
+def phenotype_index(name_or_field: str | int) -> int:
+    """Position (0 to 81) of a phenotype.
+
+    Args:
+        name_or_field: a short name (`"LVEF"`), a field number (`24103`, `"24103"`) or a UK Biobank column name
+            (`"24103-2.0"`, `"f.24103.2.0"`, `"p24103_i2"`).
+
+    Raises:
+        PhenotypeError: the name is unknown; the message gives the nearest valid one.
+    """
+    text = str(name_or_field).strip()
+    if text in _INDEX_OF_NAME:
+        return _INDEX_OF_NAME[text]
+    if not text:
+        raise PhenotypeError("a phenotype has no name: give each column the name of its phenotype, or leave it out")
+    column = _COLUMN.fullmatch(text)
+    if column and int(column[1]) in _INDEX_OF_FIELD:
+        return _INDEX_OF_FIELD[int(column[1])]
+    suggestion = _suggest(text[:100], int(column[1]) if column else None)
+    raise PhenotypeError(f"unknown phenotype {reprlib.repr(text)}: {suggestion}")
+
+
+def _suggest(text: str, field_id: int | None) -> str:
+    first, last = PHENOTYPES[0].field_id, PHENOTYPES[-1].field_id
+    if field_id is not None or re.fullmatch(r"-?\d{1,9}", text):
+        number = int(text) if field_id is None else field_id
+        nearest = PHENOTYPES[min(max(number, first), last) - first]
+        return f"fields {first} to {last} are known; the nearest is {nearest.field_id} ({nearest.short_name})"
+    lowered = {name.lower(): name for name in NAMES} | {item.name.lower(): item.short_name for item in PHENOTYPES}
+    nearest_name = lowered[difflib.get_close_matches(text.lower(), lowered, n=1, cutoff=0.0)[0]]
+    return f"did you mean {nearest_name!r}? (cpgg_hf.phenotypes.NAMES lists all 82)"
+
+
+# ---- cpgg_hf.phenotypes.identities
+
+
+# (largest volume, smallest volume, stroke volume, ejection fraction)
+CHAMBERS: tuple[tuple[int, int, int, int], ...] = tuple(
+    (phenotype_index(largest), phenotype_index(smallest), phenotype_index(f"{name}SV"), phenotype_index(f"{name}EF"))
+    for name, largest, smallest in (
+        ("LV", "LVEDV", "LVESV"),
+        ("RV", "RVEDV", "RVESV"),
+        ("LA", "LAV_max", "LAV_min"),
+        ("RA", "RAV_max", "RAV_min"),
+    )
+)
+
+
+# (largest area, smallest area, distensibility)
+AORTAS: tuple[tuple[int, int, int], ...] = tuple(
+    (
+        phenotype_index(f"{name}_max_area"),
+        phenotype_index(f"{name}_min_area"),
+        phenotype_index(f"{name}_distensibility"),
+    )
+    for name in ("AAo", "DAo")
+)
+
+
+DERIVED_INDICES: tuple[int, ...] = (*(index for chamber in CHAMBERS for index in chamber[2:]), AORTAS[1][2])
+
+
+# Relative differences below this are float64 rounding of an exact identity.
+EXACT = 1e-12
+
+
+_FLOAT32_ROUNDING = 2.0**-23
+
+
+def pulse_pressure(array: np.ndarray) -> np.ndarray:
+    """Pulse pressure (B,) in mmHg from the ascending aorta, or the descending one where the ascending is missing."""
+    ascending, descending = (_pulse_pressure(array, aorta) for aorta in AORTAS)
+    return np.where(np.isnan(ascending), descending, ascending)
+
+
+def enforce_identities(array: np.ndarray) -> np.ndarray:
+    """Recompute the nine derived of (B, 82) phenotypes from the 73 free ones, so that the identities hold exactly."""
+    result = np.array(array, dtype=np.float64)
+    result[:, DERIVED_INDICES] = _derived(result)
+    return result
+
+
+def identity_residuals(array: np.ndarray) -> np.ndarray:
+    """Given minus recomputed value of each derived phenotype, in its unit: (B, 9), ordered as `DERIVED_INDICES`."""
+    return array[:, DERIVED_INDICES] - _derived(array)
+
+
+def disagreements(array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How far redundant values are from agreeing, and how much of that rounding explains.
+
+    What is missing is filled from the rest first, so that any three of a chamber's four values are compared. The
+    decimals of a table are those it is written with, taken a unit at a time (all volumes together); half a unit of the
+    last one is carried through filling and identities to first order. float32 counts as rounding too.
+
+    Args:
+        array: (B, 82) phenotypes, NaN = missing.
+
+    Returns:
+        residuals and rounding tolerances, both (B, 9) in the unit and order of `DERIVED_INDICES`; NaN and 0 where the
+        row does not say enough.
+    """
+    residuals = identity_residuals(fill_determined(array))
+    tolerances = EXACT * np.nan_to_num(np.abs(fill_determined(array)[:, DERIVED_INDICES]))
+    half_units = _half_units(array)
+    for index in sorted({index for group in (*CHAMBERS, *AORTAS) for index in group}):
+        moved = np.array(array, dtype=np.float64)
+        moved[:, index] += half_units[:, index]
+        tolerances += np.nan_to_num(np.abs(identity_residuals(fill_determined(moved)) - residuals))
+    return residuals, tolerances
+
+
+def complete_identities(array: np.ndarray) -> np.ndarray:
+    """Fill what the given values determine.
+
+    Two of a chamber's largest volume, smallest volume, SV and EF determine the other two; five of the six aortic
+    values determine the sixth. Given values stay untouched, also redundant ones that agree within rounding.
+
+    Args:
+        array: (B, 82) phenotypes, NaN = missing.
+
+    Returns:
+        a new (B, 82) array.
+
+    Raises:
+        PhenotypeError: an over-determined request that contradicts itself, a largest volume or area that is not above
+            the smallest, or an EF outside 0 to 100 %.
+    """
+    given = np.array(array, dtype=np.float64)
+    for chamber in CHAMBERS:
+        _check_fraction(given, chamber[3])
+    result = fill_determined(given)
+    for group in (*CHAMBERS, *AORTAS):
+        _check_order(result, group, given)
+    _check_agreement(result, given)
+    return result
+
+
+def fill_determined(array: np.ndarray) -> np.ndarray:
+    """`complete_identities` without its checks: for values that are known to agree."""
+    result = np.array(array, dtype=np.float64)
+    for chamber in CHAMBERS:
+        _complete_chamber(result, chamber)
+    _complete_aortas(result)
+    return result
+
+
+def _divide(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return numerator / denominator
+
+
+def _pulse_pressure(array: np.ndarray, aorta: tuple[int, int, int]) -> np.ndarray:
+    largest, smallest, distensibility = array[:, aorta].T
+    return _divide(1000 * (largest - smallest), smallest * distensibility)
+
+
+def _derived(array: np.ndarray) -> np.ndarray:
+    columns = []
+    for chamber in CHAMBERS:
+        largest, smallest = array[:, chamber[:2]].T
+        stroke = largest - smallest
+        columns += [stroke, _divide(100 * stroke, largest)]
+    largest, smallest = array[:, AORTAS[1][:2]].T
+    columns.append(_divide(1000 * (largest - smallest), smallest * _pulse_pressure(array, AORTAS[0])))
+    return np.stack(columns, axis=1)
+
+
+def _half_units(array: np.ndarray) -> np.ndarray:
+    result = np.zeros(array.shape)
+    for unit in {phenotype.unit for phenotype in PHENOTYPES}:
+        columns = [index for index, phenotype in enumerate(PHENOTYPES) if phenotype.unit == unit]
+        values = array[:, columns]
+        values = values[np.isfinite(values)]
+        rounding = _FLOAT32_ROUNDING * np.abs(values)
+        decimals = 0
+        while decimals < 12 and np.any(np.abs(np.round(values, decimals) - values) > rounding):
+            decimals += 1
+        result[:, columns] = 0.5 * 10.0**-decimals
+    return np.maximum(result, _FLOAT32_ROUNDING * np.abs(np.nan_to_num(array)))
+
+
+def _fill(array: np.ndarray, index: int, values: np.ndarray) -> None:
+    missing = np.isnan(array[:, index])
+    array[missing, index] = values[missing]
+
+
+def _complete_chamber(array: np.ndarray, chamber: tuple[int, int, int, int]) -> None:
+    largest, smallest, stroke, fraction = chamber
+    remaining = 1 - array[:, fraction] / 100
+    _fill(array, largest, array[:, smallest] + array[:, stroke])
+    _fill(array, largest, _divide(array[:, smallest], remaining))
+    _fill(array, largest, _divide(100 * array[:, stroke], array[:, fraction]))
+    _fill(array, smallest, array[:, largest] - array[:, stroke])
+    _fill(array, smallest, array[:, largest] * remaining)
+    _fill(array, stroke, array[:, largest] - array[:, smallest])
+    _fill(array, fraction, _divide(100 * array[:, stroke], array[:, largest]))
+
+
+def _complete_aortas(array: np.ndarray) -> None:
+    for own, other in (AORTAS, AORTAS[::-1]):
+        largest, smallest, distensibility = own
+        pressure = _pulse_pressure(array, other)
+        relative_change = array[:, distensibility] * pressure / 1000
+        _fill(array, largest, array[:, smallest] * (1 + relative_change))
+        _fill(array, smallest, array[:, largest] / (1 + relative_change))
+        area_change = array[:, largest] - array[:, smallest]
+        _fill(array, distensibility, _divide(1000 * area_change, array[:, smallest] * pressure))
+
+
+def _shown(given: np.ndarray, row: int, indices: tuple[int, ...]) -> str:
+    parts = [
+        f"{NAMES[index]} = {given[row, index]:.6g} {PHENOTYPES[index].unit}"
+        for index in indices
+        if not np.isnan(given[row, index])
+    ]
+    return f"row {row}: " + ", ".join(parts)
+
+
+def _check_fraction(given: np.ndarray, fraction: int) -> None:
+    for row in map(int, np.flatnonzero((given[:, fraction] <= 0) | (given[:, fraction] >= 100))):
+        raise PhenotypeError(f"{_shown(given, row, (fraction,))}: an ejection fraction lies between 0 and 100 %")
+
+
+def _check_order(array: np.ndarray, group: tuple[int, ...], given: np.ndarray) -> None:
+    largest, smallest = array[:, group[:2]].T
+    for row in map(int, np.flatnonzero((largest <= smallest) | (smallest <= 0))):
+        raise PhenotypeError(
+            f"{_shown(given, row, group)}: {NAMES[group[0]]} must be above {NAMES[group[1]]} and both positive, but"
+            f" they are {largest[row]:.6g} and {smallest[row]:.6g} {PHENOTYPES[group[0]].unit}; leave out one"
+        )
+
+
+def _check_agreement(array: np.ndarray, given: np.ndarray) -> None:
+    residuals, tolerances = disagreements(given)
+    for row, identity in np.argwhere(np.abs(residuals) > tolerances).tolist():
+        index = DERIVED_INDICES[identity]
+        group = next((chamber for chamber in CHAMBERS if index in chamber), AORTAS[0] + AORTAS[1])
+        implied = array[row, index] - residuals[row, identity]
+        raise PhenotypeError(
+            f"{_shown(given, row, group)} contradict each other: the others imply {NAMES[index]} = {implied:.6g}"
+            f" {PHENOTYPES[index].unit}; leave one of them out"
+        )
+
+
+# ---- cpgg_hf.phenotypes.units
+
+
+# unit -> (unit that was probably meant, factor from that unit to ours)
+_MISTAKEN_UNITS: dict[str, tuple[tuple[str, float], ...]] = {
+    "mL": (("L", 1e3), ("m^3", 1e6), ("uL", 1e-3)),
+    "%": (("a fraction", 1e2),),
+    "L/min": (("mL/min", 1e-3), ("m^3/min", 1e3)),
+    "g": (("kg", 1e3), ("mg", 1e-3)),
+    "mm": (("cm", 1e1), ("m", 1e3), ("um", 1e-3)),
+    "mm2": (("cm^2", 1e2), ("m^2", 1e6)),
+    "1e-3/mmHg": (("1/mmHg", 1e3),),
+}
+
+
+_STRAIN_GROUPS = tuple(
+    np.array(
+        [index for index, name in enumerate(NAMES) if name.startswith(family) and name.endswith("Global") == whole]
+    )
+    for family in ("Ecc_", "Err_", "Ell_")
+    for whole in (False, True)
+)
+
+
+_MINIMUM = np.array([phenotype.minimum for phenotype in PHENOTYPES])
+
+
+_MAXIMUM = np.array([phenotype.maximum for phenotype in PHENOTYPES])
+
+
+def describe(phenotype: Phenotype, value: float) -> str:
+    """`LVEF = 0.55 % (plausible: 5 to 90 %)`."""
+    limits = f"plausible: {phenotype.minimum:g} to {phenotype.maximum:g} {phenotype.unit}"
+    return f"{phenotype.short_name} = {value:.6g} {phenotype.unit} ({limits})"
+
+
+def wrong_magnitudes(array: np.ndarray) -> Iterator[tuple[int, int, str]]:
+    """Every value whose magnitude says that the unit is wrong.
+
+    Args:
+        array: (B, 82) phenotypes in physical units; NaN = missing.
+
+    Yields:
+        row, column, and one sentence naming column, value, unit, plausible range and what to do.
+    """
+    # Strains may be slightly beyond zero; everything else positive has a sign error or a unit error below half.
+    below = np.where(_MINIMUM > 0, _MINIMUM / 2, np.where(_MINIMUM == 0, 0, 2 * _MINIMUM))
+    above = np.where(_MAXIMUM > 0, 2 * _MAXIMUM, 1)
+    for row, column in np.argwhere((array < below) | (array > above)).tolist():
+        remedy = _remedy(PHENOTYPES[column], array[row, column])
+        if remedy:
+            yield row, column, f"{describe(PHENOTYPES[column], array[row, column])}: {remedy}"
+    yield from _strains_as_fractions(array)
+
+
+def _remedy(phenotype: Phenotype, value: float) -> str:
+    for unit, factor in _MISTAKEN_UNITS[phenotype.unit]:
+        if phenotype.minimum <= value * factor <= phenotype.maximum:
+            return f"it looks like {unit}; multiply by {factor:g} to give it in {phenotype.unit}"
+    if phenotype.minimum >= 0 > value:
+        return "it cannot be negative; correct it, or leave it out (NaN) if it is missing"
+    if phenotype.minimum <= -value <= phenotype.maximum:
+        return "its sign is wrong; strains that shorten (Ecc, Ell) are negative, all other phenotypes positive"
+    if value > 10 * phenotype.maximum or value < phenotype.minimum / 10:
+        return f"its magnitude is wrong; give it in {phenotype.unit}, or leave it out (NaN) if it is missing"
+    return ""
+
+
+def _strains_as_fractions(array: np.ndarray) -> Iterator[tuple[int, int, str]]:
+    # One nearly still segment is a scar; a whole table of strains below 1 % is a table of fractions.
+    for columns in _STRAIN_GROUPS:
+        given = array[:, columns]
+        present = np.isfinite(given) & (given != 0)
+        if present.any() and np.all(np.abs(given[present]) <= 1):
+            row, position = np.argwhere(present)[0]
+            phenotype, value = PHENOTYPES[columns[position]], given[row, position]
+            remedy = f"it looks like a fraction; multiply by 100 to give it in {phenotype.unit}"
+            yield int(row), int(columns[position]), f"{describe(phenotype, value)}: {remedy}"
+
+
+def check_magnitudes(array: np.ndarray) -> None:
+    """Raise `PhenotypeError` for the first value of (B, 82) `array` that is infinite or in the wrong unit."""
+    for row, column in np.argwhere(np.isinf(array)):
+        raise PhenotypeError(
+            f"row {row}: {describe(PHENOTYPES[column], array[row, column])}: it is not finite; missing values are NaN"
+        )
+    for row, _, sentence in wrong_magnitudes(array):
+        raise PhenotypeError(f"row {row}: {sentence}")
+
+
+# ---- cpgg_hf.phenotypes.tables
+
+
+# Who a row belongs to is no phenotype: these columns are skipped instead of refused.
+IDENTIFIER_COLUMNS = frozenset(["eid", "f.eid", "participant.eid", "subject", "subject_id"])
+
+
+def as_array(table: Any) -> np.ndarray:
+    """Phenotypes as one array.
+
+    Args:
+        table: a dict (values: numbers or equally long lists), a list of dicts, a `pandas.DataFrame`, an array or
+            tensor (82,) or (B, 82), or a list of (82,) arrays or tensors; physical units, NaN or absent = missing.
+
+    Returns:
+        (B, 82) float64, in the order of `NAMES`.
+
+    Raises:
+        PhenotypeError: unknown or repeated columns, wrong shapes, no rows, values that are no numbers or whose
+            magnitude says that the unit is wrong (an LVEF of 0.55, a volume in litres, a negative volume).
+    """
+    array = parse_table(table)
+    check_magnitudes(array)
+    return array
+
+
+def parse_table(table: Any) -> np.ndarray:
+    """`as_array` without the check of magnitudes: what `validate` reports on."""
+    if isinstance(table, Mapping):
+        return _from_columns(table)
+    if hasattr(table, "columns") and hasattr(table, "iloc"):
+        repeated = table.columns[table.columns.duplicated()]
+        if len(repeated):
+            raise PhenotypeError(f"column {reprlib.repr(str(repeated[0]))} is there twice: keep one of them")
+        return _from_columns({column: table[column].to_list() for column in table.columns})
+    if isinstance(table, Sequence) and not isinstance(table, str) and table and isinstance(table[0], Mapping):
+        return _from_rows(table)
+    if isinstance(table, Sequence) and not isinstance(table, str):
+        return _check_shape(_stack([_to_numpy(vector) for vector in table]))
+    return _check_shape(_to_numpy(table))
+
+
+def _to_numpy(values: Any) -> np.ndarray:
+    if hasattr(values, "detach"):
+        values = values.detach().cpu().double().numpy()
+    try:
+        return np.array(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise PhenotypeError(
+            f"phenotypes of type {type(values).__name__} are not numeric: give a dict, a list of dicts, a DataFrame"
+            f" or a (B, {len(NAMES)}) array ({error})"
+        ) from error
+
+
+def _stack(vectors: list[np.ndarray]) -> np.ndarray:
+    shapes = {vector.shape for vector in vectors}
+    if len(shapes) > 1:
+        raise PhenotypeError(f"the phenotype vectors differ in shape, {sorted(shapes)}: each must be ({len(NAMES)},)")
+    return np.array(vectors)
+
+
+def _check_shape(array: np.ndarray) -> np.ndarray:
+    expected = f"expected ({len(NAMES)},) or (B, {len(NAMES)}), in the order of cpgg_hf.phenotypes.NAMES"
+    if array.shape == (len(NAMES),):
+        return array[None]
+    if array.size == 0:
+        raise PhenotypeError("the table of phenotypes is empty: give at least one row")
+    if array.ndim != 2 or array.shape[1] != len(NAMES):
+        raise PhenotypeError(f"phenotypes of shape {array.shape}: {expected}; name the columns if only some are given")
+    return array
+
+
+def _columns_of(names: Iterable[Any]) -> dict[Any, int]:
+    columns: dict[Any, int] = {}
+    for name in names:
+        if str(name) in IDENTIFIER_COLUMNS:
+            continue
+        index = phenotype_index(name)
+        for other, taken in columns.items():
+            if taken == index:
+                raise PhenotypeError(
+                    f"columns {str(other)!r} and {str(name)!r} are both {NAMES[index]}: keep one of them"
+                )
+        columns[name] = index
+    return columns
+
+
+def _from_columns(table: Mapping[Any, Any]) -> np.ndarray:
+    columns = _columns_of(table)
+    values = {name: _column_values(table[name]) for name in columns}
+    lengths = {len(column) for column in values.values()} or {1}
+    if len(lengths) > 1:
+        raise PhenotypeError(f"columns of different lengths {sorted(lengths)}: give one value a row in every column")
+    array = np.full((lengths.pop(), len(NAMES)), np.nan)
+    for name, index in columns.items():
+        array[:, index] = [_number(value, index, row) for row, value in enumerate(values[name])]
+    return _check_shape(array)
+
+
+def _from_rows(rows: Sequence[Mapping[Any, Any]]) -> np.ndarray:
+    array = np.full((len(rows), len(NAMES)), np.nan)
+    for row, values in enumerate(rows):
+        if not isinstance(values, Mapping):
+            raise PhenotypeError(
+                f"row {row} is a {type(values).__name__} among dicts: give every row in the same form"
+            )
+        for name, index in _columns_of(values).items():
+            array[row, index] = _number(values[name], index, row)
+    return array
+
+
+def _column_values(values: Any) -> Sequence[Any]:
+    if hasattr(values, "detach"):
+        values = values.detach().cpu().double().numpy()
+    if isinstance(values, np.ndarray) or hasattr(values, "to_list"):
+        values = values.tolist()
+    return values if isinstance(values, list | tuple) else [values]
+
+
+def _number(value: Any, index: int, row: int) -> float:
+    if value is None or (isinstance(value, str) and value.strip().lower() in ("", "na", "nan")):
+        return np.nan
+    if type(value).__name__ == "NAType":
+        return np.nan
+    try:
+        if isinstance(value, bool | np.bool_) or "_" in str(value):  # which `float` takes
+            raise ValueError
+        return float(value)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise PhenotypeError(
+            f"row {row}: {NAMES[index]} = {reprlib.repr(value)} is no number: give it in {PHENOTYPES[index].unit}, or"
+            " leave it out"
+        ) from error
+
+
+# ---- cpgg_hf.phenotypes.coordinates
+
+
+# The phenotypes themselves and three quantities that tie the aortic ones together.
+COORDINATES: tuple[str, ...] = (*NAMES, "AAo_area_change", "DAo_area_change", "pulse_pressure")
+
+
+AREA_CHANGES = (len(NAMES), len(NAMES) + 1)
+
+
+PULSE_PRESSURE = len(NAMES) + 2
+
+
+_CHAMBER_AND_AORTA = frozenset(index for group in (*CHAMBERS, *AORTAS) for index in group)
+
+
+_PLAIN = tuple(index for index in range(len(NAMES)) if index not in _CHAMBER_AND_AORTA)
+
+
+_FRACTIONS = np.array([chamber[3] for chamber in CHAMBERS])
+
+
+_STRAINS = np.array([index for index, name in enumerate(NAMES) if name.startswith(("Ecc", "Err", "Ell"))])
+
+
+_POSITIVE = np.setdiff1d(np.arange(len(COORDINATES)), np.concatenate([_FRACTIONS, _STRAINS]))
+
+
+_SHORTENING = np.array([index for index in _STRAINS if PHENOTYPES[index].maximum <= 0])
+
+
+_THICKENING = np.setdiff1d(_STRAINS, _SHORTENING)
+
+
+Chart = tuple[int, ...]
+
+
+def to_coordinates(array: np.ndarray) -> np.ndarray:
+    """All coordinates of (B, 82) phenotypes in physical units: (B, 85), NaN where they are not determined."""
+    changes = [array[:, largest] / array[:, smallest] - 1 for largest, smallest, _ in AORTAS]
+    return np.column_stack([array, *changes, pulse_pressure(array)])
+
+
+def to_unbounded(coordinates: np.ndarray) -> np.ndarray:
+    """(B, 85) coordinates on the whole real line: logarithms, logits of EF, strains as they are."""
+    result = np.array(coordinates, dtype=np.float64)
+    result[:, _POSITIVE] = np.log(result[:, _POSITIVE])
+    result[:, _FRACTIONS] = np.log(result[:, _FRACTIONS] / (100 - result[:, _FRACTIONS]))
+    return result
+
+
+def from_unbounded(unbounded: np.ndarray) -> np.ndarray:
+    """Inverse of `to_unbounded`; strains on the wrong side of zero become zero."""
+    result = np.array(unbounded, dtype=np.float64)
+    result[:, _POSITIVE] = np.exp(result[:, _POSITIVE])
+    result[:, _FRACTIONS] = 100 / (1 + np.exp(-result[:, _FRACTIONS]))
+    result[:, _SHORTENING] = np.minimum(result[:, _SHORTENING], 0)
+    result[:, _THICKENING] = np.maximum(result[:, _THICKENING], 0)
+    return result
+
+
+def all_charts() -> Iterator[Chart]:
+    """Every chart that `chart_for` can choose, the default one first."""
+    ascending, descending = AORTAS
+    pressures = (
+        (*AREA_CHANGES, PULSE_PRESSURE),
+        (*AREA_CHANGES, ascending[2]),
+        (*AREA_CHANGES, descending[2]),
+        (AREA_CHANGES[0], ascending[2], descending[2]),
+        (AREA_CHANGES[1], ascending[2], descending[2]),
+    )
+    sizes = product(*(chamber[:3] for chamber in CHAMBERS), ascending[1::-1], descending[1::-1])
+    for size, pressure in product(sizes, pressures):
+        yield _chart((*size, *pressure))
+
+
+def chart_for(phenotypes: np.ndarray) -> tuple[Chart, np.ndarray]:
+    """The chart that has everything a request fixes among its coordinates.
+
+    Args:
+        phenotypes: (82,), NaN = free, completed by `complete_identities`.
+
+    Returns:
+        the chart, and the (85,) coordinates with NaN for those that are free.
+    """
+    fixed = to_coordinates(phenotypes[None])[0]
+    known = np.isfinite(fixed)
+    for largest, smallest, _, fraction in CHAMBERS:
+        # Of redundant values that agree within rounding the volumes hold.
+        if known[largest] and known[smallest]:
+            fixed[fraction] = 100 * (fixed[largest] - fixed[smallest]) / fixed[largest]
+    chosen = [_first_known(known, chamber[:3]) for chamber in CHAMBERS]
+    chosen += [_first_known(known, aorta[1::-1]) for aorta in AORTAS]
+    distensibilities = [aorta[2] for aorta in AORTAS]
+    if not known[PULSE_PRESSURE] and known[distensibilities].all():
+        # Both distensibilities and at most one area change: the pulse pressure follows from the area change drawn.
+        return _chart((*chosen, AREA_CHANGES[int(known[AREA_CHANGES[1]])], *distensibilities)), fixed
+    if known[PULSE_PRESSURE]:
+        for change, distensibility in zip(AREA_CHANGES, distensibilities, strict=True):
+            if known[distensibility] and not known[change]:
+                fixed[change] = fixed[distensibility] * fixed[PULSE_PRESSURE] / 1000
+    tie = PULSE_PRESSURE
+    if not known[PULSE_PRESSURE]:
+        tie = next((index for index in distensibilities if known[index]), PULSE_PRESSURE)
+    return _chart((*chosen, *AREA_CHANGES, tie)), fixed
+
+
+def from_chart(coordinates: np.ndarray) -> np.ndarray:
+    """Phenotypes from the coordinates of a chart.
+
+    Args:
+        coordinates: (B, 85) in physical units, NaN for coordinates outside the chart.
+
+    Returns:
+        (B, 82) complete phenotypes; the nine identities hold exactly.
+    """
+    values = np.array(coordinates, dtype=np.float64)
+    for aorta, change in zip(AORTAS, AREA_CHANGES, strict=True):
+        pressure = 1000 * values[:, change] / values[:, aorta[2]]
+        values[:, PULSE_PRESSURE] = np.where(np.isnan(values[:, PULSE_PRESSURE]), pressure, values[:, PULSE_PRESSURE])
+    for (largest, smallest, distensibility), change in zip(AORTAS, AREA_CHANGES, strict=True):
+        relative = values[:, distensibility] * values[:, PULSE_PRESSURE] / 1000
+        relative = np.where(np.isnan(values[:, change]), relative, values[:, change])
+        values[:, largest] = _either(values[:, largest], values[:, smallest] * (1 + relative))
+        values[:, smallest] = _either(values[:, smallest], values[:, largest] / (1 + relative))
+        values[:, distensibility] = _either(values[:, distensibility], 1000 * relative / values[:, PULSE_PRESSURE])
+    return enforce_identities(fill_determined(values[:, : len(NAMES)]))
+
+
+def _either(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    return np.where(np.isnan(first), second, first)
+
+
+def _first_known(known: np.ndarray, candidates: tuple[int, ...]) -> int:
+    return next((index for index in candidates if known[index]), candidates[0])
+
+
+def _chart(chosen: tuple[int, ...]) -> Chart:
+    return tuple(sorted((*_PLAIN, *_FRACTIONS.tolist(), *chosen)))
+
+
+# ---- cpgg_hf.models.phenotype_vae
+
+
+@dataclass
+class CPGGPhenotypeVAEOutput(BaseOutput):
+    """What `CPGGPhenotypeVAE.forward` returns.
+
+    Args:
+        loss: scalar, `reconstruction_loss + kl_weight * kl_loss`.
+        reconstruction_loss: scalar, mean squared error of the standardised phenotypes.
+        kl_loss: scalar, KL divergence to N(0, I), summed over latents, mean over the batch.
+        reconstruction: (B, 82) standardised phenotypes.
+        mean: (B, latent_dim) of the posterior.
+        logvar: (B, latent_dim) of the posterior.
+    """
+
+    loss: torch.Tensor
+    reconstruction_loss: torch.Tensor
+    kl_loss: torch.Tensor
+    reconstruction: torch.Tensor
+    mean: torch.Tensor
+    logvar: torch.Tensor
+
+
+class CPGGPhenotypeVAE(ModelMixin, ConfigMixin):  # type: ignore[misc]
+    """Variational autoencoder of phenotype vectors, with its scaler; all interfaces speak physical units.
+
+    `CPGGPhenotypeVAE.from_phenotypes(phenotypes)` sets the scaler, `model(phenotypes).loss` is what training
+    minimises, `model.fit_sampler(phenotypes)` ends it; then `sample` and `sample_conditional` draw from the learned
+    joint distribution. The defaults are the published network.
+
+    Args:
+        phenotype_mean: 82 means in physical units; None takes the schema's.
+        phenotype_sd: 82 standard deviations in physical units; None takes the schema's.
+        coordinate_mean: 85 means of the sampler's unbounded coordinates, set by `fit_sampler`.
+        coordinate_sd: 85 standard deviations of the same.
+        hidden_dims: widths of the encoder's blocks; the decoder mirrors them.
+        latent_dim: number of latents.
+        kl_weight: weight of the KL term (published: 0.01 to 0.05).
+        num_mixture_components: Gaussians that `fit_sampler` describes the latents with.
+        sampler_fitted: set by `fit_sampler`; without it `sample` decodes z ~ N(0, I) as published.
+        data_policy: of the data that the weights come from; not known = restricted.
+    """
+
+    config: Any  # attributes are the arguments above
+
+    # Covariances that were rounded to 16 bits are none: whatever precision a pipeline is cast to, this stays as it is.
+    _keep_in_fp32_modules = [  # type: ignore[assignment]  # noqa: RUF012
+        *("encoder", "latent_mean", "latent_logvar", "decoder_input", "decoder", "decoder_output"),
+        *("mixture_weights", "mixture_means", "mixture_covariances"),
+        *("residual_means", "residual_slopes", "residual_covariances"),
+    ]
+
+    @register_to_config
+    def __init__(
+        self,
+        phenotype_mean: list[float] | None = None,
+        phenotype_sd: list[float] | None = None,
+        coordinate_mean: list[float] | None = None,  # noqa: ARG002 - read from the config
+        coordinate_sd: list[float] | None = None,  # noqa: ARG002 - read from the config
+        hidden_dims: tuple[int, ...] = (128, 128, 128),
+        latent_dim: int = 32,
+        kl_weight: float = 0.01,  # noqa: ARG002 - read from the config
+        num_mixture_components: int = 8,
+        sampler_fitted: bool = False,  # noqa: ARG002 - read from the config
+        data_policy: str | None = None,  # noqa: ARG002 - read from the config
+    ) -> None:
+        super().__init__()
+        self.register_to_config(
+            phenotype_mean=[item.mean for item in PHENOTYPES] if phenotype_mean is None else list(phenotype_mean),
+            phenotype_sd=[item.sd for item in PHENOTYPES] if phenotype_sd is None else list(phenotype_sd),
+        )
+        self.encoder = _blocks([len(NAMES), *hidden_dims])
+        self.latent_mean = nn.Linear(hidden_dims[-1], latent_dim)
+        self.latent_logvar = nn.Linear(hidden_dims[-1], latent_dim)
+        self.decoder_input = nn.Linear(latent_dim, hidden_dims[-1])
+        self.decoder = _blocks([*reversed(hidden_dims), len(NAMES)])
+        self.decoder_output = nn.Linear(len(NAMES), len(NAMES))
+
+        # Of each group: latents and what they decode to, L + 82; then coordinates = means + decoded @ slopes + noise.
+        groups, joint, coordinates = num_mixture_components, latent_dim + len(NAMES), len(COORDINATES)
+        self.register_buffer("mixture_weights", torch.full((groups,), 1 / groups))
+        self.register_buffer("mixture_means", torch.zeros(groups, joint))
+        self.register_buffer("mixture_covariances", torch.eye(latent_dim, joint).repeat(groups, 1, 1))
+        self.register_buffer("residual_means", torch.zeros(groups, coordinates))
+        self.register_buffer("residual_slopes", torch.zeros(len(NAMES), coordinates))
+        self.register_buffer("residual_covariances", torch.zeros(groups, coordinates, coordinates))
+
+    def _apply(self, fn, recurse: bool = True):
+        def apply(tensor: torch.Tensor) -> torch.Tensor:
+            applied = fn(tensor)
+            return applied if applied.dtype == tensor.dtype else tensor.to(applied.device)
+
+        return super()._apply(apply, recurse)
+
+    @classmethod
+    def from_phenotypes(cls, phenotypes: np.ndarray, **config) -> "CPGGPhenotypeVAE":
+        """A new model whose scaler is fitted to the training set.
+
+        Args:
+            phenotypes: (N, 82) complete training vectors in physical units (anything `as_array` reads).
+            config: the other arguments of the constructor.
+
+        Raises:
+            PhenotypeError: the table cannot be read, or a row contradicts itself (ESV above EDV, identities).
+            ValueError: values are missing, or a phenotype is constant.
+        """
+        array = _complete(phenotypes)
+        coordinates = to_unbounded(to_coordinates(array))
+        constant = np.flatnonzero(coordinates.std(axis=0) < 1e-9)
+        if len(constant):
+            raise ValueError(f"{COORDINATES[constant[0]]} is the same in all {len(array)} rows: nothing to learn from")
+        return cls(
+            phenotype_mean=array.mean(axis=0).tolist(),
+            phenotype_sd=array.std(axis=0).tolist(),
+            **config,
+        )
+
+    def encode(self, standardised: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Standardised phenotypes (B, 82) -> mean and logvar of the posterior, (B, latent_dim) each."""
+        hidden = self.encoder(standardised)
+        return self.latent_mean(hidden), self.latent_logvar(hidden)
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """Latents (B, latent_dim) -> standardised phenotypes (B, 82)."""
+        return self.decoder_output(self.decoder(self.decoder_input(latents)))
+
+    def forward(self, phenotypes: torch.Tensor, noise: torch.Tensor | None = None) -> CPGGPhenotypeVAEOutput:
+        """The training loss.
+
+        Args:
+            phenotypes: (B, 82), complete, in physical units.
+            noise: (B, latent_dim), standard normal, of the posterior's draw; by default torch's global generator's.
+        """
+        standardised = self._standardise(phenotypes)
+        mean, logvar = self.encode(standardised)
+        noise = torch.randn_like(mean) if noise is None else noise
+        reconstruction = self.decode(mean + torch.exp(0.5 * logvar) * noise)
+        reconstruction_loss = nn.functional.mse_loss(reconstruction, standardised)
+        kl_loss = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).sum(dim=1).mean()
+        return CPGGPhenotypeVAEOutput(
+            loss=reconstruction_loss + self.config.kl_weight * kl_loss,
+            reconstruction_loss=reconstruction_loss,
+            kl_loss=kl_loss,
+            reconstruction=reconstruction,
+            mean=mean,
+            logvar=logvar,
+        )
+
+    @torch.no_grad()
+    def fit_sampler(self, phenotypes: np.ndarray, seed: int = 0) -> None:
+        """Describe the latents and residuals of the training set, which completes the model for sampling.
+
+        Args:
+            phenotypes: (N, 82) complete training vectors in physical units, N at least 50 per mixture component.
+            seed: of the posterior draws and of the mixture's start.
+
+        Raises:
+            ValueError: too few rows, missing values, or a mixture component that no row belongs to.
+        """
+        from sklearn.mixture import GaussianMixture
+
+        components = self.config.num_mixture_components
+        array = _complete(phenotypes)
+        if len(array) < 50 * components:
+            raise ValueError(f"{len(array)} rows for {components} components: give at least {50 * components}")
+        unbounded = to_unbounded(to_coordinates(array))
+        self.register_to_config(
+            coordinate_mean=unbounded.mean(axis=0).tolist(), coordinate_sd=unbounded.std(axis=0).tolist()
+        )
+        coordinates = torch.from_numpy(self._scale(unbounded))
+
+        self.eval()
+        generator = torch.Generator().manual_seed(seed)
+        mean, logvar = (part.cpu().double() for part in self.encode(self._standardise(torch.from_numpy(array))))
+        latents = mean + torch.exp(0.5 * logvar) * torch.randn(mean.shape, generator=generator, dtype=torch.float64)
+        decoded = self._double_decoder()(latents)
+
+        # Groups (healthy, dilated, ...) are told apart in the coordinates, where they differ more than in the latents.
+        chart = coordinates[:, next(all_charts())].numpy()
+        mixture = GaussianMixture(components, reg_covar=1e-4, random_state=seed).fit(chart)
+        assigned = torch.multinomial(torch.from_numpy(mixture.predict_proba(chart)), 1, generator=generator)[:, 0]
+        if len(assigned.unique()) < components:
+            raise ValueError(f"{components} mixture components are more than these rows fill: take fewer")
+
+        deviations = decoded - _group_means(decoded, assigned)[assigned]
+        # The ridge holds still what the decoder never varies.
+        ridge = 1e-4 * len(array) * torch.eye(len(NAMES), dtype=torch.float64)
+        slopes = torch.linalg.solve(deviations.T @ deviations + ridge, deviations.T @ coordinates)
+        residuals = coordinates - decoded @ slopes
+        joint = torch.cat([latents, decoded], dim=1)
+        self.mixture_weights.copy_(torch.bincount(assigned) / len(array))
+        self.mixture_means.copy_(_group_means(joint, assigned))
+        self.mixture_covariances.copy_(_group_covariances(joint, assigned)[:, : latents.shape[1]])
+        self.residual_means.copy_(_group_means(residuals, assigned))
+        self.residual_slopes.copy_(slopes)
+        self.residual_covariances.copy_(_group_covariances(residuals, assigned))
+        self.register_to_config(sampler_fitted=True)
+
+    @torch.no_grad()
+    def sample(self, num_samples: int, generator: torch.Generator | list[torch.Generator] | None = None) -> np.ndarray:
+        """Draw phenotype vectors from the learned distribution.
+
+        Args:
+            num_samples: how many.
+            generator: one generator (a seed a row is drawn from it first) or a list with one a row; None uses torch's
+                global one. A row depends on its own seed alone, bit for bit.
+
+        Returns:
+            (num_samples, 82) float64 in physical units; the nine identities hold exactly.
+        """
+        return self.sample_conditional(np.full((num_samples, len(NAMES)), np.nan), generator)
+
+    @torch.no_grad()
+    def sample_conditional(
+        self, fixed: np.ndarray, generator: torch.Generator | list[torch.Generator] | None = None
+    ) -> np.ndarray:
+        """Draw the missing phenotypes from the learned distribution, given the fixed ones.
+
+        Args:
+            fixed: anything `as_array` reads, (B, 82); NaN = free. Derived phenotypes can be fixed like any other.
+            generator: as for `sample`.
+
+        Returns:
+            (B, 82) float64 in physical units. Fixed values come back exactly and the nine identities hold exactly; of
+            redundant values that agree only within rounding, the derived ones give way.
+
+        Raises:
+            PhenotypeError: a request that contradicts itself, is impossible, or is in the wrong unit.
+            ValueError: values are fixed but `fit_sampler` was never called; a list of generators of another length.
+        """
+        given = as_array(fixed)
+        completed = complete_identities(given)
+        generators = _generators(generator, len(given))
+        if not self.config.sampler_fitted:
+            if np.isfinite(given).any():
+                raise ValueError("values can be fixed after fit_sampler(training phenotypes) only: call it, then save")
+            return self._sample_as_published(generators)
+        sampler = _Sampler(self)
+        rows = [self._draw(sampler, row, own) for row, own in zip(completed, generators, strict=True)]
+        result = np.concatenate(rows)
+        # An identity solved for another variable may miss a fixed value by the last bit.
+        kept = np.isclose(result, given, rtol=1e-11, atol=0)
+        return np.where(kept, given, enforce_identities(np.where(kept, given, result)))
+
+    def _sample_as_published(self, generators: list[torch.Generator]) -> np.ndarray:
+        decoder = self._double_decoder()
+        decoded = torch.cat([decoder(_normal((1, self.config.latent_dim), own)) for own in generators]).numpy()
+        mean, sd = np.array(self.config.phenotype_mean), np.array(self.config.phenotype_sd)
+        return enforce_identities(_possible(decoded * sd + mean))
+
+    def _draw(self, sampler: "_Sampler", completed: np.ndarray, generator: torch.Generator) -> np.ndarray:
+        chart, fixed = chart_for(completed)
+        scaled = self._scale(to_unbounded(fixed[None]))[0]
+        observed = tuple(index for index in chart if np.isfinite(scaled[index]))
+        free = tuple(index for index in chart if not np.isfinite(scaled[index]))
+        drawn = sampler.draw(torch.from_numpy(scaled), observed, free, generator)
+        values = from_unbounded(self._unscale(drawn[None].numpy()))
+        coordinates = np.full((1, len(COORDINATES)), np.nan)
+        coordinates[0, free] = values[0, free]
+        coordinates[0, observed] = fixed[list(observed)]
+        return from_chart(coordinates)
+
+    def _standardise(self, phenotypes: torch.Tensor) -> torch.Tensor:
+        array = phenotypes.detach().cpu().double().numpy()
+        if array.ndim != 2 or array.shape[1] != len(NAMES) or not np.isfinite(array).all():
+            raise ValueError(
+                f"phenotypes of shape {array.shape}: expected complete (B, {len(NAMES)}) vectors without NaN"
+            )
+        standardised = (array - np.array(self.config.phenotype_mean)) / np.array(self.config.phenotype_sd)
+        return torch.from_numpy(standardised).to(self.device, self.dtype)
+
+    def _double_decoder(self) -> nn.Module:
+        """A copy of the decoder that computes the same bits wherever and in whatever alignment the weights lie."""
+        decoder = nn.Sequential(self.decoder_input, self.decoder, self.decoder_output)
+        return deepcopy(decoder).to(device="cpu", dtype=torch.float64).eval()
+
+    def _scale(self, unbounded: np.ndarray) -> np.ndarray:
+        return (unbounded - np.array(self.config.coordinate_mean)) / np.array(self.config.coordinate_sd)
+
+    def _unscale(self, scaled: np.ndarray) -> np.ndarray:
+        return scaled * np.array(self.config.coordinate_sd) + np.array(self.config.coordinate_mean)
+
+
+@dataclass
+class _Gains:
+    """What conditioning on a set of coordinates needs whatever their values, for K groups, L latents, O observed."""
+
+    predicted: torch.Tensor  # (K, O) mean of the observed coordinates
+    errors: torch.Tensor  # (K, O, O) Cholesky factor of their covariance
+    latents: torch.Tensor  # (K, L, O) regression of z on them
+    latent_factors: torch.Tensor  # (K, L, L) Cholesky factor of z given them
+    noises: torch.Tensor  # (K, F, O) regression of the free coordinates' residual on theirs
+    noise_factors: torch.Tensor  # (K, F, F) Cholesky factor of what that leaves over
+
+
+class _Sampler:
+    """Draws from the mixture that `fit_sampler` stored, with or without some coordinates observed; float64 on CPU."""
+
+    def __init__(self, model: CPGGPhenotypeVAE) -> None:
+        self.decode = model._double_decoder()
+        num_latents = model.config.latent_dim
+        self.log_weights = model.mixture_weights.cpu().double().log()
+        self.means, decoded_means = model.mixture_means.cpu().double().tensor_split([num_latents], dim=1)
+        self.covariances, covariances_with_decoded = (
+            model.mixture_covariances.cpu().double().tensor_split([num_latents], dim=2)
+        )
+        self.offsets = model.residual_means.cpu().double()
+        self.slopes = model.residual_slopes.cpu().double()
+        self.noises = model.residual_covariances.cpu().double()
+        # Statistical linearisation: coordinates have this mean in a group, and this covariance with z.
+        self.coordinate_means = self.offsets + decoded_means @ self.slopes
+        self.cross_covariances = covariances_with_decoded @ self.slopes
+        self.gains: dict[tuple[tuple[int, ...], ...], _Gains] = {}
+
+    def draw(
+        self, values: torch.Tensor, observed: tuple[int, ...], free: tuple[int, ...], generator: torch.Generator
+    ) -> torch.Tensor:
+        """Scaled coordinates (85,) with `free` drawn given `values[observed]`."""
+        if (observed, free) not in self.gains:
+            self.gains[observed, free] = self._gains(list(observed), list(free))
+        gains = self.gains[observed, free]
+        given, unknown = values[list(observed)], list(free)
+        errors = (given - gains.predicted)[:, :, None]
+        group = _categorical(self.log_weights + _log_normal(errors, gains.errors), generator)
+
+        noise = gains.latent_factors[group] @ _normal(self.means.shape[1], generator)
+        latents = self.means[group] + gains.latents[group] @ errors[group, :, 0] + noise
+        center = self.offsets[group] + self.decode(latents[None])[0] @ self.slopes
+
+        noise = gains.noise_factors[group] @ _normal(len(free), generator)
+        result = values.clone()
+        result[unknown] = center[unknown] + gains.noises[group] @ (given - center[list(observed)]) + noise
+        return result
+
+    def _gains(self, observed: list[int], free: list[int]) -> _Gains:
+        cross = self.cross_covariances[:, :, observed]
+        noises, noises_with_free = self.noises[:, observed][:, :, observed], self.noises[:, observed][:, :, free]
+        linear = cross.mT @ torch.cholesky_solve(cross, _cholesky(self.covariances))
+        errors = _cholesky(linear + noises)
+        latent_gains = torch.cholesky_solve(cross.mT, errors).mT
+        noise_gains = torch.cholesky_solve(noises_with_free, _cholesky(noises)).mT
+        return _Gains(
+            predicted=self.coordinate_means[:, observed],
+            errors=errors,
+            latents=latent_gains,
+            latent_factors=_cholesky(self.covariances - latent_gains @ cross.mT),
+            noises=noise_gains,
+            noise_factors=_cholesky(self.noises[:, free][:, :, free] - noise_gains @ noises_with_free),
+        )
+
+
+def _blocks(widths: list[int]) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for width, next_width in pairwise(widths):
+        layers += [nn.Linear(width, next_width), nn.BatchNorm1d(next_width), nn.LeakyReLU()]
+    return nn.Sequential(*layers)
+
+
+def _group_means(rows: torch.Tensor, assigned: torch.Tensor) -> torch.Tensor:
+    return torch.stack([rows[assigned == group].mean(dim=0) for group in range(int(assigned.max()) + 1)])
+
+
+def _group_covariances(rows: torch.Tensor, assigned: torch.Tensor) -> torch.Tensor:
+    """Covariance of each group; small ones lean on that of all, as if by one more row a coordinate."""
+    deviations = rows - _group_means(rows, assigned)[assigned]
+    prior_rows = len(COORDINATES)
+    pooled = deviations.T @ deviations / len(rows)
+    own = [deviations[assigned == group] for group in range(int(assigned.max()) + 1)]
+    return torch.stack([(part.T @ part + prior_rows * pooled) / (len(part) + prior_rows) for part in own])
+
+
+def _complete(phenotypes: np.ndarray) -> np.ndarray:
+    array = as_array(phenotypes)
+    if not np.isfinite(array).all():
+        row, column = np.argwhere(~np.isfinite(array))[0]
+        raise ValueError(f"row {row} lacks {NAMES[column]}: train on complete rows")
+    return complete_identities(array)
+
+
+def _possible(decoded: np.ndarray) -> np.ndarray:
+    """Cut freely decoded phenotypes (B, 82) to possible hearts: none changes its sign, largest above smallest."""
+    limits = np.array([1e-3 * phenotype.mean for phenotype in PHENOTYPES])
+    result = np.where(limits > 0, np.maximum(decoded, limits), np.minimum(decoded, limits))
+    for largest, smallest, *_ in (*CHAMBERS, *AORTAS):
+        result[:, smallest] = np.minimum(result[:, smallest], 0.99 * result[:, largest])
+    return result
+
+
+def _generators(generator: torch.Generator | list[torch.Generator] | None, num_rows: int) -> list[torch.Generator]:
+    if isinstance(generator, list):
+        if len(generator) != num_rows:
+            raise ValueError(f"{len(generator)} generators for {num_rows} rows: give one a row, or a single one")
+        return generator
+    device = "cpu" if generator is None else generator.device
+    seeds = torch.randint(2**63 - 1, (num_rows,), generator=generator, device=device).tolist()
+    return [torch.Generator().manual_seed(seed) for seed in seeds]
+
+
+def _normal(shape: int | tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
+    return torch.randn(shape, generator=generator, device=generator.device, dtype=torch.float64).cpu()
+
+
+def _uniform(generator: torch.Generator) -> torch.Tensor:
+    return torch.rand((), generator=generator, device=generator.device, dtype=torch.float64).cpu()
+
+
+def _categorical(log_weights: torch.Tensor, generator: torch.Generator) -> int:
+    cumulative = torch.softmax(log_weights, dim=0).cumsum(0)
+    return int(torch.searchsorted(cumulative, _uniform(generator)).clamp(max=len(log_weights) - 1))
+
+
+def _cholesky(covariance: torch.Tensor) -> torch.Tensor:
+    # Near-identities (a global strain is almost the mean of its segments) leave covariances that float32 storage can
+    # make indefinite; 1e-6 of a standardised variance is far below what anyone measures.
+    return torch.linalg.cholesky(covariance + 1e-6 * torch.eye(covariance.shape[-1], dtype=covariance.dtype))
+
+
+def _log_normal(errors: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
+    """Log N(error; 0, factor factor^T) up to (2 pi)^(-d/2): errors (K, d, 1), factors (K, d, d) -> (K,)."""
+    squares = torch.linalg.solve_triangular(factors, errors, upper=False).square().sum(dim=(1, 2))
+    return -0.5 * squares - factors.diagonal(dim1=1, dim2=2).log().sum(dim=1)

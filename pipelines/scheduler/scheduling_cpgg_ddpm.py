@@ -1,0 +1,193 @@
+"""CPGGDDPMScheduler of CPGG (arXiv 2505.03426), for use without the package cpgg_hf.
+
+Generated from the sources of cpgg_hf by `cpgg export-remote-code`, not to be edited. Apache-2.0.
+"""
+
+from diffusers.configuration_utils import register_to_config
+from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
+from diffusers.schedulers.scheduling_ddpm import DDPMSchedulerOutput
+from diffusers.utils.torch_utils import randn_tensor
+from functools import cache
+import math
+import numpy as np
+import torch
+from typing import Any
+from typing import Literal
+from typing import NamedTuple
+
+
+# ---- cpgg_hf.models.token_diffusion
+
+
+@cache
+def cosine_betas(num_train_timesteps: int) -> np.ndarray:
+    """The cosine schedule of improved diffusion, equation 17: (num_train_timesteps,) float64, at most 0.999."""
+    ends = np.arange(num_train_timesteps + 1) / num_train_timesteps
+    alphas_cumprod = np.cos((ends + 0.008) / 1.008 * np.pi / 2) ** 2
+    return np.minimum(1.0 - alphas_cumprod[1:] / alphas_cumprod[:-1], 0.999)
+
+
+# ---- cpgg_hf.models.scheduling_cpgg_ddpm
+
+
+class _Step(NamedTuple):
+    """Coefficients of one reverse step: the mean from sample and noise, or from sample and clipped original; the
+    original from sample and noise; the log of the deviation between two bounds.
+    """
+
+    sample: float
+    noise: float
+    original_sample: float
+    original_noise: float
+    log_deviation_middle: float
+    log_deviation_slope: float
+    of_sample: float
+    of_original: float
+
+
+class CPGGDDPMScheduler(DDPMScheduler):
+    """DDPM on the cosine schedule with learned-range variance, float64 tables and a temperature.
+
+    Inference timesteps are spread evenly with both ends included, and the schedule is re-spaced to them, as published.
+    Of the arguments `num_train_timesteps` and the clipping are free; the others name what is implemented, so that
+    another scheduler built by `from_config` takes them over.
+
+    Args:
+        num_train_timesteps (`int`, defaults to 1000): Steps of the diffusion that the head was trained on.
+        beta_schedule (`str`, defaults to `"squaredcos_cap_v2"`): The cosine schedule.
+        variance_type (`str`, defaults to `"learned_range"`): The model's output holds the variance.
+        prediction_type (`str`, defaults to `"epsilon"`): The model estimates the noise.
+        clip_sample (`bool`, defaults to `False`): Whether each step's estimate of the original latents is clipped to
+            +- `clip_sample_range` (published: not). At the first timesteps the estimate is the noise's error divided
+            by nearly nothing, which a briefly trained head does not survive.
+        clip_sample_range (`float`, defaults to 4.0): In standard deviations of the latents.
+        timestep_spacing (`str`, defaults to `"linspace"`): The published spacing.
+    """
+
+    config: Any  # attributes are the arguments above
+
+    @register_to_config
+    def __init__(
+        self,
+        num_train_timesteps: int = 1000,
+        beta_schedule: str = "squaredcos_cap_v2",
+        variance_type: Literal["learned_range"] = "learned_range",
+        prediction_type: str = "epsilon",
+        clip_sample: bool = False,  # noqa: ARG002 (read from the config)
+        timestep_spacing: str = "linspace",
+        clip_sample_range: float = 4.0,  # noqa: ARG002
+    ):
+        for name, given, implemented in (
+            ("beta_schedule", beta_schedule, "squaredcos_cap_v2"),
+            ("variance_type", variance_type, "learned_range"),
+            ("prediction_type", prediction_type, "epsilon"),
+            ("timestep_spacing", timestep_spacing, "linspace"),
+        ):
+            if given != implemented:
+                raise ValueError(
+                    f"CPGGDDPMScheduler implements {name}={implemented!r} only, not {given!r}; "
+                    "use diffusers' DDPMScheduler for other settings."
+                )
+        # Else diffusers takes another class's own defaults for what is a default here, when it builds that from this.
+        self.register_to_config(_use_default_values=[])
+        self.betas = torch.from_numpy(cosine_betas(num_train_timesteps))
+        self.alphas = 1.0 - self.betas
+        self.alphas_cumprod = torch.cumprod(self.alphas, dim=0)
+        self.init_noise_sigma = 1.0
+        self.variance_type = variance_type
+        self.set_timesteps(num_train_timesteps)
+
+    def set_timesteps(
+        self,
+        num_inference_steps: int | None = None,
+        device: str | torch.device | None = None,
+        timesteps: list[int] | None = None,
+    ) -> None:
+        """Sets the timesteps of the chain.
+
+        Args:
+            num_inference_steps: how many, at least 2 and at most `num_train_timesteps`; spread evenly.
+            device: where `timesteps` lies afterwards.
+            timesteps: the timesteps themselves, descending, in place of a number.
+        """
+        if timesteps is None and not 2 <= (num_inference_steps or 0) <= len(self):
+            raise ValueError(f"num_inference_steps must lie between 2 and {len(self)}, not {num_inference_steps}.")
+        super().set_timesteps(num_inference_steps, device, timesteps)  # type: ignore[arg-type]
+        chain = self.timesteps.tolist()
+        cumprods = self.alphas_cumprod.cpu().numpy()[chain]
+        self._steps = dict(zip(chain, _reverse_steps(cumprods), strict=True))
+
+    def step(
+        self,
+        model_output: torch.Tensor,
+        timestep: int | torch.Tensor,
+        sample: torch.Tensor,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        return_dict: bool = True,
+        temperature: float = 1.0,
+        variance_noise: torch.Tensor | None = None,
+    ) -> DDPMSchedulerOutput | tuple[torch.Tensor, torch.Tensor]:
+        """Draws the sample of the previous timestep.
+
+        Args:
+            model_output: (B, 2 C, ...): noise estimate, then where the log-variance lies between its bounds (-1 to 1).
+            timestep: one of `timesteps`.
+            sample: (B, C, ...), at that timestep.
+            generator: where the added noise comes from; a list gives one a sample.
+            return_dict: whether to return a `DDPMSchedulerOutput` rather than a tuple.
+            temperature: scale of the added noise.
+            variance_noise: (B, C, ...), the noise to add, if it was drawn before.
+
+        Returns:
+            `prev_sample` and `pred_original_sample`, both (B, C, ...).
+        """
+        channels = sample.shape[1]
+        if model_output.shape[1] != 2 * channels:
+            raise ValueError(
+                f"CPGGDDPMScheduler needs noise estimate and variance, {2 * channels} channels, for a sample of "
+                f"{channels}; the model output has {model_output.shape[1]}."
+            )
+        timestep = int(timestep)
+        step = self._steps[timestep]
+        noise_estimate, variance_value = model_output.split(channels, dim=1)
+        original = torch.add(sample * step.original_sample, noise_estimate, alpha=step.original_noise)
+        if self.config.clip_sample:
+            original = original.clamp_(-self.config.clip_sample_range, self.config.clip_sample_range)
+            previous = torch.add(sample * step.of_sample, original, alpha=step.of_original)
+        else:
+            previous = torch.add(sample * step.sample, noise_estimate, alpha=step.noise)
+        if timestep > 0:
+            if variance_noise is None:
+                variance_noise = randn_tensor(
+                    sample.shape, generator=generator, device=sample.device, dtype=sample.dtype
+                )
+            deviation = (variance_value * step.log_deviation_slope).add_(step.log_deviation_middle).exp_()
+            previous = previous.addcmul_(deviation, variance_noise, value=temperature)
+        if not return_dict:
+            return previous, original
+        return DDPMSchedulerOutput(prev_sample=previous, pred_original_sample=original)
+
+
+def _reverse_steps(alphas_cumprod: np.ndarray) -> list[_Step]:
+    """Coefficients of each step of a chain, re-spaced, from the cumulative products at its descending timesteps."""
+    previous = np.append(alphas_cumprod[1:], 1.0)
+    alphas = alphas_cumprod / previous
+    betas = 1.0 - alphas
+    original_sample = 1.0 / np.sqrt(alphas_cumprod)
+    original_noise = -np.sqrt(1.0 / alphas_cumprod - 1.0)
+    of_original = betas * np.sqrt(previous) / (1.0 - alphas_cumprod)
+    of_sample = np.sqrt(alphas) * (1.0 - previous) / (1.0 - alphas_cumprod)
+    log_maximum = np.log(betas)
+    # The last step adds no noise: its variance of zero is never used.
+    log_minimum = np.log(np.maximum(betas * (1.0 - previous) / (1.0 - alphas_cumprod), math.ulp(0.0)))
+    columns = (
+        of_original * original_sample + of_sample,
+        of_original * original_noise,
+        original_sample,
+        original_noise,
+        0.25 * (log_maximum + log_minimum),
+        0.25 * (log_maximum - log_minimum),
+        of_sample,
+        of_original,
+    )
+    return [_Step(*row) for row in np.stack(columns, axis=1).tolist()]
