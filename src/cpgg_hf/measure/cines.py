@@ -82,7 +82,7 @@ def _one_per_cine(values: float | Sequence[float] | np.ndarray, count: int, name
 
 def _unit_range(cine: Cine, multiple: int) -> torch.Tensor:
     """(T, H, W) float32 in [0, 1]."""
-    frames = torch.as_tensor(cine)
+    frames = torch.as_tensor(cine if isinstance(cine, torch.Tensor) else np.array(cine))  # a copy may be written to
     if frames.ndim != 3 or frames.shape[1] % multiple or frames.shape[2] % multiple:
         raise ValueError(
             f"a cine to measure is (T, H, W) with H and W multiples of {multiple}, such as (50, 96, 96); "

@@ -126,6 +126,7 @@ def flat_end(maps: np.ndarray, across_mm: np.ndarray, along_mm: np.ndarray) -> t
         # Outer columns may end at a side wall, so the middle seven tenths count, the centre most.
         weights = np.clip(1 - (deviation / (0.35 * width)) ** 2, 0, None)
         edge = along_mm[level] + step * (frame[level + 1 :].sum(axis=0) + 0.5)
-        heights.append((weights @ edge) / weights.sum())
-        slopes.append((weights * deviation) @ edge / ((weights * deviation) @ deviation))
+        with np.errstate(invalid="ignore"):  # nowhere wide enough: not known
+            heights.append((weights @ edge) / weights.sum())
+            slopes.append((weights * deviation) @ edge / ((weights * deviation) @ deviation))
     return np.array(heights), np.array(slopes)
