@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from diffusers import AutoencoderKL
+
 from cpgg_hf.checkpoint_files import check_model
 from cpgg_hf.data.errors import brief
 from cpgg_hf.training.errors import TrainingError
@@ -27,3 +29,24 @@ def load_trained(model_class: Any, source: str) -> Any:
             f"there is no folder {source}, and no {model_class.__name__} came from the hub repository of that name "
             f"({brief(error)}); check the name, the network and the access rights."
         ) from error
+
+
+def load_autoencoder_2d(source: str) -> AutoencoderKL:
+    """The 2D autoencoder in a folder or a hub repository; diffusers renames the attention of older ones.
+
+    Raises:
+        TrainingError: there is none, or some of its weights are missing.
+    """
+    try:
+        network, loading = AutoencoderKL.from_pretrained(source, use_safetensors=True, output_loading_info=True)
+    except OSError as error:
+        raise TrainingError(
+            f"no AutoencoderKL came from the folder or repository {source} ({brief(error)}); give the folder `vae` "
+            "of a Stable Diffusion pipeline with its safetensors, or a repository that is one."
+        ) from error
+    if loading["missing_keys"]:
+        raise TrainingError(
+            f"{source} lacks {len(loading['missing_keys'])} tensors of its AutoencoderKL, such as "
+            f"{min(loading['missing_keys'])!r}; download it again."
+        )
+    return network

@@ -7,6 +7,7 @@ that exists already: `init_from` a trained VAE with `freeze_encoder`, and its la
 from __future__ import annotations
 
 import inspect
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,6 +17,7 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 
 from cpgg_hf.data.gif import write_gif
+from cpgg_hf.models.autoencoder_inflation import inflate
 from cpgg_hf.models.autoencoder_kl_cpgg import AutoencoderKLCPGG
 from cpgg_hf.models.autoencoder_surgery import add_refiner
 from cpgg_hf.training.arguments import TrainingArguments, check_keys
@@ -25,7 +27,7 @@ from cpgg_hf.training.errors import TrainingError
 from cpgg_hf.training.pictures import save_reconstruction_sheet
 from cpgg_hf.training.stage import Batch, Stage, at_least_float32
 from cpgg_hf.training.streamed_cines import StreamedCines
-from cpgg_hf.training.trained_models import load_trained
+from cpgg_hf.training.trained_models import load_autoencoder_2d, load_trained
 
 
 @dataclass
@@ -52,6 +54,9 @@ class VAEArguments(TrainingArguments):
         default=0.0, metadata={"help": "Noise on the latents before decoding, in deviations of each channel."}
     )
     init_from: str | None = field(default=None, metadata={"help": "Trained 3D-VAE to start from; its configuration."})
+    init_from_2d: str | None = field(
+        default=None, metadata={"help": "2D AutoencoderKL, a folder or hub repository, to inflate and start from."}
+    )
     refiner_channels: int = field(
         default=0, metadata={"help": "With init_from: give its decoder a refiner of so many channels first."}
     )
@@ -73,6 +78,7 @@ class VAEStage(Stage):
 
     def load_data(self, accelerator: Accelerator) -> tuple[CineBatches | StreamedCines, str]:
         """Cines of the training split; those of the validation split are kept for `validate`."""
+        self.accelerator = accelerator
         source = StreamedCines if self.arguments.streaming else CineBatches
         with accelerator.main_process_first():  # it unpacks what is not streamed
             self.training_cines = source(self.arguments.data, "train")
@@ -84,9 +90,14 @@ class VAEStage(Stage):
         arguments = self.arguments
         if arguments.freeze_encoder and arguments.init_from is None:
             raise TrainingError("freeze_encoder needs a trained encoder; pass a 3D-VAE with --init_from.")
+        if arguments.init_from is not None and arguments.init_from_2d is not None:
+            raise TrainingError("init_from and init_from_2d are both given; a run starts from one of them.")
         if arguments.init_from is None:
             check_keys(arguments.model, list(inspect.signature(AutoencoderKLCPGG.__init__).parameters)[1:], "model")
-            return AutoencoderKLCPGG(**arguments.model)
+            network = AutoencoderKLCPGG(**arguments.model)
+            if arguments.init_from_2d is not None:
+                self._inflate(network, arguments.init_from_2d)
+            return network
         if arguments.model:
             raise TrainingError("model settings come from init_from; leave out the section `model:`.")
         network = load_trained(AutoencoderKLCPGG, arguments.init_from)
@@ -97,6 +108,19 @@ class VAEStage(Stage):
                 if part is not None:
                     part.requires_grad_(False)
         return network
+
+    def _inflate(self, network: AutoencoderKLCPGG, source: str) -> None:
+        """Start from 2D weights; says which tensors are not theirs as they were, and lists all in the run's folder."""
+        try:
+            origin = inflate(network, load_autoencoder_2d(source))
+        except ValueError as error:
+            raise TrainingError(f"init_from_2d is {source}: {error}") from None
+        if self.accelerator.is_main_process:
+            (Path(self.arguments.output_dir) / "init_from_2d.json").write_text(json.dumps(origin, indent=2))
+        counts = ", ".join(f"{len(names)} {kind}" for kind, names in origin.items())
+        self.accelerator.print(f"tensors from {source}: {counts}")
+        for kind in ("summed", "averaged", "new"):
+            self.accelerator.print(f"{kind}: {', '.join(origin[kind]) or 'none'}")
 
     def loss(self, network: AutoencoderKLCPGG, batch: Batch, draws: Draws) -> dict[str, torch.Tensor]:
         """L1 per pixel + `kl_weight` x KL per latent element, one sample of the posterior a cine.

@@ -1,0 +1,91 @@
+"""A 3D-VAE that begins as a trained 2D one (paper, section 2.2: Stable Diffusion's VAE with its convolutions made 3D).
+
+A kernel gets its 2D values in the middle frame and zeros around it, so zero padding in time is never seen. Where a
+downsampler makes one frame of several, each of these has an equal share of the 2D kernel; the frames appended at the
+end have none. On a cine whose frames are all alike the 3D-VAE then does to every frame what the 2D one does to it,
+whatever `temporal_factors` is: group norms and attention over all frames find in each what they find in one.
+On a moving cine those two, and the frames that are averaged, differ.
+"""
+
+import torch
+from diffusers import AutoencoderKL
+
+from cpgg_hf.models.autoencoder_kl_cpgg import AutoencoderKLCPGG
+
+_SHARED_SETTINGS = ("block_out_channels", "layers_per_block", "act_fn", "norm_num_groups", "mid_block_add_attention")
+_LATENT_SETTINGS = ("latent_channels", "use_quant_conv", "use_post_quant_conv")
+_LATENT_LAYERS = ("encoder.conv_out", "quant_conv", "post_quant_conv", "decoder.conv_in")
+
+
+@torch.no_grad()
+def inflate(vae: AutoencoderKLCPGG, vae_2d: AutoencoderKL) -> dict[str, list[str]]:
+    """Gives `vae` the weights of `vae_2d`, in place.
+
+    RGB weights serve grey cines: the first convolution is summed over the colours, as if the grey frame stood in all
+    three, the last one averaged. If the two differ in one of `latent_channels`, `use_quant_conv` and
+    `use_post_quant_conv`, the layers around the latents stay as they are in `vae`, and a refiner always does.
+
+    Args:
+        vae: with `patch_size` (1, 1, 1).
+        vae_2d: of the same widths and layers.
+
+    Returns:
+        Names of the tensors of `vae` by where they come from: "inflated", "copied" (what has no kernel), "summed",
+        "averaged" and "new".
+
+    Raises:
+        ValueError: the two are not built alike.
+    """
+    _check_alike(vae, vae_2d)
+    same_latents = all(vae.config[name] == vae_2d.config[name] for name in _LATENT_SETTINGS)
+    state, flat = vae.state_dict(), vae_2d.state_dict()
+    factors = {
+        f"encoder.down_blocks.{level}.downsamplers.0.conv.weight": factor
+        for level, factor in enumerate(vae.config.temporal_factors)
+    }
+    origin: dict[str, list[str]] = {kind: [] for kind in ("inflated", "copied", "summed", "averaged", "new")}
+    for name, tensor in state.items():
+        layer = name.rpartition(".")[0]
+        if name.startswith("decoder.refiner.") or (layer in _LATENT_LAYERS and not same_latents):
+            origin["new"].append(name)
+            continue
+        if name not in flat:
+            raise ValueError(f"the 2D autoencoder has no {name!r}; give one of plain encoder and decoder blocks.")
+        source, kind = flat[name], "inflated" if tensor.ndim == 5 else "copied"
+        if name == "encoder.conv_in.weight" and source.shape[1] != tensor.shape[1]:
+            source, kind = source.sum(1, keepdim=True), "summed"
+        elif layer == "decoder.conv_out" and source.shape[0] != tensor.shape[0]:
+            source, kind = source.mean(0, keepdim=True), "averaged"
+        if tensor.ndim == 5:
+            frames = _frames_of_kernel(tensor.shape[2], factors.get(name, 1)).to(tensor)
+            source = source.unsqueeze(2) * frames[:, None, None]
+        if source.shape != tensor.shape:
+            raise ValueError(
+                f"{name!r} is {tuple(flat[name].shape)} in the 2D autoencoder, which does not become "
+                f"{tuple(tensor.shape)}; give one with the same channels, or with RGB for grey."
+            )
+        tensor.copy_(source)
+        origin[kind].append(name)
+    return origin
+
+
+def _frames_of_kernel(length: int, temporal_factor: int) -> torch.Tensor:
+    """The share of a 2D kernel in each frame of the 3D one, (length,), 1 in all; none where it may meet padding."""
+    shares = torch.zeros(length)
+    if temporal_factor == 1:
+        shares[length // 2] = 1.0
+    else:
+        shares[:temporal_factor] = 1.0 / temporal_factor
+    return shares
+
+
+def _check_alike(vae: AutoencoderKLCPGG, vae_2d: AutoencoderKL) -> None:
+    if tuple(vae.config.patch_size) != (1, 1, 1):
+        raise ValueError(
+            f"patch_size is {list(vae.config.patch_size)}, but 2D weights know single pixels; leave patch_size out."
+        )
+    for name in _SHARED_SETTINGS:
+        ours, theirs = (config[name] for config in (vae.config, vae_2d.config))
+        ours, theirs = (list(value) if isinstance(value, (list, tuple)) else value for value in (ours, theirs))
+        if ours != theirs:
+            raise ValueError(f"{name} is {theirs} in the 2D autoencoder and {ours} here; set {name} to {theirs}.")
