@@ -69,7 +69,7 @@ page; a test checks that it is up to date.
   encoding of latents are not in it.
 - Stages without `global_batch_size` are for one device. Their kernels are so small that launching them takes longer
   than what is counted: expect minutes where it says seconds.
-- The 3D-VAE of the paper has an adversarial and a perceptual term; the loop has neither yet, and they are not counted.
+- The 3D-VAE of the paper has an adversarial and a perceptual term, whose networks are not counted.
 """
 
 

@@ -46,6 +46,17 @@ def test_two_processes_learn_what_one_learns_from_twice_the_batch(stage, tmp_pat
     assert difference(*(tmp_path / "one" / f"checkpoint-00000{step}" for step in (10, 20))) > 1e-3, "nothing learned"
 
 
+def test_with_an_adversary_too_two_processes_learn_what_one_learns(settings, tmp_path):
+    """Uneven parts of 3 samples; the discriminator learns the same as well, and the adaptive weight is shared."""
+    settings |= {"adversarial_weight": 0.5, "adversarial_start_step": 5, "discriminator_channels": 4}
+    stage = "vae", TINY_VAE, {**settings, "discriminator_layers": 1, "global_batch_size": 3}
+    one, two = learn(stage, tmp_path / "one", 1), learn(stage, tmp_path / "two", 2, batch_size=2)
+    assert difference(one, two) <= 1e-5
+    first, second = (load_file(model.parent / "checkpoint-0000020" / "model_1.safetensors") for model in (one, two))
+    for name, tensor in first.items():
+        torch.testing.assert_close(second[name], tensor, rtol=1e-5, atol=1e-7)
+
+
 def test_uneven_parts_in_turns_learn_what_one_batch_teaches(settings, vae, tmp_path):
     """6 samples a step: at once, or on two processes in parts of 2, 2, then 1, 1."""
     stage = "mar", {**TINY_MAR, "dropout": 0.0}, {**settings, "vae": str(vae)}

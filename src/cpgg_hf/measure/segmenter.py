@@ -75,14 +75,7 @@ class CineSegmenter(PushesByPolicy, ModelMixin, ConfigMixin):  # type: ignore[mi
         Returns:
             (N, 7, H, W), channels as `phantom.LABELS`.
         """
-        hidden = self.conv_in(nn.functional.pixel_unshuffle(frames, 2))
-        skips = []
-        for level, level_blocks in enumerate(self.down_blocks):
-            if level:
-                hidden = self.downsamplers[level - 1](hidden)
-            for block in level_blocks:  # type: ignore[attr-defined]
-                hidden = block(hidden, None)
-            skips.append(hidden)
+        *skips, hidden = self.features(frames)
         for level in reversed(range(len(self.up_blocks))):
             upsampled = nn.functional.interpolate(self.upsamplers[level](hidden), scale_factor=2.0, mode="nearest")
             hidden = skips[level] + upsampled
@@ -90,6 +83,22 @@ class CineSegmenter(PushesByPolicy, ModelMixin, ConfigMixin):  # type: ignore[mi
                 hidden = block(hidden, None)
         hidden = nn.functional.silu(self.norm_out(hidden))
         return nn.functional.pixel_shuffle(self.conv_out(hidden), 2)
+
+    def features(self, frames: torch.Tensor) -> list[torch.Tensor]:
+        """What the way down makes of frames: a tensor (N, C, H / 2 ** level, W / 2 ** level) for levels 1, 2, ...
+
+        Args:
+            frames: as `forward` takes them.
+        """
+        hidden = self.conv_in(nn.functional.pixel_unshuffle(frames, 2))
+        levels = []
+        for level, level_blocks in enumerate(self.down_blocks):
+            if level:
+                hidden = self.downsamplers[level - 1](hidden)
+            for block in level_blocks:  # type: ignore[attr-defined]
+                hidden = block(hidden, None)
+            levels.append(hidden)
+        return levels
 
     @torch.no_grad()
     def segment(self, cine: torch.Tensor) -> torch.Tensor:

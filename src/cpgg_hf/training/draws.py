@@ -29,6 +29,11 @@ class Draws:
         self._run, self._samples = (seed, step), range(first_sample, first_sample + num_samples)
         self._generator = torch.Generator(device)
 
+    @property
+    def step(self) -> int:
+        """The optimizer step, counted from 0."""
+        return self._run[1]
+
     def on(self, device: torch.device | str) -> Draws:
         """The same samples' draws, made on another device."""
         return Draws(*self._run, self._samples.start, len(self._samples), device)

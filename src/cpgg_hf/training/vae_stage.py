@@ -1,7 +1,7 @@
-"""The 3D-VAE stage (paper, section 2.1): L1 + KL, and the latent statistics that the MAR relies on.
+"""The 3D-VAE stage (paper, section 2.2): L1 + perceptual + KL + adversarial, and the latents' statistics for the MAR.
 
-The adversarial and perceptual terms of the paper are not part of this loss yet. A decoder can be refined under a MAR
-that exists already: `init_from` a trained VAE with `freeze_encoder`, and its latents stay what the MAR has learned.
+A decoder can be refined under a MAR that exists already: `init_from` a trained VAE with `freeze_encoder`, and its
+latents stay what the MAR has learned.
 """
 
 from __future__ import annotations
@@ -15,17 +15,20 @@ from typing import Any, ClassVar
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
+from torch import nn
 
 from cpgg_hf.data.gif import write_gif
 from cpgg_hf.models.autoencoder_inflation import inflate
 from cpgg_hf.models.autoencoder_kl_cpgg import AutoencoderKLCPGG
 from cpgg_hf.models.autoencoder_surgery import add_refiner
+from cpgg_hf.training.adversarial import PatchDiscriminator, adaptive_weight, judge
 from cpgg_hf.training.arguments import TrainingArguments, check_keys
 from cpgg_hf.training.cine_batches import CineBatches, to_network, to_unit_range
 from cpgg_hf.training.draws import Draws
 from cpgg_hf.training.errors import TrainingError
+from cpgg_hf.training.perceptual import load_perceptual_distance
 from cpgg_hf.training.pictures import save_reconstruction_sheet
-from cpgg_hf.training.stage import Batch, Stage, at_least_float32
+from cpgg_hf.training.stage import Adversary, Batch, Stage, at_least_float32
 from cpgg_hf.training.streamed_cines import StreamedCines
 from cpgg_hf.training.trained_models import load_autoencoder_2d, load_trained
 
@@ -50,6 +53,20 @@ class VAEArguments(TrainingArguments):
     beat_weight: float = field(
         default=0.0, metadata={"help": "Extra weight of a pixel's error for how much it changes over the beat."}
     )
+    perceptual_weight: float = field(
+        default=0.0, metadata={"help": "Weight of the distance in the features of perceptual_network (paper: 0.1)."}
+    )
+    perceptual_network: str | None = field(
+        default=None, metadata={"help": "'lpips', or a segmenter: its folder or repository."}
+    )
+    adversarial_weight: float = field(
+        default=0.0, metadata={"help": "Weight of the patch discriminator's judgement (paper: 0.05), times adaptive."}
+    )
+    adversarial_start_step: int = field(
+        default=1, metadata={"help": "The first step with the adversarial term, counted from 1 (paper: 10001)."}
+    )
+    discriminator_channels: int = field(default=64, metadata={"help": "Channels of the discriminator's first layer."})
+    discriminator_layers: int = field(default=3, metadata={"help": "Its layers between the first and the last."})
     latent_noise: float = field(
         default=0.0, metadata={"help": "Noise on the latents before decoding, in deviations of each channel."}
     )
@@ -75,6 +92,8 @@ class VAEStage(Stage):
     name: ClassVar[str] = "vae"
     arguments_class: ClassVar[type[TrainingArguments]] = VAEArguments
     arguments: VAEArguments
+    perceptual_distance: nn.Module | None = None
+    discriminator: PatchDiscriminator | None = None
 
     def load_data(self, accelerator: Accelerator) -> tuple[CineBatches | StreamedCines, str]:
         """Cines of the training split; those of the validation split are kept for `validate`."""
@@ -88,6 +107,14 @@ class VAEStage(Stage):
     def build(self) -> AutoencoderKLCPGG:
         """The VAE of the settings under `model:`."""
         arguments = self.arguments
+        if (arguments.perceptual_weight > 0) != (arguments.perceptual_network is not None):
+            raise TrainingError(
+                f"perceptual_weight is {arguments.perceptual_weight} and perceptual_network is "
+                f"{arguments.perceptual_network}; the term needs both, or leave out both."
+            )
+        if arguments.perceptual_network is not None:
+            distance = load_perceptual_distance(arguments.perceptual_network)
+            self.perceptual_distance = distance.to(self.accelerator.device)
         if arguments.freeze_encoder and arguments.init_from is None:
             raise TrainingError("freeze_encoder needs a trained encoder; pass a 3D-VAE with --init_from.")
         if arguments.init_from is not None and arguments.init_from_2d is not None:
@@ -109,6 +136,22 @@ class VAEStage(Stage):
                     part.requires_grad_(False)
         return network
 
+    def build_adversary(self, network: AutoencoderKLCPGG) -> Adversary | None:
+        """A patch discriminator, where the adversarial term has a weight; it learns as fast as the network."""
+        arguments = self.arguments
+        if arguments.adversarial_weight == 0:
+            return None
+        self.discriminator = PatchDiscriminator(
+            network.config.out_channels, arguments.discriminator_channels, arguments.discriminator_layers
+        ).to(network.dtype)
+        beta1, beta2 = arguments.adam_betas
+        first_step = arguments.adversarial_start_step - 1
+        return Adversary(self.discriminator, self._judge, arguments.learning_rate, (beta1, beta2), first_step)
+
+    def _judge(self, discriminator: PatchDiscriminator, batch: Batch, draws: Draws) -> dict[str, torch.Tensor]:  # noqa: ARG002
+        """Cines against their reconstructions of this step's `loss`."""
+        return judge(discriminator, to_network(batch["cine"]).to(self._reconstruction.dtype), self._reconstruction)
+
     def _inflate(self, network: AutoencoderKLCPGG, source: str) -> None:
         """Start from 2D weights; says which tensors are not theirs as they were, and lists all in the run's folder."""
         try:
@@ -129,6 +172,8 @@ class VAEStage(Stage):
         that a stem draws at once. `detail_weight` adds the L1 between the local strengths of edges and of motion in
         both: where L1 alone would blur or still what it is unsure of, as much detail has to stay. `beat_weight` moves
         the first two from the still chest to the beating heart, whose walls are a few pixels of many.
+        `perceptual_weight` and `adversarial_weight` add the terms of `perceptual.py` and `adversarial.py`; the latter
+        is measured against all others but the KL.
         """
         cines = to_network(batch["cine"]).to(network.dtype)
         noise = draws.normal("latents", 2, *network.latent_size)
@@ -139,7 +184,7 @@ class VAEStage(Stage):
             error = error * beat_weights(cines, self.arguments.beat_weight)
         l1 = error.abs().mean()
         kl = kl_per_element(output.latent_dist)
-        terms = {"loss": l1 + self.arguments.kl_weight * kl, "l1": l1, "kl": kl}
+        terms = {"loss": l1, "l1": l1, "kl": kl}
         if self.arguments.motion_weight > 0:
             terms["motion"] = error.diff(dim=2).abs().mean()
             terms["loss"] = terms["loss"] + self.arguments.motion_weight * terms["motion"]
@@ -147,7 +192,30 @@ class VAEStage(Stage):
             pairs = zip(local_strengths(sample), local_strengths(cines), strict=True)
             terms["detail"] = torch.stack([F.l1_loss(*pair) for pair in pairs]).sum()
             terms["loss"] = terms["loss"] + self.arguments.detail_weight * terms["detail"]
+        if self.perceptual_distance is not None:
+            terms["perceptual"] = self.perceptual_distance(sample, cines)
+            terms["loss"] = terms["loss"] + self.arguments.perceptual_weight * terms["perceptual"]
+        if self.discriminator is not None and draws.step + 1 >= self.arguments.adversarial_start_step:
+            terms |= self._adversarial_terms(network, output.sample, terms["loss"])
+        terms["loss"] = terms["loss"] + self.arguments.kl_weight * kl
         return terms
+
+    def _adversarial_terms(
+        self, network: AutoencoderKLCPGG, sample: torch.Tensor, reconstruction_loss: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """How real the reconstructions look, and the loss with it; they are kept for `_judge`."""
+        adversarial = -at_least_float32(self.discriminator(sample)).mean()  # type: ignore[misc]
+        self._reconstruction = sample.detach()
+        if not torch.is_grad_enabled():  # the loop counts FLOPs without gradients, which the weight is made of
+            return {"adversarial": adversarial}
+        last_layer = network.decoder.conv_out.weight
+        weight = adaptive_weight(reconstruction_loss, adversarial, last_layer, len(sample))
+        weight = self.arguments.adversarial_weight * weight
+        return {
+            "loss": reconstruction_loss + weight * adversarial,
+            "adversarial": adversarial,
+            "adversarial_weight": weight,
+        }
 
     def validate(self, network: AutoencoderKLCPGG, folder: Path) -> dict[str, float]:
         """PSNR (dB) and SSIM of held-out cines reconstructed from the posterior's mode; a sheet and a GIF of them."""

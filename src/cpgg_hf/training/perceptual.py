@@ -1,0 +1,90 @@
+"""The optional perceptual term of the 3D-VAE: cines compared frame by frame in the features of a trained network.
+
+`lpips` is the published one: LPIPS on VGG16, with the weights of torchvision and torchmetrics. The folder of a
+`CineSegmenter` gives the features of a network that knows hearts, and asks for nothing to be downloaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from cpgg_hf.measure.segmenter import CineSegmenter
+from cpgg_hf.training.errors import TrainingError
+from cpgg_hf.training.stage import at_least_float32
+from cpgg_hf.training.trained_models import load_trained
+
+
+def load_perceptual_distance(source: str) -> nn.Module:
+    """A frozen module (cines, cines) -> their mean distance, for grey cines (B, 1, T, H, W) in [-1, 1].
+
+    Args:
+        source: "lpips", or what a `CineSegmenter` loads from.
+
+    Raises:
+        CheckpointError, TrainingError: it cannot be loaded.
+    """
+    distance = _lpips() if source == "lpips" else SegmenterDistance(load_trained(CineSegmenter, source))
+    return distance.requires_grad_(False).eval()
+
+
+class SegmenterDistance(nn.Module):
+    """Squared distance between the features of a segmenter, of unit length at every position, summed over its levels.
+
+    Args:
+        segmenter: H and W of the cines are multiples of 2 ** its levels.
+    """
+
+    def __init__(self, segmenter: CineSegmenter) -> None:
+        super().__init__()
+        self.segmenter = segmenter
+
+    def forward(self, given: torch.Tensor, expected: torch.Tensor) -> torch.Tensor:
+        """The mean over frames and positions; 0 for equal cines."""
+        pairs = zip(self._features(given), self._features(expected), strict=True)
+        distances = [(one - other).square().sum(1).mean() for one, other in pairs]
+        return torch.stack(distances).sum()
+
+    def _features(self, cines: torch.Tensor) -> list[torch.Tensor]:
+        offsets = self.segmenter.config.context_frames
+        context = torch.stack([cines[:, 0].roll(-offset, dims=1) for offset in offsets], dim=2)  # (B, T, n, H, W)
+        levels = self.segmenter.features(context.flatten(0, 1).to(self.segmenter.dtype))
+        return [F.normalize(at_least_float32(level), dim=1) for level in levels]
+
+
+class LPIPSDistance(nn.Module):
+    """LPIPS of frames.
+
+    Args:
+        network: (N, 3, H, W) twice, in [-1, 1] -> N distances.
+    """
+
+    def __init__(self, network: Callable[..., Any]) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, given: torch.Tensor, expected: torch.Tensor) -> torch.Tensor:
+        """The mean over frames; grey stands in all three colours."""
+        frames = [cines.transpose(1, 2).flatten(0, 1).float().expand(-1, 3, -1, -1) for cines in (given, expected)]
+        return self.network(*frames).mean()
+
+
+def _lpips() -> LPIPSDistance:
+    from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
+
+    try:
+        return LPIPSDistance(LearnedPerceptualImagePatchSimilarity(net_type="vgg").net)
+    except ModuleNotFoundError:
+        raise TrainingError(
+            "perceptual_network is lpips, whose VGG16 comes with torchvision, and that is not installed; install the "
+            "build that belongs to this torch, or pass the folder of a segmenter."
+        ) from None
+    except OSError as error:
+        raise TrainingError(
+            f"perceptual_network is lpips, but the weights of VGG16 cannot be downloaded ({error}); put torchvision's "
+            "vgg16-397923af.pth into the folder hub/checkpoints of torch's cache, or pass the folder of a segmenter."
+        ) from None
