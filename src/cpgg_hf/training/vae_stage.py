@@ -96,7 +96,16 @@ class VAEStage(Stage):
     discriminator: PatchDiscriminator | None = None
 
     def load_data(self, accelerator: Accelerator) -> tuple[CineBatches | StreamedCines, str]:
-        """Cines of the training split; those of the validation split are kept for `validate`."""
+        """Cines of the training split; those of the validation split, and the perceptual network, are kept."""
+        arguments = self.arguments
+        if (arguments.perceptual_weight > 0) != (arguments.perceptual_network is not None):
+            raise TrainingError(
+                f"perceptual_weight is {arguments.perceptual_weight} and perceptual_network is "
+                f"{arguments.perceptual_network}; the term needs both, or leave out both."
+            )
+        if arguments.perceptual_network is not None:
+            distance = load_perceptual_distance(arguments.perceptual_network)
+            self.perceptual_distance = distance.to(accelerator.device)
         self.accelerator = accelerator
         source = StreamedCines if self.arguments.streaming else CineBatches
         with accelerator.main_process_first():  # it unpacks what is not streamed
@@ -107,14 +116,6 @@ class VAEStage(Stage):
     def build(self) -> AutoencoderKLCPGG:
         """The VAE of the settings under `model:`."""
         arguments = self.arguments
-        if (arguments.perceptual_weight > 0) != (arguments.perceptual_network is not None):
-            raise TrainingError(
-                f"perceptual_weight is {arguments.perceptual_weight} and perceptual_network is "
-                f"{arguments.perceptual_network}; the term needs both, or leave out both."
-            )
-        if arguments.perceptual_network is not None:
-            distance = load_perceptual_distance(arguments.perceptual_network)
-            self.perceptual_distance = distance.to(self.accelerator.device)
         if arguments.freeze_encoder and arguments.init_from is None:
             raise TrainingError("freeze_encoder needs a trained encoder; pass a 3D-VAE with --init_from.")
         if arguments.init_from is not None and arguments.init_from_2d is not None:
