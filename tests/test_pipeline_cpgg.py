@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import torch
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
+from peft import LoraConfig
 from safetensors.torch import load_file, save_file
 
 from cpgg_hf import (
@@ -287,6 +288,25 @@ def test_saved_and_loaded_it_generates_the_same(pipe, checkpoint):
     first, second = (one(REQUEST, num_samples=2, generator=seeded()) for one in (pipe, loaded))
     assert np.array_equal(first.cines, second.cines)
     pd.testing.assert_frame_equal(first.phenotypes, second.phenotypes)
+
+
+def test_an_adapter_of_the_mar_comes_and_goes(subjects, tmp_path):
+    pipe, adapted = tiny_pipeline(), tiny_pipeline()
+    plain = pipe(subjects[:1], generator=seeded(), output_type="latent").cines
+    adapted.mar.add_adapter(LoraConfig(r=2, lora_alpha=0.1, init_lora_weights=False, target_modules="all-linear"))
+    adapted.mar.save_pretrained(tmp_path / "adapter")
+
+    pipe.mar.load_adapter(str(tmp_path / "adapter"), adapter_name="new_site")
+    changed = pipe(subjects[:1], generator=seeded(), output_type="latent").cines
+    assert torch.equal(changed, adapted(subjects[:1], generator=seeded(), output_type="latent").cines)
+    assert not torch.equal(changed, plain)
+    with pytest.raises(ValueError, match=r"carries the adapters \['new_site'\], which are saved alone"):
+        pipe.save_pretrained(tmp_path / "pipeline")
+    assert not (tmp_path / "pipeline").exists()
+
+    pipe.mar.delete_adapter("new_site")
+    assert torch.equal(pipe(subjects[:1], generator=seeded(), output_type="latent").cines, plain)
+    pipe.save_pretrained(tmp_path / "pipeline")
 
 
 def test_settings_and_components_can_be_given_when_loading(checkpoint):

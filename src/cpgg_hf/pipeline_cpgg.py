@@ -78,7 +78,8 @@ class CPGGPipeline(PushesByPolicy, DiffusionPipeline):  # type: ignore[misc]
 
     Args:
         phenotype_vae ([`CPGGPhenotypeVAE`]): draws the phenotypes that a request leaves open.
-        mar ([`CPGGMARModel`]): draws standardised latents from phenotypes.
+        mar ([`CPGGMARModel`]): draws standardised latents from phenotypes; `pipe.mar.load_adapter(folder_or_repo)`
+            puts a LoRA onto it.
         vae ([`AutoencoderKLCPGG`]): decodes latents into cines.
         scheduler ([`CPGGDDPMScheduler`]): the diffusion chain of a token; see `set_scheduler` for others.
         guidance_scale (`float`, defaults to 3.0): what a call without `guidance_scale` uses; 3.0 is the paper's.
@@ -166,6 +167,19 @@ class CPGGPipeline(PushesByPolicy, DiffusionPipeline):  # type: ignore[misc]
                 f"there is no folder {folder}, and no pipeline came from the hub repository of that name "
                 f"({brief(error)}); check the name, the network and the access rights."
             ) from error
+
+    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
+        """Saves the pipeline as safetensors; see [`~diffusers.DiffusionPipeline.save_pretrained`].
+
+        Raises:
+            ValueError: the MAR carries an adapter, beside which its own weights would be left out.
+        """
+        if getattr(self.mar, "_hf_peft_config_loaded", False):
+            raise ValueError(
+                f"the MAR carries the adapters {list(self.mar.peft_config)}, which are saved alone: keep them by "
+                "pipe.mar.save_pretrained(folder), or remove them by pipe.mar.delete_adapter(name) first."
+            )
+        super().save_pretrained(save_directory, **kwargs)
 
     @classmethod
     def _check_files(cls, folder: Path, given: Collection[str]) -> None:

@@ -20,6 +20,7 @@ from cpgg_hf.measure import CineSegmenter
 from cpgg_hf.models.autoencoder_kl_cpgg import AutoencoderKLCPGG
 from cpgg_hf.models.configuration_cpgg_mar import CPGGMARConfig
 from cpgg_hf.models.modeling_cpgg_mar import CPGGMARModel
+from cpgg_hf.training.adapters import add_lora
 from cpgg_hf.training.arguments import TrainingArguments, check_keys
 from cpgg_hf.training.cine_batches import CineBatches
 from cpgg_hf.training.draws import Draws
@@ -43,6 +44,9 @@ class MARArguments(TrainingArguments):
     init_from: str | None = field(
         default=None, metadata={"help": "Trained MAR to start from, say on an earlier 3D-VAE; its configuration."}
     )
+    lora_rank: int = field(
+        default=0, metadata={"help": "Train a LoRA of this rank beside init_from's frozen weights; 0 trains these."}
+    )
     latent_cache: str | None = field(
         default=None, metadata={"help": "Folder of the cached latents; <output_dir>/latents if unset."}
     )
@@ -57,6 +61,13 @@ class MARArguments(TrainingArguments):
         default=0.0, metadata={"help": "Probability that a sample loses a random subset of its phenotypes."}
     )
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.lora_rank < 0:
+            raise TrainingError(f"lora_rank must be at least 0, given {self.lora_rank}.")
+        if self.lora_rank > 0 and self.init_from is None:
+            raise TrainingError(f"lora_rank is {self.lora_rank}, but nothing is trained yet; name a MAR by init_from.")
+
 
 class MARStage(Stage):
     """Trains `CPGGMARModel` on draws from the latents' cached moments, standardised by the VAE's statistics."""
@@ -67,7 +78,7 @@ class MARStage(Stage):
 
     def load_data(self, accelerator: Accelerator) -> tuple[Dataset, str]:
         """Encodes both splits where the cache lacks them, and settles the phenotype scaler."""
-        arguments = self.arguments
+        arguments, self.accelerator = self.arguments, accelerator
         if not arguments.vae:
             raise TrainingError("the MAR needs a trained 3D-VAE; pass its folder with --vae.")
         vae = load_trained(AutoencoderKLCPGG, arguments.vae).to(accelerator.device).eval()
@@ -111,6 +122,8 @@ class MARStage(Stage):
             for key, expected in {**given, **scaler}.items():
                 if list(np.ravel(getattr(network.config, key))) != list(np.ravel(expected)):
                     raise TrainingError(f"{key} of {self.arguments.init_from} is not that of these VAEs; train anew.")
+            if self.arguments.lora_rank > 0:
+                add_lora(network, self.arguments.lora_rank, self.accelerator)
             return network
         check_keys(settings, [entry.name for entry in dataclass_fields(CPGGMARConfig)], "model")
         for key, expected in given.items():
