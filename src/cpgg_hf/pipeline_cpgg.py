@@ -28,6 +28,7 @@ from cpgg_hf.models.modeling_cpgg_mar import CPGGMARModel
 from cpgg_hf.models.phenotype_vae import CPGGPhenotypeVAE
 from cpgg_hf.models.registration import register
 from cpgg_hf.models.scheduling_cpgg_ddpm import CPGGDDPMScheduler
+from cpgg_hf.models.token_diffusion import check_scheduler
 from cpgg_hf.phenotypes import NAMES, as_array, as_frame, complete_identities, heart_rate
 from cpgg_hf.publishing import PushesByPolicy
 
@@ -81,7 +82,8 @@ class CPGGPipeline(PushesByPolicy, DiffusionPipeline):  # type: ignore[misc]
         mar ([`CPGGMARModel`]): draws standardised latents from phenotypes; `pipe.mar.load_adapter(folder_or_repo)`
             puts a LoRA onto it.
         vae ([`AutoencoderKLCPGG`]): decodes latents into cines.
-        scheduler ([`CPGGDDPMScheduler`]): the diffusion chain of a token; see `set_scheduler` for others.
+        scheduler ([`CPGGDDPMScheduler`]): the diffusion chain of a token; see `set_scheduler` for others. A MAR with a
+            flow-matching head takes diffusers' `FlowMatchEulerDiscreteScheduler`; 8 to 25 steps do.
         guidance_scale (`float`, defaults to 3.0): what a call without `guidance_scale` uses; 3.0 is the paper's.
         temperature (`float`, defaults to 1.0): what a call without `temperature` uses, if the scheduler is a
             `CPGGDDPMScheduler`; others know none but 1.
@@ -200,11 +202,17 @@ class CPGGPipeline(PushesByPolicy, DiffusionPipeline):  # type: ignore[misc]
         The learned variance is left out: `CPGGDDPMScheduler` alone takes it, others crash on it.
 
         Args:
-            scheduler_class: `DDIMScheduler`, `DPMSolverMultistepScheduler`, ...
+            scheduler_class: `DDIMScheduler`, `DPMSolverMultistepScheduler`, ...; for a flow-matching head
+                `FlowMatchHeunDiscreteScheduler`, ...
             overrides: settings of that scheduler that differ from the present one's.
+
+        Raises:
+            ValueError: it removes noise where the MAR's head gives a flow's velocity, or the other way round.
         """
         config = {key: value for key, value in self.scheduler.config.items() if key != "variance_type"}
-        self.scheduler = scheduler_class.from_config(config, **overrides)
+        scheduler = scheduler_class.from_config(config, **overrides)
+        check_scheduler(self.mar.config.head_type, scheduler)
+        self.scheduler = scheduler
 
     @property
     def data_policy(self) -> str:
@@ -438,6 +446,7 @@ def _check_components(**components: Any) -> None:
         if not _is_a(component, _COMPONENTS[name]):
             raise TypeError(f"{name} must be a {_COMPONENTS[name].__name__}, given a {type(component).__name__}.")
     phenotype_vae, mar, vae = (components[name] for name in _MODELS)
+    check_scheduler(mar.config.head_type, components["scheduler"])
     for name in ("phenotype_mean", "phenotype_sd"):
         ours, theirs = (np.asarray(getattr(model.config, name), dtype=np.float64) for model in (mar, phenotype_vae))
         differing = np.flatnonzero(ours != theirs)

@@ -135,7 +135,7 @@ class MARStage(Stage):
         return CPGGMARModel(CPGGMARConfig(**{**settings, **given, **scaler}))
 
     def loss(self, network: CPGGMARModel, batch: Batch, draws: Draws) -> dict[str, torch.Tensor]:
-        """MSE + VLB of the masked tokens' noise, for one draw of each cine's latents.
+        """MSE + VLB of the masked tokens' noise (a flow's velocity: MSE), for one draw of each cine's latents.
 
         All samples of a step have as many masked tokens: their share is the step's, which tokens is the sample's.
         """
@@ -147,6 +147,10 @@ class MARStage(Stage):
         mask = network.mask_of(draws.of_step("mask ratio"), order)
         tokens = (config.timesteps_per_token, int(mask[0].sum()))
         drop_condition = draws.uniform("drop condition") < config.condition_dropout if network.training else None
+        if config.head_type == "flow_matching":
+            timesteps = config.num_train_timesteps * draws.uniform("timesteps", *tokens)
+        else:
+            timesteps = draws.integers("timesteps", config.num_train_timesteps, *tokens)
         with _attention_for_training(network):
             output = network(
                 latents=self._draw_latents(batch, draws, network.dtype),
@@ -154,9 +158,10 @@ class MARStage(Stage):
                 mask=mask,
                 drop_condition=drop_condition,
                 noise=draws.normal("noise", *tokens, config.token_dim),
-                timesteps=draws.integers("timesteps", config.num_train_timesteps, *tokens),
+                timesteps=timesteps,
             )
-        return {"loss": output.loss, "mse": output.loss_mse, "vlb": output.loss_vlb}
+        terms = {"loss": output.loss, "mse": output.loss_mse, "vlb": output.loss_vlb}
+        return {name: term for name, term in terms.items() if term is not None}
 
     def validate(self, network: CPGGMARModel, folder: Path) -> dict[str, float]:
         """The loss terms on held-out latents, each batch weighted by its size and with a mask ratio of its own.
