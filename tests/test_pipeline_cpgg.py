@@ -312,8 +312,9 @@ def test_an_adapter_of_the_mar_comes_and_goes(subjects, tmp_path):
     assert not (tmp_path / "pipeline").exists()
 
     pipe.mar.delete_adapter("new_site")
-    assert torch.equal(pipe(subjects[:1], generator=seeded(), output_type="latent").cines, plain)
     pipe.save_pretrained(tmp_path / "pipeline")
+    for again in (pipe, CPGGPipeline.from_pretrained(tmp_path / "pipeline")):
+        assert torch.equal(again(subjects[:1], generator=seeded(), output_type="latent").cines, plain)
 
 
 def test_settings_and_components_can_be_given_when_loading(checkpoint):

@@ -16,7 +16,7 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_layers import GradientCheckpointingLayer
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, LoadStateDictInfo
 from transformers.utils import ModelOutput
 
 from cpgg_hf.models.configuration_cpgg_mar import CPGGMARConfig
@@ -236,6 +236,42 @@ class CPGGMARModel(PushesByPolicy, PreTrainedModel):  # type: ignore[misc]
                     init.normal_(parameter, std=0.02)
         else:
             super()._init_weights(module)
+
+    def load_adapter(
+        self, peft_model_id: str | None = None, adapter_name: str | None = None, **kwargs: Any
+    ) -> LoadStateDictInfo:
+        """Puts a PEFT adapter onto the model; see [`~transformers.PreTrainedModel.load_adapter`].
+
+        Args:
+            peft_model_id: folder or hub repository that `save_pretrained` or `push_to_hub` of an adapted model wrote.
+            adapter_name: `"default"` by default.
+            kwargs: as there.
+
+        Raises:
+            ValueError: the adapter belongs to another network, or some of its tensors are missing. (transformers only
+                warns, and leaves what is missing as it was drawn.)
+        """
+        info = super().load_adapter(peft_model_id, adapter_name, ignore_mismatched_sizes=True, **kwargs)
+        wrong = {*info.missing_keys, *info.unexpected_keys, *(key[0] for key in info.mismatched_keys)}
+        if wrong:
+            self.delete_adapter(adapter_name or "default")
+            raise ValueError(
+                f"{peft_model_id} does not fit this MAR: {len(wrong)} tensors, such as {min(wrong)!r}, are missing, "
+                "superfluous or of another shape; load it onto the network that it was trained beside."
+            )
+        return info
+
+    def delete_adapter(self, adapter_names: list[str] | str) -> None:
+        """Removes adapters; with the last one the network is as it was, and is saved whole again.
+
+        (transformers leaves PEFT's layers in place and goes on to save by PEFT's names, which nothing could load.)
+        """
+        super().delete_adapter(adapter_names)
+        if not self._hf_peft_config_loaded:
+            adapted = [(name, module) for name, module in self.named_modules() if hasattr(module, "base_layer")]
+            for name, module in adapted:
+                self.set_submodule(name, module.base_layer)
+            self._weight_conversions: list[Any] = []
 
     def patchify(self, latents: torch.Tensor) -> torch.Tensor:
         """Cuts latents (B, C, T', H', W') into tokens (B, L, D) in the order t, h, w, each flattened channel first."""
