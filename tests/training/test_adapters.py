@@ -1,11 +1,14 @@
 """LoRA of the MAR: the weights stay, the adapter is saved, pushed and loaded alone, and does what its matrices say."""
 
 import copy
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
+from accelerate.utils import DistributedType
 from huggingface_hub import HfApi
 from safetensors.torch import load_file
 
@@ -105,3 +108,12 @@ def test_a_lora_needs_weights_to_stand_beside(lora_settings):
         MARArguments(**{**lora_settings, "init_from": None})
     with pytest.raises(TrainingError, match="lora_rank must be at least 0"):
         MARArguments(**{**lora_settings, "lora_rank": -1})
+
+
+def test_what_a_lora_cannot_be_trained_with_is_said(base, monkeypatch):
+    model = CPGGMARModel.from_pretrained(base)
+    with pytest.raises(TrainingError, match="not trained under FSDP; launch with DDP"):
+        add_lora(model, RANK, SimpleNamespace(distributed_type=DistributedType.FSDP))
+    monkeypatch.setitem(sys.modules, "peft", None)
+    with pytest.raises(TrainingError, match=r"peft is needed .* `pip install 'cpgg_hf\[adapters\]'`"):
+        add_lora(model, RANK, Accelerator())
