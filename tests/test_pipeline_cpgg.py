@@ -7,12 +7,20 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
+from diffusers import (
+    DDIMScheduler,
+    DPMSolverMultistepScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    FlowMatchHeunDiscreteScheduler,
+)
+from peft import LoraConfig
 from safetensors.torch import load_file, save_file
 
 from cpgg_hf import (
     AutoencoderKLCPGG,
     CPGGDDPMScheduler,
+    CPGGMARConfig,
+    CPGGMARModel,
     CPGGPhenotypeVAE,
     CPGGPipeline,
     CPGGPipelineOutput,
@@ -289,6 +297,26 @@ def test_saved_and_loaded_it_generates_the_same(pipe, checkpoint):
     pd.testing.assert_frame_equal(first.phenotypes, second.phenotypes)
 
 
+def test_an_adapter_of_the_mar_comes_and_goes(subjects, tmp_path):
+    pipe, adapted = tiny_pipeline(), tiny_pipeline()
+    plain = pipe(subjects[:1], generator=seeded(), output_type="latent").cines
+    adapted.mar.add_adapter(LoraConfig(r=2, lora_alpha=0.1, init_lora_weights=False, target_modules="all-linear"))
+    adapted.mar.save_pretrained(tmp_path / "adapter")
+
+    pipe.mar.load_adapter(str(tmp_path / "adapter"), adapter_name="new_site")
+    changed = pipe(subjects[:1], generator=seeded(), output_type="latent").cines
+    assert torch.equal(changed, adapted(subjects[:1], generator=seeded(), output_type="latent").cines)
+    assert not torch.equal(changed, plain)
+    with pytest.raises(ValueError, match=r"carries the adapters \['new_site'\], which are saved alone"):
+        pipe.save_pretrained(tmp_path / "pipeline")
+    assert not (tmp_path / "pipeline").exists()
+
+    pipe.mar.delete_adapter("new_site")
+    pipe.save_pretrained(tmp_path / "pipeline")
+    for again in (pipe, CPGGPipeline.from_pretrained(tmp_path / "pipeline")):
+        assert torch.equal(again(subjects[:1], generator=seeded(), output_type="latent").cines, plain)
+
+
 def test_settings_and_components_can_be_given_when_loading(checkpoint):
     scheduler = CPGGDDPMScheduler()
     loaded = CPGGPipeline.from_pretrained(checkpoint, guidance_scale=1.5, scheduler=scheduler)
@@ -313,6 +341,31 @@ def test_other_schedulers_take_the_noise_estimate(scheduler_class, subjects, tmp
     assert torch.equal(again, other)
     pipe.set_scheduler(CPGGDDPMScheduler)
     assert torch.equal(pipe(subjects[:2], generator=seeded(), output_type="latent").cines, original)
+
+
+def test_a_flow_matching_head_takes_schedulers_of_flows(subjects, tmp_path):
+    components = tiny_components()
+    settings = {**components["mar"].config.to_dict(), "head_type": "flow_matching"}
+    components["mar"] = CPGGMARModel(CPGGMARConfig(**settings)).eval()
+    with pytest.raises(ValueError, match="CPGGDDPMScheduler removes noise, but the MAR's head is of the type 'flow_"):
+        CPGGPipeline(**components)
+    components["scheduler"] = FlowMatchEulerDiscreteScheduler()
+    pipe = CPGGPipeline(**components, num_decoding_steps=3, num_inference_steps=8, micro_batch_size=2)
+    pipe.set_progress_bar_config(disable=True)
+
+    def draw(pipe, rows, seeds):
+        generators = [seeded(seed) for seed in seeds]
+        return pipe(subjects[rows], generator=generators, guidance_scale=2.0, output_type="latent").cines
+
+    three = draw(pipe, slice(3), (0, 1, 2))
+    assert torch.equal(draw(pipe, slice(1, 2), (1,))[0], three[1])
+    pipe.save_pretrained(tmp_path)
+    assert torch.equal(draw(CPGGPipeline.from_pretrained(tmp_path), slice(3), (0, 1, 2)), three)
+    pipe.set_scheduler(FlowMatchHeunDiscreteScheduler)
+    assert not torch.equal(draw(pipe, slice(1), (0,))[0], three[0])
+    with pytest.raises(ValueError, match="DDIMScheduler removes noise"):
+        pipe.set_scheduler(DDIMScheduler)
+    assert isinstance(pipe.scheduler, FlowMatchHeunDiscreteScheduler)
 
 
 def test_half_precision(subjects):

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from cpgg_hf import AutoencoderKLCPGG, CPGGDDPMScheduler, CPGGMARModel, CPGGPhenotypeVAE, CPGGPipeline
+from cpgg_hf.models.scheduling_cpgg_ddpm import scheduler_of_head
 from cpgg_hf.publishing.script_options import add_push_options, push_result
 from cpgg_hf.training.trained_models import load_trained
 
@@ -34,12 +35,13 @@ def main() -> int:
     add_push_options(parser)
     arguments = parser.parse_args()
 
-    clipping = arguments.clip_sample_range
-    clip = {} if clipping is None else {"clip_sample": True, "clip_sample_range": clipping}
-    scheduler = CPGGDDPMScheduler(**clip)
+    mar = load_trained(CPGGMARModel, str(arguments.mar))
+    scheduler = scheduler_of_head(mar.config.head_type, mar.config.num_train_timesteps)
+    if arguments.clip_sample_range is not None:
+        scheduler = CPGGDDPMScheduler(clip_sample=True, clip_sample_range=arguments.clip_sample_range)
     pipe = CPGGPipeline(
         load_trained(CPGGPhenotypeVAE, str(arguments.phenotype_vae)),
-        load_trained(CPGGMARModel, str(arguments.mar)),
+        mar,
         load_trained(AutoencoderKLCPGG, str(arguments.vae)),
         scheduler,
         guidance_scale=arguments.guidance_scale,

@@ -28,6 +28,7 @@ from cpgg_hf.models.modeling_cpgg_mar import CPGGMARModel
 from cpgg_hf.models.phenotype_vae import CPGGPhenotypeVAE
 from cpgg_hf.models.registration import register
 from cpgg_hf.models.scheduling_cpgg_ddpm import CPGGDDPMScheduler
+from cpgg_hf.models.token_diffusion import check_scheduler
 from cpgg_hf.phenotypes import NAMES, as_array, as_frame, complete_identities, heart_rate
 from cpgg_hf.publishing import PushesByPolicy
 
@@ -78,9 +79,11 @@ class CPGGPipeline(PushesByPolicy, DiffusionPipeline):  # type: ignore[misc]
 
     Args:
         phenotype_vae ([`CPGGPhenotypeVAE`]): draws the phenotypes that a request leaves open.
-        mar ([`CPGGMARModel`]): draws standardised latents from phenotypes.
+        mar ([`CPGGMARModel`]): draws standardised latents from phenotypes; `pipe.mar.load_adapter(folder_or_repo)`
+            puts a LoRA onto it.
         vae ([`AutoencoderKLCPGG`]): decodes latents into cines.
-        scheduler ([`CPGGDDPMScheduler`]): the diffusion chain of a token; see `set_scheduler` for others.
+        scheduler ([`CPGGDDPMScheduler`]): the diffusion chain of a token; see `set_scheduler` for others. A MAR with a
+            flow-matching head takes diffusers' `FlowMatchEulerDiscreteScheduler`; 8 to 25 steps do.
         guidance_scale (`float`, defaults to 3.0): what a call without `guidance_scale` uses; 3.0 is the paper's.
         temperature (`float`, defaults to 1.0): what a call without `temperature` uses, if the scheduler is a
             `CPGGDDPMScheduler`; others know none but 1.
@@ -167,6 +170,19 @@ class CPGGPipeline(PushesByPolicy, DiffusionPipeline):  # type: ignore[misc]
                 f"({brief(error)}); check the name, the network and the access rights."
             ) from error
 
+    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
+        """Saves the pipeline as safetensors; see [`~diffusers.DiffusionPipeline.save_pretrained`].
+
+        Raises:
+            ValueError: the MAR carries an adapter, beside which its own weights would be left out.
+        """
+        if getattr(self.mar, "_hf_peft_config_loaded", False):
+            raise ValueError(
+                f"the MAR carries the adapters {list(self.mar.peft_config)}, which are saved alone: keep them by "
+                "pipe.mar.save_pretrained(folder), or remove them by pipe.mar.delete_adapter(name) first."
+            )
+        super().save_pretrained(save_directory, **kwargs)
+
     @classmethod
     def _check_files(cls, folder: Path, given: Collection[str]) -> None:
         """Checks all components in a folder but those that the caller brings along."""
@@ -186,11 +202,17 @@ class CPGGPipeline(PushesByPolicy, DiffusionPipeline):  # type: ignore[misc]
         The learned variance is left out: `CPGGDDPMScheduler` alone takes it, others crash on it.
 
         Args:
-            scheduler_class: `DDIMScheduler`, `DPMSolverMultistepScheduler`, ...
+            scheduler_class: `DDIMScheduler`, `DPMSolverMultistepScheduler`, ...; for a flow-matching head
+                `FlowMatchHeunDiscreteScheduler`, ...
             overrides: settings of that scheduler that differ from the present one's.
+
+        Raises:
+            ValueError: it removes noise where the MAR's head gives a flow's velocity, or the other way round.
         """
         config = {key: value for key, value in self.scheduler.config.items() if key != "variance_type"}
-        self.scheduler = scheduler_class.from_config(config, **overrides)
+        scheduler = scheduler_class.from_config(config, **overrides)
+        check_scheduler(self.mar.config.head_type, scheduler)
+        self.scheduler = scheduler
 
     @property
     def data_policy(self) -> str:
@@ -424,6 +446,7 @@ def _check_components(**components: Any) -> None:
         if not _is_a(component, _COMPONENTS[name]):
             raise TypeError(f"{name} must be a {_COMPONENTS[name].__name__}, given a {type(component).__name__}.")
     phenotype_vae, mar, vae = (components[name] for name in _MODELS)
+    check_scheduler(mar.config.head_type, components["scheduler"])
     for name in ("phenotype_mean", "phenotype_sd"):
         ours, theirs = (np.asarray(getattr(model.config, name), dtype=np.float64) for model in (mar, phenotype_vae))
         differing = np.flatnonzero(ours != theirs)

@@ -46,6 +46,7 @@ def test_round_trip_through_json(tmp_path):
         ({"phenotype_mean": [0.0] * 81}, "81 and 82 values"),
         ({"phenotype_sd": [0.0] * 82}, "must be positive"),
         ({"condition_projection": "conv"}, "'conv'"),
+        ({"head_type": "score"}, 'head_type must be "diffusion" or "flow_matching", not .score'),
         ({"mask_ratio_minimum": 1.5}, "mask_ratio_minimum"),
         ({"encoder_depth": 0}, "at least 1"),
         ({"encoder_width": "wide"}, "encoder_width"),

@@ -4,6 +4,8 @@ import copy
 
 import pytest
 import torch
+from peft import LoraConfig
+from safetensors.torch import load_file, save_file
 
 from cpgg_hf.models.configuration_cpgg_mar import CPGGMARConfig
 from cpgg_hf.models.modeling_cpgg_mar import CPGGMARModel
@@ -255,3 +257,39 @@ def test_masks_of_unequal_count_are_refused(model):
     mask[1, :29] = 1
     with pytest.raises(ValueError, match=r"\[30, 29\]"):
         model(latents(2), phenotypes(2), mask=mask)
+
+
+def _another_width(folder):
+    adapted(tiny_model(head_width=24)).save_pretrained(folder)
+
+
+def _fewer_layers(folder):
+    adapted(tiny_model(encoder_depth=1)).save_pretrained(folder)
+
+
+def _more_layers(folder):
+    adapted(tiny_model(encoder_depth=3)).save_pretrained(folder)
+
+
+def _drop_a_tensor(folder):
+    tensors = load_file(folder / "adapter_model.safetensors")
+    del tensors[min(tensors)]
+    save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+
+
+def adapted(model):
+    model.add_adapter(LoraConfig(r=2, lora_alpha=0.1, init_lora_weights=False, target_modules="all-linear"))
+    return model
+
+
+@pytest.mark.parametrize("spoil", [_another_width, _fewer_layers, _more_layers, _drop_a_tensor])
+def test_an_adapter_that_does_not_fit_is_refused_and_leaves_no_trace(tmp_path, spoil):
+    adapted(tiny_model()).save_pretrained(tmp_path)
+    tiny_model().load_adapter(str(tmp_path))
+    spoil(tmp_path)
+    model = tiny_model()
+    names = list(model.state_dict())
+    with pytest.raises(ValueError, match=r"does not fit this MAR: \d+ tensors"):
+        model.load_adapter(str(tmp_path))
+    assert list(model.state_dict()) == names
+    assert all(torch.equal(*pair) for pair in zip(model.parameters(), tiny_model().parameters(), strict=True))

@@ -5,7 +5,8 @@ import hashlib
 import numpy as np
 import pytest
 
-from cpgg_hf.phantom import LABELS, RENDERER_VERSION, render, sample_phenotypes
+from cpgg_hf.phantom import LABELS, RENDERER_VERSION, SCANNER_3T, render, sample_phenotypes
+from cpgg_hf.phantom.scanner import TISSUES_3T
 from cpgg_hf.phantom.signal import bssfp_signal
 from cpgg_hf.phenotypes import PhenotypeError, phenotype_index
 
@@ -47,6 +48,25 @@ def test_chambers_are_bright_and_walls_dark_as_in_bssfp(heart):
 
     for chamber in ("LV cavity", "RV cavity", "LA", "RA"):
         assert level(chamber) > 2 * level("LV myocardium")
+
+
+def test_another_scanner_shows_the_same_heart_with_its_own_contrast_and_shading(heart):
+    other = render(SUBJECT, seed=4, scanner=SCANNER_3T)
+    np.testing.assert_array_equal(other.labels, heart.labels)
+
+    def ratio(cine):
+        """Blood over myocardium, in one frame's left ventricle: what shading hardly touches."""
+        cavity, wall = (heart.labels[0] == LABELS[name] for name in ("LV cavity", "LV myocardium"))
+        return np.median(cine[0][cavity]) / np.median(cine[0][wall])
+
+    angle = np.deg2rad(40.0)
+    blood, myocardium = (bssfp_signal(*TISSUES_3T[name], angle) for name in ("blood", "myocardium"))
+    assert ratio(other.cine) < ratio(heart.cine)
+    assert ratio(other.cine) == pytest.approx(blood / myocardium, rel=0.25)
+    # Over the 1.5 T picture of the same heart, the shading brightens the upper right and darkens the lower left.
+    aorta, apex = (heart.labels[0] == LABELS[name] for name in ("descending aorta", "RV cavity"))
+    change = other.cine[0].astype(float) / np.maximum(heart.cine[0], 1)
+    assert change[aorta].mean() < change[apex].mean()
 
 
 def test_bssfp_signal_against_the_small_flip_angle_and_the_optimal_flip_angle():

@@ -15,7 +15,7 @@ from cpgg_hf.training.latent_cache import encode_split
 from cpgg_hf.training.mar_stage import MARArguments, MARStage, hide_phenotypes
 from cpgg_hf.training.phenotype_scaler import fit_scaler
 
-from .conftest import TINY_MAR, TINY_VAE, run, save_vae
+from .conftest import TINY_MAR, TINY_VAE, log_of, run, save_vae
 
 
 @pytest.fixture
@@ -75,6 +75,25 @@ def test_the_model_sees_latents_standardised_by_the_vaes_statistics(mar_settings
     torch.testing.assert_close(draws.mean(0), (batch["mean"].float() - mean) / std, atol=0.5, rtol=0)
     expected = (0.5 * batch["logvar"].float()).exp() / std
     torch.testing.assert_close(draws.std(0).mean(), expected.mean(), atol=0, rtol=0.01)
+
+
+def test_a_flow_matching_head_trains_on_timesteps_that_are_no_integers(mar_settings, tmp_path, monkeypatch):
+    timesteps = []
+    forward = CPGGMARModel.forward
+
+    def spy(self, **inputs):
+        timesteps.append(inputs["timesteps"])
+        return forward(self, **inputs)
+
+    monkeypatch.setattr(CPGGMARModel, "forward", spy)
+    run(MARStage, {**TINY_MAR, "head_type": "flow_matching"}, mar_settings)
+    drawn = torch.cat([some.flatten() for some in timesteps])
+    assert 0 <= drawn.min() < 50
+    assert 950 < drawn.max() < 1000
+    assert (drawn % 1 > 0).float().mean() > 0.9
+    line = log_of(tmp_path / "run")[-1]
+    assert line["validation_loss"] == line["validation_mse"]
+    assert "validation_vlb" not in line
 
 
 def test_the_scaler_is_the_training_splits_and_travels_with_the_model(mar_settings, data, tmp_path):

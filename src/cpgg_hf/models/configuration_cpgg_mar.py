@@ -42,12 +42,15 @@ class CPGGMARConfig(PreTrainedConfig):
             How many tokens before the sequence carry the embedded phenotypes (the paper's text says one).
         condition_projection (`str`, defaults to `"linear"`):
             What embeds the phenotypes: `"linear"`, or `"mlp"` as in the paper's text (linear, SiLU, linear).
+        head_type (`str`, defaults to `"diffusion"`):
+            What the head learns: `"diffusion"`, the paper's, estimates noise and variance of a diffusion with cosine
+            schedule; `"flow_matching"` the velocity of a straight flow from noise to token, for few Euler steps.
         head_width (`int`, defaults to 1024):
             Width of the token diffusion head.
         head_depth (`int`, defaults to 3):
             Residual blocks of the token diffusion head.
         num_train_timesteps (`int`, defaults to 1000):
-            Steps of the diffusion that the head is trained on (cosine schedule).
+            Steps of the diffusion that the head is trained on (cosine schedule), or a flow's timestep of pure noise.
         timesteps_per_token (`int`, defaults to 4):
             How many diffusion timesteps a training step draws for each masked token.
         mask_ratio_minimum (`float`, defaults to 0.7):
@@ -82,6 +85,7 @@ class CPGGMARConfig(PreTrainedConfig):
     mlp_ratio: float | int = 4.0
     num_condition_tokens: int = 64
     condition_projection: str = "linear"
+    head_type: str = "diffusion"
     head_width: int = 1024
     head_depth: int = 3
     num_train_timesteps: int = 1000
@@ -134,6 +138,8 @@ class CPGGMARConfig(PreTrainedConfig):
         """Checks the values that are not free numbers."""
         if self.condition_projection not in ("linear", "mlp"):
             raise ValueError(f'condition_projection must be "linear" or "mlp", not {self.condition_projection!r}.')
+        if self.head_type not in ("diffusion", "flow_matching"):
+            raise ValueError(f'head_type must be "diffusion" or "flow_matching", not {self.head_type!r}.')
         if not 0 < self.mask_ratio_minimum < 1 or self.mask_ratio_sd <= 0:
             raise ValueError(
                 f"mask_ratio_minimum must lie between 0 and 1 and mask_ratio_sd above 0; given "

@@ -16,7 +16,7 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_layers import GradientCheckpointingLayer
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, LoadStateDictInfo
 from transformers.utils import ModelOutput
 
 from cpgg_hf.models.configuration_cpgg_mar import CPGGMARConfig
@@ -24,8 +24,10 @@ from cpgg_hf.models.token_diffusion import (
     AdaLNBlock,
     AdaLNOutput,
     TokenDiffusionHead,
+    begin_chain,
     sample_tokens,
     token_diffusion_loss,
+    token_flow_loss,
 )
 from cpgg_hf.publishing import PushesByPolicy
 
@@ -36,8 +38,8 @@ class CPGGMAROutput(ModelOutput):
 
     Args:
         loss (`torch.Tensor`, *optional*): mean over the chosen tokens of `loss_mse + loss_vlb`, at least float32.
-        loss_mse (`torch.Tensor`, *optional*): mean squared error of the noise estimate.
-        loss_vlb (`torch.Tensor`, *optional*): variational bound in bits a dimension.
+        loss_mse (`torch.Tensor`, *optional*): mean squared error of the noise estimate, or of a flow's velocity.
+        loss_vlb (`torch.Tensor`, *optional*): variational bound in bits a dimension; a flow has none.
         z (`torch.Tensor`): (B, n, decoder_width), what conditions the head for each chosen token.
         positions (`torch.LongTensor`): (B, n), which tokens those are.
     """
@@ -160,7 +162,7 @@ class CPGGMARLayer(GradientCheckpointingLayer):
 
 class CPGGMARModel(PushesByPolicy, PreTrainedModel):  # type: ignore[misc]
     r"""
-    Phenotypes to cine latents: masked autoregressive transformer with a diffusion loss a token.
+    Phenotypes to cine latents: masked autoregressive transformer with a diffusion (or flow-matching) loss a token.
 
     This model inherits from [`~transformers.PreTrainedModel`]: see there for loading, saving, devices and dtypes.
     `forward` trains it or gives the vectors `z`; `generate_latents` draws latents.
@@ -205,7 +207,12 @@ class CPGGMARModel(PushesByPolicy, PreTrainedModel):  # type: ignore[misc]
 
         self.diffusion_position_embedding = nn.Parameter(torch.empty(config.num_tokens, decoder_width))
         self.diffusion_head = TokenDiffusionHead(
-            config.token_dim, decoder_width, config.head_width, config.head_depth, config.num_train_timesteps
+            config.token_dim,
+            decoder_width,
+            config.head_width,
+            config.head_depth,
+            config.num_train_timesteps,
+            config.head_type,
         )
         self.post_init()
 
@@ -229,6 +236,42 @@ class CPGGMARModel(PushesByPolicy, PreTrainedModel):  # type: ignore[misc]
                     init.normal_(parameter, std=0.02)
         else:
             super()._init_weights(module)
+
+    def load_adapter(
+        self, peft_model_id: str | None = None, adapter_name: str | None = None, **kwargs: Any
+    ) -> LoadStateDictInfo:
+        """Puts a PEFT adapter onto the model; see [`~transformers.PreTrainedModel.load_adapter`].
+
+        Args:
+            peft_model_id: folder or hub repository that `save_pretrained` or `push_to_hub` of an adapted model wrote.
+            adapter_name: `"default"` by default.
+            kwargs: as there.
+
+        Raises:
+            ValueError: the adapter belongs to another network, or some of its tensors are missing. (transformers only
+                warns, and leaves what is missing as it was drawn.)
+        """
+        info = super().load_adapter(peft_model_id, adapter_name, ignore_mismatched_sizes=True, **kwargs)
+        wrong = {*info.missing_keys, *info.unexpected_keys, *(key[0] for key in info.mismatched_keys)}
+        if wrong:
+            self.delete_adapter(adapter_name or "default")
+            raise ValueError(
+                f"{peft_model_id} does not fit this MAR: {len(wrong)} tensors, such as {min(wrong)!r}, are missing, "
+                "superfluous or of another shape; load it onto the network that it was trained beside."
+            )
+        return info
+
+    def delete_adapter(self, adapter_names: list[str] | str) -> None:
+        """Removes adapters; with the last one the network is as it was, and is saved whole again.
+
+        (transformers leaves PEFT's layers in place and goes on to save by PEFT's names, which nothing could load.)
+        """
+        super().delete_adapter(adapter_names)
+        if not self._hf_peft_config_loaded:
+            adapted = [(name, module) for name, module in self.named_modules() if hasattr(module, "base_layer")]
+            for name, module in adapted:
+                self.set_submodule(name, module.base_layer)
+            self._weight_conversions: list[Any] = []
 
     def patchify(self, latents: torch.Tensor) -> torch.Tensor:
         """Cuts latents (B, C, T', H', W') into tokens (B, L, D) in the order t, h, w, each flattened channel first."""
@@ -382,7 +425,8 @@ class CPGGMARModel(PushesByPolicy, PreTrainedModel):  # type: ignore[misc]
             drop_condition (`torch.Tensor`, *optional*): (B,), where the null embedding replaces the condition. Drawn
                 with probability `condition_dropout` in training, nowhere in evaluation.
             noise (`torch.Tensor`, *optional*): (B, timesteps_per_token, n, D), the noise of the diffusion loss.
-            timesteps (`torch.LongTensor`, *optional*): (B, timesteps_per_token, n), its timesteps.
+            timesteps (`torch.Tensor`, *optional*): (B, timesteps_per_token, n), its timesteps: integers below
+                `num_train_timesteps`, for a flow any numbers from 0 to it.
             generator (`torch.Generator`, *optional*): where draws come from.
             return_loss (`bool`, defaults to `True`): whether to compute the loss.
 
@@ -418,12 +462,19 @@ class CPGGMARModel(PushesByPolicy, PreTrainedModel):  # type: ignore[misc]
             return CPGGMAROutput(z=z, positions=positions)
 
         shape = (batch_size, self.config.timesteps_per_token, positions.shape[1])
-        if timesteps is None:
+        flow = self.config.head_type == "flow_matching"
+        if timesteps is None and flow:
+            timesteps = self.config.num_train_timesteps * draw(torch.rand, shape)
+        elif timesteps is None:
             timesteps = draw(torch.randint, self.config.num_train_timesteps, shape)
         if noise is None:
             noise = draw(torch.randn, (*shape, self.config.token_dim))
         targets = _take_rows(tokens, positions)
-        mse, vlb = token_diffusion_loss(self.diffusion_head, targets.unsqueeze(1), z.unsqueeze(1), noise, timesteps)
+        drawn = (targets.unsqueeze(1), z.unsqueeze(1), noise, timesteps)
+        if flow:
+            loss = token_flow_loss(self.diffusion_head, *drawn).mean()
+            return CPGGMAROutput(loss=loss, loss_mse=loss, z=z, positions=positions)
+        mse, vlb = token_diffusion_loss(self.diffusion_head, *drawn)
         loss_mse, loss_vlb = mse.mean(), vlb.mean()
         return CPGGMAROutput(loss=loss_mse + loss_vlb, loss_mse=loss_mse, loss_vlb=loss_vlb, z=z, positions=positions)
 
@@ -507,7 +558,7 @@ class CPGGMARModel(PushesByPolicy, PreTrainedModel):  # type: ignore[misc]
                 drop_condition=drop_condition,
                 return_loss=False,
             ).z
-            scheduler.set_timesteps(num_inference_steps)  # anew, as multi-step schedulers keep a history
+            begin_chain(config.head_type, scheduler, num_inference_steps)
             noise = _take_rows(start, positions) * getattr(scheduler, "init_noise_sigma", 1.0)
             drawn = sample_tokens(self.diffusion_head, z, noise, scheduler, sources, guidance_scale, temperature)
             tokens = tokens.scatter(1, positions.unsqueeze(-1).expand_as(drawn), drawn)

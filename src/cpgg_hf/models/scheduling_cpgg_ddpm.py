@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from diffusers.configuration_utils import register_to_config
 from diffusers.schedulers.scheduling_ddpm import DDPMScheduler, DDPMSchedulerOutput
+from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
 from diffusers.utils.torch_utils import randn_tensor
 
 from cpgg_hf.models.token_diffusion import cosine_betas
@@ -152,6 +153,13 @@ class CPGGDDPMScheduler(DDPMScheduler):
         if not return_dict:
             return previous, original
         return DDPMSchedulerOutput(prev_sample=previous, pred_original_sample=original)
+
+
+def scheduler_of_head(head_type: str, num_train_timesteps: int = 1000) -> Any:
+    """The scheduler that a MAR's head is trained for: the paper's chain, or Euler's steps along a flow."""
+    if head_type == "flow_matching":
+        return FlowMatchEulerDiscreteScheduler(num_train_timesteps=num_train_timesteps)
+    return CPGGDDPMScheduler(num_train_timesteps=num_train_timesteps)
 
 
 def _reverse_steps(alphas_cumprod: np.ndarray) -> list[_Step]:

@@ -1,7 +1,8 @@
 """Diffusion of single tokens: the head of CPGG's transformer (arXiv 2505.03426, section 2.3), its loss, its use.
 
 The head is the AdaLN MLP of MAR (arXiv 2406.11838, appendix) and the loss that of improved diffusion
-(arXiv 2102.09672): mean squared error of the noise plus the variational bound that teaches the variance.
+(arXiv 2102.09672): mean squared error of the noise plus the variational bound that teaches the variance. Beside it
+flow matching on straight paths (arXiv 2210.02747): the same head, without variance, estimates a velocity.
 """
 
 import inspect
@@ -67,18 +68,28 @@ class AdaLNOutput(nn.Module):
 
 
 class TokenDiffusionHead(nn.Module):
-    """Estimates the noise in a token, and the variance of the reverse step, from the transformer's vector `z`.
+    """Estimates the noise in a token and the variance of the reverse step, or a flow's velocity, from the vector `z`.
 
     Args:
         token_dim: numbers in a token, D.
         condition_width: width of `z`.
         width: width of the head.
         depth: number of residual blocks.
-        num_train_timesteps: steps of the diffusion.
+        num_train_timesteps: steps of the diffusion, or the timestep of pure noise in a flow.
+        head_type: `"diffusion"` or `"flow_matching"`.
     """
 
-    def __init__(self, token_dim: int, condition_width: int, width: int, depth: int, num_train_timesteps: int):
+    def __init__(
+        self,
+        token_dim: int,
+        condition_width: int,
+        width: int,
+        depth: int,
+        num_train_timesteps: int,
+        head_type: str = "diffusion",
+    ):
         super().__init__()
+        self.head_type = head_type
         self.token_dim = token_dim
         self.width = width
         self.num_train_timesteps = num_train_timesteps
@@ -86,7 +97,7 @@ class TokenDiffusionHead(nn.Module):
         self.condition_projection = nn.Linear(condition_width, width)
         self.input_projection = nn.Linear(token_dim, width)
         self.blocks = nn.ModuleList(AdaLNBlock(width) for _ in range(depth))
-        self.output = AdaLNOutput(width, 2 * token_dim)
+        self.output = AdaLNOutput(width, 2 * token_dim if head_type == "diffusion" else token_dim)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -94,7 +105,7 @@ class TokenDiffusionHead(nn.Module):
         return self.input_projection.weight.dtype
 
     def embed_timesteps(self, timesteps: torch.Tensor) -> torch.Tensor:
-        """Embeds timesteps (...) in [0, num_train_timesteps) as (..., width).
+        """Embeds timesteps (...) in [0, num_train_timesteps], integers or not, as (..., width).
 
         More integers than the diffusion has steps are looked up in a table, so that none is embedded twice.
         """
@@ -118,15 +129,16 @@ class TokenDiffusionHead(nn.Module):
         return self.output(hidden_states, *modulations[-1])
 
     def forward(self, noisy_tokens: torch.Tensor, timesteps: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
-        """Estimates noise and variance.
+        """Estimates noise and variance, or velocity.
 
         Args:
             noisy_tokens: (..., D).
-            timesteps: (...), in [0, num_train_timesteps).
+            timesteps: (...), in [0, num_train_timesteps); a flow's may be any numbers up to num_train_timesteps.
             z: (..., condition_width), or any shape that broadcasts to it.
 
         Returns:
-            (..., 2 D): the noise, then where the log-variance lies between its bounds, from -1 to 1.
+            Diffusion: (..., 2 D), the noise, then where the log-variance lies between its bounds, from -1 to 1.
+            Flow matching: (..., D), the velocity from token to noise.
         """
         embedding = self.embed_timesteps(timesteps) + self.condition_projection(z.to(self.dtype))
         return self.denoise(self.input_projection(noisy_tokens.to(self.dtype)), self.modulations(embedding))
@@ -231,6 +243,60 @@ def token_diffusion_loss(
     return mse, bound / math.log(2.0)
 
 
+def token_flow_loss(
+    head: TokenDiffusionHead, tokens: torch.Tensor, z: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor
+) -> torch.Tensor:
+    """Mean squared error of the velocity on straight paths from token to noise (arXiv 2210.02747, equation 23).
+
+    Computed in float32 where the head has less.
+
+    Args:
+        head: the head, of the type `"flow_matching"`.
+        tokens: (..., D), clean; may broadcast.
+        z: (..., condition_width); may broadcast.
+        noise: (..., D), standard normal.
+        timesteps: (...), in [0, num_train_timesteps]: the share of noise times num_train_timesteps.
+
+    Returns:
+        (...).
+    """
+    dtype = torch.promote_types(tokens.dtype, torch.float32)
+    tokens, noise = tokens.to(dtype), noise.to(dtype)
+    share = (timesteps.to(dtype) / head.num_train_timesteps).unsqueeze(-1)
+    velocity = head(torch.lerp(tokens, noise, share), timesteps, z).to(dtype)
+    return (velocity - (noise - tokens)).square().mean(dim=-1)
+
+
+def check_scheduler(head_type: str, scheduler: Any) -> None:
+    """Refuses a scheduler that would take a head's velocity for noise, or its noise for a velocity.
+
+    diffusers' flow-matching schedulers have no `prediction_type`; others that can follow a flow name it there.
+
+    Raises:
+        ValueError: it would.
+    """
+    # The signature says it: a configuration may hold what another class of scheduler left there.
+    has_prediction_type = "prediction_type" in inspect.signature(type(scheduler).__init__).parameters
+    follows_flow = not has_prediction_type or scheduler.config.prediction_type == "flow_prediction"
+    if follows_flow != (head_type == "flow_matching"):
+        remedy = "FlowMatchEulerDiscreteScheduler" if head_type == "flow_matching" else "CPGGDDPMScheduler"
+        raise ValueError(
+            f"{type(scheduler).__name__} {'follows a flow' if follows_flow else 'removes noise'}, but the MAR's head "
+            f"is of the type {head_type!r}; use a scheduler such as {remedy}."
+        )
+
+
+def begin_chain(head_type: str, scheduler: Any, num_inference_steps: int) -> None:
+    """Sets a scheduler's timesteps anew (multi-step schedulers keep a history); those of a flow are equal steps.
+
+    By default diffusers would spend the last of a flow's steps on the last thousandth of the way.
+    """
+    if head_type == "flow_matching" and "sigmas" in inspect.signature(scheduler.set_timesteps).parameters:
+        scheduler.set_timesteps(sigmas=np.linspace(1.0, 1.0 / num_inference_steps, num_inference_steps).tolist())
+    else:
+        scheduler.set_timesteps(num_inference_steps)
+
+
 @torch.no_grad()
 def sample_tokens(
     head: TokenDiffusionHead,
@@ -249,15 +315,16 @@ def sample_tokens(
         head: the denoising head.
         z: (B, n, condition_width), or (2 B, n, condition_width) for guidance: conditional, then unconditional.
         noise: (B, n, D) float32, where the chains start.
-        scheduler: a diffusers scheduler. `CPGGDDPMScheduler` gets noise estimate and variance, any other one the noise
-            estimate alone.
+        scheduler: a diffusers scheduler that fits the head's type. `CPGGDDPMScheduler` gets noise estimate and
+            variance, any other one the noise estimate or the velocity alone.
         generators: one a sample; all randomness of a sample comes from its own.
-        guidance_scale: constant scale of the guidance of the noise estimate; the variance is the conditional one.
+        guidance_scale: constant scale of the guidance of the estimate; the variance is the conditional one.
         temperature: scale of the noise that each step adds; only `CPGGDDPMScheduler` knows one other than 1.
 
     Returns:
         (B, n, D) float32.
     """
+    check_scheduler(head.head_type, scheduler)
     batch_size, num_tokens, token_dim = noise.shape
     timesteps, device = scheduler.timesteps, z.device
     accepted = inspect.signature(scheduler.step).parameters
@@ -291,7 +358,8 @@ def sample_tokens(
         hidden_states = head.input_projection(model_input.transpose(1, 2).to(head.dtype))
         if z.shape[0] == 2 * batch_size:
             hidden_states = torch.cat([hidden_states, hidden_states])
-        estimate, variance_value = head.denoise(hidden_states, next(per_step)).float().split(token_dim, dim=-1)
+        output = head.denoise(hidden_states, next(per_step)).float()
+        estimate, variance_value = output[..., :token_dim], output[..., token_dim:]
         if z.shape[0] == 2 * batch_size:
             estimate, unconditional = estimate.chunk(2)
             estimate, variance_value = torch.lerp(unconditional, estimate, guidance_scale), variance_value[:batch_size]

@@ -2,12 +2,16 @@
 
 from cpgg_hf.phantom.population import POPULATION_VERSION, disease_labels, sample_phenotypes
 from cpgg_hf.phantom.rendering import LABELS, RENDERER_VERSION, PhantomCine, render
+from cpgg_hf.phantom.scanner import SCANNER_1_5T, SCANNER_3T, Scanner
 
 __all__ = [
     "LABELS",
     "POPULATION_VERSION",
     "RENDERER_VERSION",
+    "SCANNER_1_5T",
+    "SCANNER_3T",
     "PhantomCine",
+    "Scanner",
     "disease_labels",
     "render",
     "sample_phenotypes",

@@ -13,6 +13,7 @@ from scipy.ndimage import convolve1d, zoom
 from cpgg_hf.phantom.background import body_background
 from cpgg_hf.phantom.geometry import Anatomy, HeartOutlines, heart_outlines
 from cpgg_hf.phantom.rasterise import GRID_SIZE, SPACING_MM, StarShape, pixel_coordinates
+from cpgg_hf.phantom.scanner import SCANNER_1_5T, Scanner
 from cpgg_hf.phantom.signal import tissue_signals
 from cpgg_hf.phantom.volume_curves import NUM_FRAMES, CycleCurves, cycle_curves
 from cpgg_hf.phenotypes import NAMES, PhenotypeError, heart_rate
@@ -53,12 +54,13 @@ class PhantomCine:
     outlines: HeartOutlines
 
 
-def render(phenotypes: np.ndarray, seed: int) -> PhantomCine:
+def render(phenotypes: np.ndarray, seed: int, scanner: Scanner = SCANNER_1_5T) -> PhantomCine:
     """Renders one subject.
 
     Args:
         phenotypes: (82,) complete phenotypes in physical units.
         seed: Seed of everything the phenotypes leave open: anatomy, pose, contrast, noise.
+        scanner: That images the heart; the same seed gives the same anatomy on any.
 
     Returns:
         The cine, its labels and its truth; the same bytes for the same arguments.
@@ -77,8 +79,8 @@ def render(phenotypes: np.ndarray, seed: int) -> PhantomCine:
     curves = cycle_curves(rate, early_share=rng.uniform(0.58, 0.80), atrial_early_share=rng.uniform(0.45, 0.65))
     anatomy = Anatomy.draw(rng)
     outlines = heart_outlines(phenotypes, curves, anatomy)
-    image, labels = _paint(outlines, curves, anatomy, rng)
-    cine = _acquire(image, rng)
+    image, labels = _paint(outlines, curves, anatomy, scanner, rng)
+    cine = _acquire(image, scanner, rng)
     return PhantomCine(
         cine=np.rint(255 * cine).astype(np.uint8),
         labels=labels,
@@ -91,10 +93,10 @@ def render(phenotypes: np.ndarray, seed: int) -> PhantomCine:
 
 
 def _paint(
-    outlines: HeartOutlines, curves: CycleCurves, anatomy: Anatomy, rng: np.random.Generator
+    outlines: HeartOutlines, curves: CycleCurves, anatomy: Anatomy, scanner: Scanner, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Paints the tissues, farthest first: (50, 96, 96) float32 signal and uint8 labels."""
-    signals = tissue_signals(rng)
+    signals = tissue_signals(rng, scanner)
     image = np.repeat(body_background(signals, rng)[None], NUM_FRAMES, axis=0)
     labels = np.zeros(image.shape, dtype=np.uint8)
     grow = anatomy.fat_mm + 3.0
@@ -200,19 +202,19 @@ def _paint_valve(
         view += np.float32(0.36) * np.exp(-0.5 * squared / np.float32(1.0)) * (np.float32(signal) - view)
 
 
-def _acquire(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _acquire(image: np.ndarray, scanner: Scanner, rng: np.random.Generator) -> np.ndarray:
     """Images the signal: coil shading, finite k-space, Rician noise; (50, 96, 96) float32 in [0, 1]."""
     grid = pixel_coordinates() / (GRID_SIZE * SPACING_MM / 2)
     x, y = grid[None, :], grid[:, None]
     slope = 0.05 * np.clip(rng.standard_normal(3), -2, 2)
-    shading = 1 + (slope[0] - 0.02) * x + (slope[1] - 0.10) * y + slope[2] * (x * x + y * y - 0.6)
+    slope = slope + scanner.coil_shading
+    shading = 1 + slope[0] * x + slope[1] * y + slope[2] * (x * x + y * y - 0.6)
     # Slow variation of the signal (field inhomogeneity, steady flow).
     uneven = 0.03 * zoom(np.clip(rng.standard_normal((7, 7)), -2, 2), GRID_SIZE / 7, order=3)
-    kernel = _point_spread(rng.uniform(1.8, 2.5))
+    kernel = _point_spread(rng.uniform(*scanner.resolution_mm))
     image = image * (shading * (1 + uneven)).astype(np.float32)
     image = convolve1d(convolve1d(image, kernel, axis=1, mode="nearest"), kernel, axis=2, mode="nearest")
-    # From denoised reconstructions to plain ones: blood over noise from about 150 upwards.
-    sd = 0.001 * np.exp(0.8 * np.clip(rng.standard_normal(), -2, 2))
+    sd = scanner.noise_sd * np.exp(0.8 * np.clip(rng.standard_normal(), -2, 2))
     noise = rng.standard_normal((2, _ACQUIRED_PHASES, GRID_SIZE, GRID_SIZE), dtype=np.float32) * np.float32(sd)
     phase = np.arange(NUM_FRAMES) * (_ACQUIRED_PHASES / NUM_FRAMES)
     before, share = phase.astype(int), (phase % 1)[:, None, None].astype(np.float32)

@@ -11,7 +11,7 @@ from cpgg_hf.measure import CineSegmenter, measure_cines
 from cpgg_hf.metrics import RandomFeatureNetwork, adherence, extract_features, frechet_with_floor
 from cpgg_hf.models.autoencoder_kl_cpgg import AutoencoderKLCPGG
 from cpgg_hf.models.modeling_cpgg_mar import CPGGMARModel
-from cpgg_hf.models.scheduling_cpgg_ddpm import CPGGDDPMScheduler
+from cpgg_hf.models.scheduling_cpgg_ddpm import scheduler_of_head
 from cpgg_hf.training.cine_batches import to_unit_range
 from cpgg_hf.training.draws import seed_of
 
@@ -44,7 +44,7 @@ def generate_cines(
     seed: int,
 ) -> np.ndarray:
     """Cines (N, T, H, W) float32 in [0, 1] of phenotypes (N, 82), without guidance; cine i draws from (seed, i)."""
-    scheduler = CPGGDDPMScheduler(num_train_timesteps=mar.config.num_train_timesteps)
+    scheduler = scheduler_of_head(mar.config.head_type, mar.config.num_train_timesteps)
     decoding_steps = min(_DECODING_STEPS, mar.config.num_tokens)
     cines = []
     for indices in torch.arange(len(phenotypes)).split(batch_size):

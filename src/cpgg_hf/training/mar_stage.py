@@ -20,6 +20,7 @@ from cpgg_hf.measure import CineSegmenter
 from cpgg_hf.models.autoencoder_kl_cpgg import AutoencoderKLCPGG
 from cpgg_hf.models.configuration_cpgg_mar import CPGGMARConfig
 from cpgg_hf.models.modeling_cpgg_mar import CPGGMARModel
+from cpgg_hf.training.adapters import add_lora
 from cpgg_hf.training.arguments import TrainingArguments, check_keys
 from cpgg_hf.training.cine_batches import CineBatches
 from cpgg_hf.training.draws import Draws
@@ -43,6 +44,9 @@ class MARArguments(TrainingArguments):
     init_from: str | None = field(
         default=None, metadata={"help": "Trained MAR to start from, say on an earlier 3D-VAE; its configuration."}
     )
+    lora_rank: int = field(
+        default=0, metadata={"help": "Train a LoRA of this rank beside init_from's frozen weights; 0 trains these."}
+    )
     latent_cache: str | None = field(
         default=None, metadata={"help": "Folder of the cached latents; <output_dir>/latents if unset."}
     )
@@ -57,6 +61,13 @@ class MARArguments(TrainingArguments):
         default=0.0, metadata={"help": "Probability that a sample loses a random subset of its phenotypes."}
     )
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.lora_rank < 0:
+            raise TrainingError(f"lora_rank must be at least 0, given {self.lora_rank}.")
+        if self.lora_rank > 0 and self.init_from is None:
+            raise TrainingError(f"lora_rank is {self.lora_rank}, but nothing is trained yet; name a MAR by init_from.")
+
 
 class MARStage(Stage):
     """Trains `CPGGMARModel` on draws from the latents' cached moments, standardised by the VAE's statistics."""
@@ -67,7 +78,7 @@ class MARStage(Stage):
 
     def load_data(self, accelerator: Accelerator) -> tuple[Dataset, str]:
         """Encodes both splits where the cache lacks them, and settles the phenotype scaler."""
-        arguments = self.arguments
+        arguments, self.accelerator = self.arguments, accelerator
         if not arguments.vae:
             raise TrainingError("the MAR needs a trained 3D-VAE; pass its folder with --vae.")
         vae = load_trained(AutoencoderKLCPGG, arguments.vae).to(accelerator.device).eval()
@@ -111,6 +122,8 @@ class MARStage(Stage):
             for key, expected in {**given, **scaler}.items():
                 if list(np.ravel(getattr(network.config, key))) != list(np.ravel(expected)):
                     raise TrainingError(f"{key} of {self.arguments.init_from} is not that of these VAEs; train anew.")
+            if self.arguments.lora_rank > 0:
+                add_lora(network, self.arguments.lora_rank, self.accelerator)
             return network
         check_keys(settings, [entry.name for entry in dataclass_fields(CPGGMARConfig)], "model")
         for key, expected in given.items():
@@ -122,7 +135,7 @@ class MARStage(Stage):
         return CPGGMARModel(CPGGMARConfig(**{**settings, **given, **scaler}))
 
     def loss(self, network: CPGGMARModel, batch: Batch, draws: Draws) -> dict[str, torch.Tensor]:
-        """MSE + VLB of the masked tokens' noise, for one draw of each cine's latents.
+        """MSE + VLB of the masked tokens' noise (a flow's velocity: MSE), for one draw of each cine's latents.
 
         All samples of a step have as many masked tokens: their share is the step's, which tokens is the sample's.
         """
@@ -134,6 +147,10 @@ class MARStage(Stage):
         mask = network.mask_of(draws.of_step("mask ratio"), order)
         tokens = (config.timesteps_per_token, int(mask[0].sum()))
         drop_condition = draws.uniform("drop condition") < config.condition_dropout if network.training else None
+        if config.head_type == "flow_matching":
+            timesteps = config.num_train_timesteps * draws.uniform("timesteps", *tokens)
+        else:
+            timesteps = draws.integers("timesteps", config.num_train_timesteps, *tokens)
         with _attention_for_training(network):
             output = network(
                 latents=self._draw_latents(batch, draws, network.dtype),
@@ -141,9 +158,10 @@ class MARStage(Stage):
                 mask=mask,
                 drop_condition=drop_condition,
                 noise=draws.normal("noise", *tokens, config.token_dim),
-                timesteps=draws.integers("timesteps", config.num_train_timesteps, *tokens),
+                timesteps=timesteps,
             )
-        return {"loss": output.loss, "mse": output.loss_mse, "vlb": output.loss_vlb}
+        terms = {"loss": output.loss, "mse": output.loss_mse, "vlb": output.loss_vlb}
+        return {name: term for name, term in terms.items() if term is not None}
 
     def validate(self, network: CPGGMARModel, folder: Path) -> dict[str, float]:
         """The loss terms on held-out latents, each batch weighted by its size and with a mask ratio of its own.

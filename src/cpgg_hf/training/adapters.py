@@ -1,0 +1,31 @@
+"""LoRA (PEFT): low-rank matrices that are trained beside frozen weights, for a new site with few cines.
+
+The network then saves, pushes and averages as before, but `save_pretrained` and `push_to_hub` write the adapter alone;
+`pipe.mar.load_adapter(folder_or_repository)` puts it onto the network that it was trained beside.
+"""
+
+from __future__ import annotations
+
+from accelerate import Accelerator
+from accelerate.utils import DistributedType
+from transformers import PreTrainedModel
+
+from cpgg_hf.data.optional import import_optional
+from cpgg_hf.training.errors import TrainingError
+
+
+def add_lora(network: PreTrainedModel, rank: int, accelerator: Accelerator) -> None:
+    """Freezes a trained network and puts a LoRA of this rank beside each of its linear layers.
+
+    The update of a layer is scaled by 1 whatever the rank (`lora_alpha` is the rank), and starts at 0.
+
+    Raises:
+        TrainingError: PEFT is not installed, or the weights would be sharded.
+    """
+    if accelerator.distributed_type == DistributedType.FSDP:
+        raise TrainingError(f"a LoRA (lora_rank {rank}) is not trained under FSDP; launch with DDP or on one device.")
+    try:
+        peft = import_optional("peft", "adapters")
+    except ImportError as error:
+        raise TrainingError(str(error)) from None
+    network.add_adapter(peft.LoraConfig(r=rank, lora_alpha=rank, target_modules="all-linear"))
