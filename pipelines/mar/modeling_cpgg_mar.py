@@ -21,6 +21,7 @@ from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.modeling_utils import LoadStateDictInfo
 from transformers.utils import ModelOutput
 from typing import Any
 from typing import NamedTuple
@@ -215,12 +216,15 @@ class CPGGMARConfig(PreTrainedConfig):
             How many tokens before the sequence carry the embedded phenotypes (the paper's text says one).
         condition_projection (`str`, defaults to `"linear"`):
             What embeds the phenotypes: `"linear"`, or `"mlp"` as in the paper's text (linear, SiLU, linear).
+        head_type (`str`, defaults to `"diffusion"`):
+            What the head learns: `"diffusion"`, the paper's, estimates noise and variance of a diffusion with cosine
+            schedule; `"flow_matching"` the velocity of a straight flow from noise to token, for few Euler steps.
         head_width (`int`, defaults to 1024):
             Width of the token diffusion head.
         head_depth (`int`, defaults to 3):
             Residual blocks of the token diffusion head.
         num_train_timesteps (`int`, defaults to 1000):
-            Steps of the diffusion that the head is trained on (cosine schedule).
+            Steps of the diffusion that the head is trained on (cosine schedule), or a flow's timestep of pure noise.
         timesteps_per_token (`int`, defaults to 4):
             How many diffusion timesteps a training step draws for each masked token.
         mask_ratio_minimum (`float`, defaults to 0.7):
@@ -255,6 +259,7 @@ class CPGGMARConfig(PreTrainedConfig):
     mlp_ratio: float | int = 4.0
     num_condition_tokens: int = 64
     condition_projection: str = "linear"
+    head_type: str = "diffusion"
     head_width: int = 1024
     head_depth: int = 3
     num_train_timesteps: int = 1000
@@ -307,6 +312,8 @@ class CPGGMARConfig(PreTrainedConfig):
         """Checks the values that are not free numbers."""
         if self.condition_projection not in ("linear", "mlp"):
             raise ValueError(f'condition_projection must be "linear" or "mlp", not {self.condition_projection!r}.')
+        if self.head_type not in ("diffusion", "flow_matching"):
+            raise ValueError(f'head_type must be "diffusion" or "flow_matching", not {self.head_type!r}.')
         if not 0 < self.mask_ratio_minimum < 1 or self.mask_ratio_sd <= 0:
             raise ValueError(
                 f"mask_ratio_minimum must lie between 0 and 1 and mask_ratio_sd above 0; given "
@@ -390,18 +397,28 @@ class AdaLNOutput(nn.Module):
 
 
 class TokenDiffusionHead(nn.Module):
-    """Estimates the noise in a token, and the variance of the reverse step, from the transformer's vector `z`.
+    """Estimates the noise in a token and the variance of the reverse step, or a flow's velocity, from the vector `z`.
 
     Args:
         token_dim: numbers in a token, D.
         condition_width: width of `z`.
         width: width of the head.
         depth: number of residual blocks.
-        num_train_timesteps: steps of the diffusion.
+        num_train_timesteps: steps of the diffusion, or the timestep of pure noise in a flow.
+        head_type: `"diffusion"` or `"flow_matching"`.
     """
 
-    def __init__(self, token_dim: int, condition_width: int, width: int, depth: int, num_train_timesteps: int):
+    def __init__(
+        self,
+        token_dim: int,
+        condition_width: int,
+        width: int,
+        depth: int,
+        num_train_timesteps: int,
+        head_type: str = "diffusion",
+    ):
         super().__init__()
+        self.head_type = head_type
         self.token_dim = token_dim
         self.width = width
         self.num_train_timesteps = num_train_timesteps
@@ -409,7 +426,7 @@ class TokenDiffusionHead(nn.Module):
         self.condition_projection = nn.Linear(condition_width, width)
         self.input_projection = nn.Linear(token_dim, width)
         self.blocks = nn.ModuleList(AdaLNBlock(width) for _ in range(depth))
-        self.output = AdaLNOutput(width, 2 * token_dim)
+        self.output = AdaLNOutput(width, 2 * token_dim if head_type == "diffusion" else token_dim)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -417,7 +434,7 @@ class TokenDiffusionHead(nn.Module):
         return self.input_projection.weight.dtype
 
     def embed_timesteps(self, timesteps: torch.Tensor) -> torch.Tensor:
-        """Embeds timesteps (...) in [0, num_train_timesteps) as (..., width).
+        """Embeds timesteps (...) in [0, num_train_timesteps], integers or not, as (..., width).
 
         More integers than the diffusion has steps are looked up in a table, so that none is embedded twice.
         """
@@ -441,15 +458,16 @@ class TokenDiffusionHead(nn.Module):
         return self.output(hidden_states, *modulations[-1])
 
     def forward(self, noisy_tokens: torch.Tensor, timesteps: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
-        """Estimates noise and variance.
+        """Estimates noise and variance, or velocity.
 
         Args:
             noisy_tokens: (..., D).
-            timesteps: (...), in [0, num_train_timesteps).
+            timesteps: (...), in [0, num_train_timesteps); a flow's may be any numbers up to num_train_timesteps.
             z: (..., condition_width), or any shape that broadcasts to it.
 
         Returns:
-            (..., 2 D): the noise, then where the log-variance lies between its bounds, from -1 to 1.
+            Diffusion: (..., 2 D), the noise, then where the log-variance lies between its bounds, from -1 to 1.
+            Flow matching: (..., D), the velocity from token to noise.
         """
         embedding = self.embed_timesteps(timesteps) + self.condition_projection(z.to(self.dtype))
         return self.denoise(self.input_projection(noisy_tokens.to(self.dtype)), self.modulations(embedding))
@@ -554,6 +572,60 @@ def token_diffusion_loss(
     return mse, bound / math.log(2.0)
 
 
+def token_flow_loss(
+    head: TokenDiffusionHead, tokens: torch.Tensor, z: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor
+) -> torch.Tensor:
+    """Mean squared error of the velocity on straight paths from token to noise (arXiv 2210.02747, equation 23).
+
+    Computed in float32 where the head has less.
+
+    Args:
+        head: the head, of the type `"flow_matching"`.
+        tokens: (..., D), clean; may broadcast.
+        z: (..., condition_width); may broadcast.
+        noise: (..., D), standard normal.
+        timesteps: (...), in [0, num_train_timesteps]: the share of noise times num_train_timesteps.
+
+    Returns:
+        (...).
+    """
+    dtype = torch.promote_types(tokens.dtype, torch.float32)
+    tokens, noise = tokens.to(dtype), noise.to(dtype)
+    share = (timesteps.to(dtype) / head.num_train_timesteps).unsqueeze(-1)
+    velocity = head(torch.lerp(tokens, noise, share), timesteps, z).to(dtype)
+    return (velocity - (noise - tokens)).square().mean(dim=-1)
+
+
+def check_scheduler(head_type: str, scheduler: Any) -> None:
+    """Refuses a scheduler that would take a head's velocity for noise, or its noise for a velocity.
+
+    diffusers' flow-matching schedulers have no `prediction_type`; others that can follow a flow name it there.
+
+    Raises:
+        ValueError: it would.
+    """
+    # The signature says it: a configuration may hold what another class of scheduler left there.
+    has_prediction_type = "prediction_type" in inspect.signature(type(scheduler).__init__).parameters
+    follows_flow = not has_prediction_type or scheduler.config.prediction_type == "flow_prediction"
+    if follows_flow != (head_type == "flow_matching"):
+        remedy = "FlowMatchEulerDiscreteScheduler" if head_type == "flow_matching" else "CPGGDDPMScheduler"
+        raise ValueError(
+            f"{type(scheduler).__name__} {'follows a flow' if follows_flow else 'removes noise'}, but the MAR's head "
+            f"is of the type {head_type!r}; use a scheduler such as {remedy}."
+        )
+
+
+def begin_chain(head_type: str, scheduler: Any, num_inference_steps: int) -> None:
+    """Sets a scheduler's timesteps anew (multi-step schedulers keep a history); those of a flow are equal steps.
+
+    By default diffusers would spend the last of a flow's steps on the last thousandth of the way.
+    """
+    if head_type == "flow_matching" and "sigmas" in inspect.signature(scheduler.set_timesteps).parameters:
+        scheduler.set_timesteps(sigmas=np.linspace(1.0, 1.0 / num_inference_steps, num_inference_steps).tolist())
+    else:
+        scheduler.set_timesteps(num_inference_steps)
+
+
 @torch.no_grad()
 def sample_tokens(
     head: TokenDiffusionHead,
@@ -572,15 +644,16 @@ def sample_tokens(
         head: the denoising head.
         z: (B, n, condition_width), or (2 B, n, condition_width) for guidance: conditional, then unconditional.
         noise: (B, n, D) float32, where the chains start.
-        scheduler: a diffusers scheduler. `CPGGDDPMScheduler` gets noise estimate and variance, any other one the noise
-            estimate alone.
+        scheduler: a diffusers scheduler that fits the head's type. `CPGGDDPMScheduler` gets noise estimate and
+            variance, any other one the noise estimate or the velocity alone.
         generators: one a sample; all randomness of a sample comes from its own.
-        guidance_scale: constant scale of the guidance of the noise estimate; the variance is the conditional one.
+        guidance_scale: constant scale of the guidance of the estimate; the variance is the conditional one.
         temperature: scale of the noise that each step adds; only `CPGGDDPMScheduler` knows one other than 1.
 
     Returns:
         (B, n, D) float32.
     """
+    check_scheduler(head.head_type, scheduler)
     batch_size, num_tokens, token_dim = noise.shape
     timesteps, device = scheduler.timesteps, z.device
     accepted = inspect.signature(scheduler.step).parameters
@@ -614,7 +687,8 @@ def sample_tokens(
         hidden_states = head.input_projection(model_input.transpose(1, 2).to(head.dtype))
         if z.shape[0] == 2 * batch_size:
             hidden_states = torch.cat([hidden_states, hidden_states])
-        estimate, variance_value = head.denoise(hidden_states, next(per_step)).float().split(token_dim, dim=-1)
+        output = head.denoise(hidden_states, next(per_step)).float()
+        estimate, variance_value = output[..., :token_dim], output[..., token_dim:]
         if z.shape[0] == 2 * batch_size:
             estimate, unconditional = estimate.chunk(2)
             estimate, variance_value = torch.lerp(unconditional, estimate, guidance_scale), variance_value[:batch_size]
@@ -634,8 +708,8 @@ class CPGGMAROutput(ModelOutput):
 
     Args:
         loss (`torch.Tensor`, *optional*): mean over the chosen tokens of `loss_mse + loss_vlb`, at least float32.
-        loss_mse (`torch.Tensor`, *optional*): mean squared error of the noise estimate.
-        loss_vlb (`torch.Tensor`, *optional*): variational bound in bits a dimension.
+        loss_mse (`torch.Tensor`, *optional*): mean squared error of the noise estimate, or of a flow's velocity.
+        loss_vlb (`torch.Tensor`, *optional*): variational bound in bits a dimension; a flow has none.
         z (`torch.Tensor`): (B, n, decoder_width), what conditions the head for each chosen token.
         positions (`torch.LongTensor`): (B, n), which tokens those are.
     """
@@ -758,7 +832,7 @@ class CPGGMARLayer(GradientCheckpointingLayer):
 
 class CPGGMARModel(PreTrainedModel):  # type: ignore[misc]
     r"""
-    Phenotypes to cine latents: masked autoregressive transformer with a diffusion loss a token.
+    Phenotypes to cine latents: masked autoregressive transformer with a diffusion (or flow-matching) loss a token.
 
     This model inherits from [`~transformers.PreTrainedModel`]: see there for loading, saving, devices and dtypes.
     `forward` trains it or gives the vectors `z`; `generate_latents` draws latents.
@@ -803,7 +877,12 @@ class CPGGMARModel(PreTrainedModel):  # type: ignore[misc]
 
         self.diffusion_position_embedding = nn.Parameter(torch.empty(config.num_tokens, decoder_width))
         self.diffusion_head = TokenDiffusionHead(
-            config.token_dim, decoder_width, config.head_width, config.head_depth, config.num_train_timesteps
+            config.token_dim,
+            decoder_width,
+            config.head_width,
+            config.head_depth,
+            config.num_train_timesteps,
+            config.head_type,
         )
         self.post_init()
 
@@ -827,6 +906,42 @@ class CPGGMARModel(PreTrainedModel):  # type: ignore[misc]
                     init.normal_(parameter, std=0.02)
         else:
             super()._init_weights(module)
+
+    def load_adapter(
+        self, peft_model_id: str | None = None, adapter_name: str | None = None, **kwargs: Any
+    ) -> LoadStateDictInfo:
+        """Puts a PEFT adapter onto the model; see [`~transformers.PreTrainedModel.load_adapter`].
+
+        Args:
+            peft_model_id: folder or hub repository that `save_pretrained` or `push_to_hub` of an adapted model wrote.
+            adapter_name: `"default"` by default.
+            kwargs: as there.
+
+        Raises:
+            ValueError: the adapter belongs to another network, or some of its tensors are missing. (transformers only
+                warns, and leaves what is missing as it was drawn.)
+        """
+        info = super().load_adapter(peft_model_id, adapter_name, ignore_mismatched_sizes=True, **kwargs)
+        wrong = {*info.missing_keys, *info.unexpected_keys, *(key[0] for key in info.mismatched_keys)}
+        if wrong:
+            self.delete_adapter(adapter_name or "default")
+            raise ValueError(
+                f"{peft_model_id} does not fit this MAR: {len(wrong)} tensors, such as {min(wrong)!r}, are missing, "
+                "superfluous or of another shape; load it onto the network that it was trained beside."
+            )
+        return info
+
+    def delete_adapter(self, adapter_names: list[str] | str) -> None:
+        """Removes adapters; with the last one the network is as it was, and is saved whole again.
+
+        (transformers leaves PEFT's layers in place and goes on to save by PEFT's names, which nothing could load.)
+        """
+        super().delete_adapter(adapter_names)
+        if not self._hf_peft_config_loaded:
+            adapted = [(name, module) for name, module in self.named_modules() if hasattr(module, "base_layer")]
+            for name, module in adapted:
+                self.set_submodule(name, module.base_layer)
+            self._weight_conversions: list[Any] = []
 
     def patchify(self, latents: torch.Tensor) -> torch.Tensor:
         """Cuts latents (B, C, T', H', W') into tokens (B, L, D) in the order t, h, w, each flattened channel first."""
@@ -980,7 +1095,8 @@ class CPGGMARModel(PreTrainedModel):  # type: ignore[misc]
             drop_condition (`torch.Tensor`, *optional*): (B,), where the null embedding replaces the condition. Drawn
                 with probability `condition_dropout` in training, nowhere in evaluation.
             noise (`torch.Tensor`, *optional*): (B, timesteps_per_token, n, D), the noise of the diffusion loss.
-            timesteps (`torch.LongTensor`, *optional*): (B, timesteps_per_token, n), its timesteps.
+            timesteps (`torch.Tensor`, *optional*): (B, timesteps_per_token, n), its timesteps: integers below
+                `num_train_timesteps`, for a flow any numbers from 0 to it.
             generator (`torch.Generator`, *optional*): where draws come from.
             return_loss (`bool`, defaults to `True`): whether to compute the loss.
 
@@ -1016,12 +1132,19 @@ class CPGGMARModel(PreTrainedModel):  # type: ignore[misc]
             return CPGGMAROutput(z=z, positions=positions)
 
         shape = (batch_size, self.config.timesteps_per_token, positions.shape[1])
-        if timesteps is None:
+        flow = self.config.head_type == "flow_matching"
+        if timesteps is None and flow:
+            timesteps = self.config.num_train_timesteps * draw(torch.rand, shape)
+        elif timesteps is None:
             timesteps = draw(torch.randint, self.config.num_train_timesteps, shape)
         if noise is None:
             noise = draw(torch.randn, (*shape, self.config.token_dim))
         targets = _take_rows(tokens, positions)
-        mse, vlb = token_diffusion_loss(self.diffusion_head, targets.unsqueeze(1), z.unsqueeze(1), noise, timesteps)
+        drawn = (targets.unsqueeze(1), z.unsqueeze(1), noise, timesteps)
+        if flow:
+            loss = token_flow_loss(self.diffusion_head, *drawn).mean()
+            return CPGGMAROutput(loss=loss, loss_mse=loss, z=z, positions=positions)
+        mse, vlb = token_diffusion_loss(self.diffusion_head, *drawn)
         loss_mse, loss_vlb = mse.mean(), vlb.mean()
         return CPGGMAROutput(loss=loss_mse + loss_vlb, loss_mse=loss_mse, loss_vlb=loss_vlb, z=z, positions=positions)
 
@@ -1105,7 +1228,7 @@ class CPGGMARModel(PreTrainedModel):  # type: ignore[misc]
                 drop_condition=drop_condition,
                 return_loss=False,
             ).z
-            scheduler.set_timesteps(num_inference_steps)  # anew, as multi-step schedulers keep a history
+            begin_chain(config.head_type, scheduler, num_inference_steps)
             noise = _take_rows(start, positions) * getattr(scheduler, "init_noise_sigma", 1.0)
             drawn = sample_tokens(self.diffusion_head, z, noise, scheduler, sources, guidance_scale, temperature)
             tokens = tokens.scatter(1, positions.unsqueeze(-1).expand_as(drawn), drawn)
