@@ -144,7 +144,7 @@ def main() -> None:
     """Judges a segmenter and writes the tables beside this file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--segmenter", required=True, help="folder of the field segmenter")
-    parser.add_argument("--data", default="runs/field_segmenter/hearts", help="where held-out hearts are kept")
+    parser.add_argument("--data", default="runs/field_segmenter_hearts", help="where held-out hearts are kept")
     parser.add_argument("--draws", type=int, default=4, help="random fields a heart")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "field_segmenter_quality.json")
