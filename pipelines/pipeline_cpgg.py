@@ -2270,7 +2270,7 @@ class CPGGMARModel(PreTrainedModel):  # type: ignore[misc]
         else:
             super()._init_weights(module)
 
-    def load_adapter(
+    def load_adapter(  # type: ignore[override]
         self, peft_model_id: str | None = None, adapter_name: str | None = None, **kwargs: Any
     ) -> LoadStateDictInfo:
         """Puts a PEFT adapter onto the model; see [`~transformers.PreTrainedModel.load_adapter`].
@@ -3477,7 +3477,7 @@ class CPGGPipeline(DiffusionPipeline):  # type: ignore[misc]
                 f"({brief(error)}); check the name, the network and the access rights."
             ) from error
 
-    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
+    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:  # type: ignore[override]
         """Saves the pipeline as safetensors; see [`~diffusers.DiffusionPipeline.save_pretrained`].
 
         Raises:

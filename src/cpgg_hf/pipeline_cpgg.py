@@ -170,7 +170,7 @@ class CPGGPipeline(PushesByPolicy, DiffusionPipeline):  # type: ignore[misc]
                 f"({brief(error)}); check the name, the network and the access rights."
             ) from error
 
-    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
+    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:  # type: ignore[override]
         """Saves the pipeline as safetensors; see [`~diffusers.DiffusionPipeline.save_pretrained`].
 
         Raises:

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cpgg_hf.commands.errors import CommandError
 
@@ -64,5 +64,5 @@ def load_segmenter(segmenter: str | None, model: str | None = None, scans: bool 
 
     from cpgg_hf.measure import segmenter as segmenters
 
-    network = segmenters.load_segmenter(segmenter_path(segmenter, model, scans))
+    network: Any = segmenters.load_segmenter(segmenter_path(segmenter, model, scans))
     return network.to(torch.accelerator.current_accelerator() or torch.device("cpu"))

@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from cpgg_hf.commands.errors import CommandError
 
@@ -51,7 +52,7 @@ def push(
     repo_type = repo_type or ("dataset" if (path / DESCRIPTION_FILE).is_file() else "model")
     if remote_code and (repo_type != "model" or revision is not None):
         raise CommandError("--remote-code is of models and has a branch of its own; leave out --type and --revision.")
-    options = {
+    options: dict[str, Any] = {
         "repo_type": repo_type,
         "private": not public,
         "commit_message": message,

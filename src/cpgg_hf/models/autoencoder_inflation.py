@@ -7,8 +7,9 @@ whatever `temporal_factors` is: group norms and attention over all frames find i
 On a moving cine those two, and the frames that are averaged, differ.
 """
 
+from typing import Any
+
 import torch
-from diffusers import AutoencoderKL
 
 from cpgg_hf.models.autoencoder_kl_cpgg import AutoencoderKLCPGG
 
@@ -18,7 +19,7 @@ _LATENT_LAYERS = ("encoder.conv_out", "quant_conv", "post_quant_conv", "decoder.
 
 
 @torch.no_grad()
-def inflate(vae: AutoencoderKLCPGG, vae_2d: AutoencoderKL) -> dict[str, list[str]]:
+def inflate(vae: AutoencoderKLCPGG, vae_2d: Any) -> dict[str, list[str]]:
     """Gives `vae` the weights of `vae_2d`, in place.
 
     RGB weights serve grey cines: the first convolution is summed over the colours, as if the grey frame stood in all
@@ -27,7 +28,7 @@ def inflate(vae: AutoencoderKLCPGG, vae_2d: AutoencoderKL) -> dict[str, list[str
 
     Args:
         vae: with `patch_size` (1, 1, 1).
-        vae_2d: of the same widths and layers.
+        vae_2d: diffusers' `AutoencoderKL` of the same widths and layers.
 
     Returns:
         Names of the tensors of `vae` by where they come from: "inflated", "copied" (what has no kernel), "summed",
@@ -79,7 +80,7 @@ def _frames_of_kernel(length: int, temporal_factor: int) -> torch.Tensor:
     return shares
 
 
-def _check_alike(vae: AutoencoderKLCPGG, vae_2d: AutoencoderKL) -> None:
+def _check_alike(vae: AutoencoderKLCPGG, vae_2d: Any) -> None:
     if tuple(vae.config.patch_size) != (1, 1, 1):
         raise ValueError(
             f"patch_size is {list(vae.config.patch_size)}, but 2D weights know single pixels; leave patch_size out."

@@ -237,7 +237,7 @@ class CPGGMARModel(PushesByPolicy, PreTrainedModel):  # type: ignore[misc]
         else:
             super()._init_weights(module)
 
-    def load_adapter(
+    def load_adapter(  # type: ignore[override]
         self, peft_model_id: str | None = None, adapter_name: str | None = None, **kwargs: Any
     ) -> LoadStateDictInfo:
         """Puts a PEFT adapter onto the model; see [`~transformers.PreTrainedModel.load_adapter`].

@@ -61,7 +61,12 @@ def prepare_dicom_folder(
         PreparationError: input that cannot be used, in one sentence; nothing is written then.
         OutputError: `out` has content, or cannot be written.
     """
-    settings = {"turn_upright": turn_upright, "segmenter": segmenter, "mask": mask, "policy": data_policy}
+    settings: dict[str, Any] = {
+        "turn_upright": turn_upright,
+        "segmenter": segmenter,
+        "mask": mask,
+        "policy": data_policy,
+    }
     return _prepare(lambda: read_dicom_folder(folder, rr_ms), out, view, phenotypes, **settings)
 
 
@@ -77,7 +82,12 @@ def prepare_nifti_file(
     data_policy: str = "restricted",
 ) -> dict[str, Any]:
     """Prepare the one cine of a NIfTI file; arguments, result and errors as `prepare_dicom_folder`."""
-    settings = {"turn_upright": turn_upright, "segmenter": segmenter, "mask": mask, "policy": data_policy}
+    settings: dict[str, Any] = {
+        "turn_upright": turn_upright,
+        "segmenter": segmenter,
+        "mask": mask,
+        "policy": data_policy,
+    }
     return _prepare(lambda: read_nifti(path, rr_ms), out, view, phenotypes, **settings)
 
 

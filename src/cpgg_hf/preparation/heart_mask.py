@@ -71,11 +71,11 @@ def _on_pixels(labels: np.ndarray, affine: np.ndarray, image: object, series: Ci
                 "give a mask of this image."
             )
         return labels
-    rows, columns = np.indices(series.frames.shape[1:])
+    rows, columns = np.indices(series.frames.shape[1:])[:, :, :, None]
     places = (
         series.position
-        + columns[..., None] * series.pixel_spacing_mm[1] * series.orientation[:3]
-        + rows[..., None] * series.pixel_spacing_mm[0] * series.orientation[3:]
+        + columns * series.pixel_spacing_mm[1] * series.orientation[:3]
+        + rows * series.pixel_spacing_mm[0] * series.orientation[3:]
     )
     to_index = np.linalg.inv(_PATIENT @ affine)
     index = places @ to_index[:3, :3].T + to_index[:3, 3]

@@ -27,10 +27,9 @@ NUM_TIMES = 10  # of a beat are enough to find the heart, and five times as fast
 CHAMBERS = ("LV cavity", "RV cavity", "LA", "RA")
 _VENTRICLES = [LABELS[name] for name in ("LV cavity", "RV cavity", "LV myocardium")]
 _HEART = [LABELS[name] for name in (*CHAMBERS, "LV myocardium")]
-# From held-out random fields (benchmarks/field_segmenter_quality.py): of hearts that were found well 99% are surer than
-# 0.9, and scans lie farther from phantoms than these, so doubt begins below that; of chambers that are there 95% are
-# larger than 520 mm2, of ghosts of those that are not 99% are smaller than 280.
-_LEAST_CERTAINTY = 0.7
+# From held-out random fields (benchmarks/field_segmenter_quality.py): of hearts found well 99% are surer than 0.89,
+# and scans lie farther from phantoms than these, so doubt begins below that; of chambers that are there 95% are larger
+# than 520 mm2, of ghosts of those that are not 99% are smaller than 280.
 _TRIM, _TRIM_OF_VENTRICLES = 0.01, 0.002
 _CLEARANCE = 12  # pixels around the ventricles, which most of the phenotypes are of
 _LEAST_HEART_MM2 = 2000.0
@@ -128,8 +127,8 @@ def segment_field(
     padding = ((0, 0), (0, -height % multiple), (0, -width % multiple))
     padded = torch.from_numpy(np.pad(frames, padding).astype(np.float32))
     mirrors = ((), (-1,), (-2,), (-1, -2)) if mirrored else ((),)
-    mean = sum(segmenter.segment(padded.flip(axes)).flip(axes) for axes in mirrors) / len(mirrors)
-    probabilities = mean.cpu().numpy()[:, :, :height, :width]
+    seen = torch.stack([segmenter.segment(padded.flip(axes)).flip(axes) for axes in mirrors])
+    probabilities = seen.mean(dim=0).cpu().numpy()[:, :, :height, :width]
 
     heart = probabilities[:, _HEART].sum(axis=1)
     ever = heart.max(axis=0) > 0.5

@@ -92,7 +92,8 @@ def make_plan(
         split = split_of(subject.identifier, key, shares)
         tasks[name] = Task(subject, name, split, view, data_policy, turn_upright, segmenter)
     ordered = sorted(tasks.values(), key=lambda task: (SPLITS.index(task.split), task.pseudonym))
-    segmenter_hash, libraries = None, _LIBRARIES
+    segmenter_hash: str | None = None
+    libraries: tuple[str, ...] = _LIBRARIES
     if segmenter is not None:
         from cpgg_hf.preparation.heart_segmentation import segmenter_fingerprint
 

@@ -72,8 +72,8 @@ def fidelity_rows(results: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     frechet, generated, true = (fidelity[key] for key in ("frechet", "precision_recall", "true_precision_recall"))
     distance = f"{frechet['distance']:.3f}"
     rows = [("Frechet distance", distance, f"{frechet['floor']:.3f} (ratio {frechet['ratio']:.1f})")]
-    both = [f"{one['precision']:.2f}, {one['recall']:.2f}" for one in (generated, true)]
-    rows.append(("precision, recall", *both))
+    shares, true_shares = (f"{one['precision']:.2f}, {one['recall']:.2f}" for one in (generated, true))
+    rows.append(("precision, recall", shares, true_shares))
     for row in fidelity["statistics"]:
         name = _STATISTICS.get(row["statistic"], row["statistic"])
         rows.append((f"within the true cines' 5th to 95th percentile: {name}", f"{row['share']:.0%}", "90%"))

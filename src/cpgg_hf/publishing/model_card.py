@@ -73,14 +73,13 @@ def make_model_card(folder: Path, results: str | os.PathLike[str] | None = None,
     name = folder.resolve().name if repo_id is None else repo_id.rsplit("/", 1)[-1]
     carbon = _carbon(record)
     evaluated = evaluation_results(measured, data)
-    card_data = ModelCardData(
-        **_LICENSES[policy],
-        library_name="cpgg_hf",
-        tags=[*_TAGS, *sorted({"phantom"} & {policy})],
-        data_policy=policy,
-        **({"model_name": name, "eval_results": evaluated} if evaluated else {}),
-        **({"co2_eq_emissions": carbon} if carbon else {}),
-    )
+    metadata: dict[str, Any] = dict(_LICENSES[policy])
+    if evaluated:
+        metadata |= {"model_name": name, "eval_results": evaluated}
+    if carbon:
+        metadata["co2_eq_emissions"] = carbon
+    tags = [*_TAGS, *sorted({"phantom"} & {policy})]
+    card_data = ModelCardData(library_name="cpgg_hf", tags=tags, data_policy=policy, **metadata)
     template = "pipeline.md" if index else "network.md"
     num_compared, lost = reconstruction_losses(measured)
     with resources.as_file(resources.files(__package__).joinpath("model_cards", template)) as path:

@@ -109,7 +109,8 @@ def _picture_bytes(content: bytes) -> Iterator[tuple[str, str]]:
     import PIL.Image
 
     with PIL.Image.open(io.BytesIO(content)) as picture:
-        for key, value in {**picture.info, **dict(picture.getexif())}.items():
+        told: dict[Any, Any] = {**picture.info, **picture.getexif()}
+        for key, value in told.items():
             text = value.decode("latin-1") if isinstance(value, bytes) else str(value)
             yield f"picture's {key}", f"{key}: {text}"
 

@@ -166,7 +166,7 @@ def _parse(name: str) -> _Module:
         end_of_last = node.end_lineno or node.lineno
         if isinstance(node, ast.Import | ast.ImportFrom):
             _note_import(node, module, left_out)
-        elif _is_type_checking(node):
+        elif isinstance(node, ast.If) and _is_type_checking(node):
             for statement in node.body:
                 if isinstance(statement, ast.Import | ast.ImportFrom):
                     _note_import(statement, module, left_out)
