@@ -30,6 +30,7 @@ _HEART = [LABELS[name] for name in (*CHAMBERS, "LV myocardium")]
 # From held-out random fields (benchmarks/field_segmenter_quality.py): of hearts found well 99% are surer than 0.89,
 # and scans lie farther from phantoms than these, so doubt begins below that; of chambers that are there 95% are larger
 # than 520 mm2, of ghosts of those that are not 99% are smaller than 280.
+_LEAST_CERTAINTY = 0.7
 _TRIM, _TRIM_OF_VENTRICLES = 0.01, 0.002
 _CLEARANCE = 12  # pixels around the ventricles, which most of the phenotypes are of
 _LEAST_HEART_MM2 = 2000.0
