@@ -9,6 +9,7 @@ from cpgg_hf.phenotypes import PHENOTYPES, phenotype_index
 def test_what_no_heart_has_is_left_out_and_said():
     row = np.full(82, np.nan)
     row[phenotype_index("LVEF")], row[phenotype_index("RVEF")] = 61.0, -78.8
+    row[phenotype_index("RVEDV")] = 162.0  # of a chamber that was not segmented well
     values, doubts = plausible(row)
     assert values == {"LVEF": 61.0}
     (doubt,) = doubts
