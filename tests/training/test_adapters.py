@@ -32,6 +32,7 @@ def base(tmp_path_factory, data):
     mean, sd = fit_scaler(np.array([row["phenotypes"] for row in load_cines(data, "train")]))
     torch.manual_seed(0)
     given = {"latent_channels": 2, "latent_size": (2, 8, 8), "phenotype_mean": mean, "phenotype_sd": sd}
+    given["data_policy"] = "phantom"
     model = CPGGMARModel(CPGGMARConfig(**TINY_MAR, **given))
     with torch.no_grad():
         for parameter in model.parameters():
@@ -61,7 +62,11 @@ def test_a_run_saves_the_adapter_alone_and_any_start_finds_it_again(lora_setting
     before = copy.deepcopy(plain.state_dict())
     for part in ("model", "ema"):
         folder = tmp_path / "run" / part
-        assert {path.name for path in folder.iterdir()} == {"adapter_config.json", "adapter_model.safetensors"}
+        assert {path.name for path in folder.iterdir()} == {
+            "adapter_config.json",
+            "adapter_model.safetensors",
+            "data_policy.json",
+        }
         tensors = load_file(folder / "adapter_model.safetensors")
         assert all(min(tensor.shape) <= RANK for tensor in tensors.values())
 

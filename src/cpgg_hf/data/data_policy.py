@@ -13,6 +13,7 @@ from typing import Any
 
 DATA_POLICIES = ("restricted", "public", "phantom")  # strictest first
 UNKNOWN_POLICY = DATA_POLICIES[0]
+ADAPTER_POLICY_FILE = "data_policy.json"  # beside PEFT's own file, which has no room for it
 
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
 _IMAGES = (".nii", ".gz", ".dcm", ".npy", ".npz", ".zip", ".h5")
@@ -64,7 +65,9 @@ def stated_policies(folder: str | os.PathLike[str]) -> list[tuple[str, str | Non
 def _stated(folder: Path) -> Iterator[tuple[Path, str | None]]:
     files = sorted(path for path in folder.rglob("*") if path.is_file() and not is_hidden(path.relative_to(folder)))
     for place in sorted({path.parent for path in files if path.suffix in _WEIGHTS}):
-        yield place / "config.json", _stated_in(place / "config.json")
+        adapter = (place / "adapter_config.json").is_file()
+        stating = place / (ADAPTER_POLICY_FILE if adapter else "config.json")
+        yield stating, _stated_in(stating)
     recorded = {path.parent for path in files if path.name in _RECORDS}
     for place in sorted({path.parent for path in files if path.suffix in _IMAGES}):
         if recorded.isdisjoint((place, *place.parents)):

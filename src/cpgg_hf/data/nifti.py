@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -212,7 +213,10 @@ def _collected(repairs: list[str]) -> Iterator[None]:
 
     logger.addFilter(collect)
     try:
-        yield
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            yield
+        repairs += [str(warning.message) for warning in caught]
     finally:
         logger.removeFilter(collect)
 

@@ -3,10 +3,13 @@
 A base class before the library's. Hub repositories that load without the package leave it out.
 """
 
+import json
 import os
 import tempfile
 from pathlib import Path
 from typing import Any
+
+from cpgg_hf.data.data_policy import ADAPTER_POLICY_FILE
 
 _OPTIONS = ("repo_id", "private", "token", "commit_message", "revision", "override_policy")
 
@@ -38,6 +41,9 @@ class PushesByPolicy:
             if value is not None:
                 options[name] = value
         super().save_pretrained(save_directory, **options)  # type: ignore[misc]
+        if (Path(save_directory) / "adapter_config.json").is_file():
+            policy = {"data_policy": self.config.data_policy}  # type: ignore[attr-defined]
+            (Path(save_directory) / ADAPTER_POLICY_FILE).write_text(json.dumps(policy) + "\n", encoding="utf-8")
         if push_to_hub:
             self._push(Path(save_directory), **{"repo_id": Path(save_directory).name, **hub})
 
