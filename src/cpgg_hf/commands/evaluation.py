@@ -35,7 +35,11 @@ def measure(path: str, segmenter: str | None, view: str = "4ch", mask: str | Non
         network = load_segmenter(segmenter, scans=cine.acquired)
         measurement = measure_cine(cine.cine, cine.spacing_mm, cine.frame_time_ms, network)
     phenotypes, doubts = plausible(measurement.phenotypes)
-    curves = {chamber: curve for chamber, curve in measurement.volumes_ml.items() if np.isfinite(curve).all()}
+    curves = {
+        chamber: curve
+        for chamber, curve in measurement.volumes_ml.items()
+        if np.isfinite(curve).all() and any(name.startswith(chamber) for name in phenotypes)
+    }
     return {
         "cine": path,
         "spacing_mm": float(cine.spacing_mm),
