@@ -1,5 +1,6 @@
 """Real processes that train: forked from a server that has imported the training room once, so each starts quickly."""
 
+import gc
 import json
 import multiprocessing
 import os
@@ -66,7 +67,9 @@ class Processes:
         self.outcomes.mkdir()
         job = (stage, model, {**settings, **changes}, die_while_saving, file_size_limit)
         place = (num_processes, port, str(datasets.config.HF_DATASETS_CACHE), self.outcomes)
-        self.members = [_CONTEXT.Process(target=_member, args=(rank, *place, *job)) for rank in range(num_processes)]
+        self.members = [
+            _CONTEXT.Process(target=_member, args=(rank, *place, *job), daemon=True) for rank in range(num_processes)
+        ]
         for member in self.members:
             member.start()
 
@@ -87,7 +90,10 @@ class Processes:
         """What each process ended with: its number of processes and steps, an error's text, or None if killed."""
         for member in self.members:
             member.join(400)
-            assert not member.is_alive(), "a process hangs"
+        if hanging := [rank for rank, member in enumerate(self.members) if member.is_alive()]:
+            for member in self.members:
+                member.kill()
+            raise AssertionError(f"process(es) {hanging} of {len(self.members)} hang")
         files = [self.outcomes / f"{rank}.json" for rank in range(len(self.members))]
         return [json.loads(file.read_text()) if file.exists() else None for file in files]
 
@@ -112,6 +118,15 @@ def _member(rank, world, port, cache, outcomes, stage, model, settings, die_whil
             rename(partial, folder)
 
         checkpoints.rename_folder = die
+    leave = torch.distributed.destroy_process_group
+
+    def leave_alone(*group):
+        """A gradient reducer that outlives its group deadlocks, but only now and then."""
+        kept = [item for item in gc.get_objects() if isinstance(item, torch.nn.parallel.DistributedDataParallel)]
+        assert not kept, "a gradient reducer outlives its process group"
+        leave(*group)
+
+    torch.distributed.destroy_process_group = leave_alone
     arguments = STAGES[stage].arguments_class(**settings)
     arguments.model = dict(model)
     try:

@@ -166,8 +166,18 @@ class _Run:
                 f"stopped at step {self.state.step} of {self.num_steps} ({self.stop.reason}), checkpoint saved; go on "
                 "with --resume_from_checkpoint latest"
             )
-        self.accelerator.end_training()
+        self._leave()
         self.uploads.finish()
+
+    def _leave(self) -> None:
+        """Leave the other processes, after the modules that reduce gradients have let go of them.
+
+        torch frees such a module with the interpreter's lock held. Were it the last to hold the process group, it
+        would wait for gloo's threads, and they now and then for that lock (pytorch issue 56297): a process that hangs.
+        """
+        del self.learner, self.judge
+        self.accelerator.free_memory()
+        self.accelerator.end_training()
 
     def _step(self) -> None:
         """One optimizer step: the gradients of all micro-batches, judged before any weight changes."""
