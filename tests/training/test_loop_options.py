@@ -54,6 +54,13 @@ def test_gradient_checkpointing_computes_activations_again(settings, vae, monkey
     assert calls
 
 
+@pytest.mark.parametrize(("capability", "warned"), [("AVX2", True), ("AVX512", False)])
+def test_bfloat16_where_it_is_emulated_is_warned_of(capability, warned, settings, monkeypatch, capsys):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    run(VAEStage, TINY_VAE, settings, max_train_steps=1, mixed_precision="bf16")
+    assert ("give --mixed_precision no" in capsys.readouterr().out) == warned
+
+
 def test_what_a_network_or_machine_cannot_do_is_refused(settings, phenotype_tables, monkeypatch):
     with pytest.raises(TrainingError, match="CPGGPhenotypeVAE is too small for gradient_checkpointing"):
         run(PhenotypeVAEStage, TINY_PHENOTYPE_VAE, settings | phenotype_tables, gradient_checkpointing=True)

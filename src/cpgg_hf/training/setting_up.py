@@ -18,6 +18,8 @@ from cpgg_hf.training.errors import TrainingError
 from cpgg_hf.training.stage import Batch, Stage
 from cpgg_hf.training.streamed_cines import StreamedCines
 
+_SLOW_BF16 = ("DEFAULT", "AVX2")  # what torch calls processors without AVX-512
+
 
 def make_accelerator(arguments: TrainingArguments) -> tuple[Accelerator, BatchPlan]:
     """The accelerator of a run, and how its global batch is shared out over the processes that were launched.
@@ -45,6 +47,12 @@ def make_accelerator(arguments: TrainingArguments) -> tuple[Accelerator, BatchPl
         accelerator.num_processes,
     )
     accelerator.gradient_accumulation_steps = plan.accumulation
+    capability = torch.backends.cpu.get_cpu_capability()
+    if accelerator.device.type == "cpu" and accelerator.mixed_precision == "bf16" and capability in _SLOW_BF16:
+        accelerator.print(
+            f"mixed_precision is bf16, which this processor ({capability}) emulates some 20 times slower than "
+            "float32: give --mixed_precision no."
+        )
     return accelerator, plan
 
 
