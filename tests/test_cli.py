@@ -59,6 +59,13 @@ def test_sample_phenotypes_writes_a_table_that_obeys(model, tmp_path):
     assert (tmp_path / "first.csv").read_bytes() == (tmp_path / "again.csv").read_bytes()
 
 
+def test_a_request_that_no_heart_can_meet_writes_no_table(model, tmp_path, capsys):
+    arguments = ["--set", "LVEDV=1000", "--set", "LVESV=50", "--num-samples", 20]
+    assert run("sample-phenotypes", "--model", model, *arguments, "--out", tmp_path / "drawn.csv") == 1
+    assert "would go with what was asked for" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_generate_writes_the_pipelines_cines_whatever_the_batch_size(model, tmp_path):
     write_csv(phantom.sample_phenotypes(3, 8), tmp_path / "asked.csv")
     for batch_size in (1, 3):

@@ -1,5 +1,7 @@
 """Mutated phenotype tables and JSON files through `cpgg sample-phenotypes`: a table that obeys, or one sentence."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ from cases import Tally, case_numbers, draw_of
 from judging import fault_of_notes, fault_of_refusal, reason_class, run
 from table_mutations import mutated_csv, mutated_json
 
-from cpgg_hf.phenotypes import PHENOTYPES, complete_identities, read_csv
+from cpgg_hf.phenotypes import PHENOTYPES, PhenotypeError, complete_identities, read_csv
 from cpgg_hf.preparation.folder import read_phenotypes_json
 from tiny_checkpoint import tiny_pipeline
 
@@ -38,7 +40,7 @@ def test_requests(tmp_path):
         code, _, err = run("sample-phenotypes", "--phenotypes", path, "--out", out)
         if code == 0:
             asked = complete_identities(read_csv(path)) if as_csv else read_phenotypes_json(path)[None]
-            tally.add(number, "used", fault_of_notes(err) or _fault_of_sample(read_csv(out), asked))
+            tally.add(number, "used", fault_of_notes(err) or _fault_of_sample(out, asked))
             out.unlink()
         else:
             tally.add(number, reason_class(err), fault_of_refusal(code, err))
@@ -47,7 +49,11 @@ def test_requests(tmp_path):
     tally.finish()
 
 
-def _fault_of_sample(sampled: np.ndarray, asked: np.ndarray) -> str | None:
+def _fault_of_sample(out: Path, asked: np.ndarray) -> str | None:
+    try:
+        sampled = read_csv(out)
+    except PhenotypeError as error:
+        return f"the sample is no table of phenotypes: {error}"
     if sampled.shape != asked.shape or not np.isfinite(sampled).all():
         return f"a sample of shape {sampled.shape} for {asked.shape}, finite: {np.isfinite(sampled).mean():.2f}"
     given = np.isfinite(asked)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from cpgg_hf.commands.models import checkpoint_path, load_pipeline
-from cpgg_hf.commands.requests import read_request
+from cpgg_hf.commands.requests import check_drawn, read_request
 from cpgg_hf.data.staging import staged_file, staged_folder
 from cpgg_hf.phenotypes import NAMES, write_csv
 
@@ -28,6 +28,7 @@ def sample_phenotypes(
     with staged_file(out) as path:
         pipe = load_pipeline(model)
         sampled = pipe.sample_phenotypes(requested, num_samples, torch.Generator().manual_seed(seed))
+        check_drawn(sampled.to_numpy())
         write_csv(sampled, path)
     return len(sampled)
 
@@ -76,6 +77,7 @@ def generate(
             generators = [torch.Generator().manual_seed(one) for one in seeds[batch]]
             output = pipe(rows[batch], generator=generators, **settings)
             conditions.append(output.phenotypes.to_numpy())
+            check_drawn(conditions[-1])
             for cine, own_seed, frame_time_ms, condition in zip(
                 output.cines, output.seeds, output.frame_time_ms, conditions[-1], strict=True
             ):

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from cpgg_hf.commands.errors import CommandError
-from cpgg_hf.phenotypes import PhenotypeError, as_array, complete_identities, read_csv
+from cpgg_hf.phenotypes import PHENOTYPES, PhenotypeError, as_array, complete_identities, read_csv
+from cpgg_hf.phenotypes.units import describe, wrong_magnitudes
 
 
 def assignment(text: str) -> tuple[str, float]:
@@ -52,3 +53,12 @@ def _checked(array: np.ndarray, path: str | None = None) -> np.ndarray:
         return complete_identities(array)
     except PhenotypeError as error:
         raise PhenotypeError(f"{path}: {error}" if path else str(error)) from error
+
+
+def check_drawn(drawn: np.ndarray) -> None:
+    """Raise `PhenotypeError` for the first value of (B, 82) phenotypes drawn for a request that no heart can have."""
+    for row, column, _ in wrong_magnitudes(drawn):
+        raise PhenotypeError(
+            f"row {row}: {describe(PHENOTYPES[column], drawn[row, column])} would go with what was asked for; ask for "
+            "values within their plausible ranges."
+        )

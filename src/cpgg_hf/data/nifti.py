@@ -117,6 +117,7 @@ def write_nifti(
     return path
 
 
+@np.errstate(all="ignore")  # what overflows in pixels or header is no number, which the series tells of
 def read_nifti(
     path: str | os.PathLike[str],
     rr_ms: float | None = None,
@@ -159,8 +160,7 @@ def read_nifti(
         _check_axes(shape, path, middle_slice)
         slice_index = shape[2] // 2 if len(shape) == 4 else 0
         check_size(shape[1], shape[0], shape[-1], str(path))
-        with np.errstate(all="ignore"):  # what overflows is no number, which the series tells of
-            values = np.asarray(image.dataobj[:, :, slice_index] if len(shape) == 4 else image.dataobj, np.float32)
+        values = np.asarray(image.dataobj[:, :, slice_index] if len(shape) == 4 else image.dataobj, np.float32)
     except PreparationError:
         raise
     except Exception as error:  # nibabel and the decompressors raise many kinds on damaged files

@@ -69,8 +69,8 @@ def read_table(path: Path, *columns: str) -> list[dict[str, str]]:
     missing = [column for column in columns if column not in names]
     if missing:
         raise PreparationError(
-            f"{path} has no column {missing[0]!r}, only {', '.join(filter(None, names)) or 'none'}; expected the "
-            f"columns {', '.join(columns)}."
+            f"{path} has no column {missing[0]!r}, only {brief(', '.join(filter(None, names)) or 'none')}; expected "
+            f"the columns {', '.join(columns)}."
         )
     named = (dict(zip_longest(names, row[: len(names)], fillvalue="")) for row in rows)
     return [row for row in named if row[columns[0]]]
