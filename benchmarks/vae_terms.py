@@ -1,0 +1,125 @@
+"""What a discriminator does to the small 3D-VAE: curves and held-out figures of two runs that differ in nothing else.
+
+    cpgg prepare phantom --out data/phantom_200 --num-train 200 --num-validation 24 --num-test 0 --seed 0
+    python benchmarks/vae_terms.py train     # both runs, one after the other: runs/vae_l1, runs/vae_adversarial
+    python benchmarks/vae_terms.py report    # docs/vae_*.png, benchmarks/results/vae_terms.json
+
+L1 + KL, 600 steps of two cines in float32; beside it the same with a small discriminator from the middle on. Held-out
+figures are of the EMA weights on the 24 validation cines: PSNR, SSIM, and gradient energy over the true cine's (1 is
+as sharp as the truth, blur is below).
+"""
+
+import argparse
+import json
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import torch
+
+from cpgg_hf.data.cine_dataset import load_cines
+from cpgg_hf.metrics.image_quality import psnr, ssim
+from cpgg_hf.metrics.image_statistics import gradient_energy
+from cpgg_hf.models import AutoencoderKLCPGG
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+
+ROOT = Path(__file__).parents[1]
+RUNS = {"L1 + KL": "vae_l1", "L1 + KL + discriminator": "vae_adversarial"}
+TITLES = {"l1": "L1, training", "validation_psnr": "PSNR in dB, held out", "validation_ssim": "SSIM, held out"}
+SETTINGS = {
+    "config": "training_scripts/configs/phantom_small_vae.yaml",
+    "data": "data/phantom_200",
+    "mixed_precision": "no",
+    "max_train_steps": 600,
+    "validation_steps": 100,
+    "resume_from_checkpoint": "latest",
+}
+ADVERSARY = {
+    "adversarial_weight": 0.05,
+    "adversarial_start_step": 301,
+    "discriminator_channels": 16,
+    "discriminator_layers": 2,
+}
+
+
+def train() -> None:
+    """Both runs; one that is there goes on from its last checkpoint."""
+    for folder in RUNS.values():
+        settings = SETTINGS | (ADVERSARY if folder == "vae_adversarial" else {}) | {"output_dir": f"runs/{folder}"}
+        flags = [text for name, value in settings.items() for text in (f"--{name}", str(value))]
+        subprocess.run([sys.executable, "training_scripts/train_vae.py", *flags], cwd=ROOT, check=True)
+
+
+@torch.no_grad()
+def reconstruct(folder: Path, cines: np.ndarray) -> np.ndarray:
+    """Cines (N, T, H, W) uint8 through the averaged 3D-VAE of a run: float in [0, 1]."""
+    vae = AutoencoderKLCPGG.from_pretrained(folder / "ema").eval()
+    scaled = torch.from_numpy(cines).float()[:, None] / 127.5 - 1
+    made = [vae(sample, sample_posterior=False).sample[:, 0] for sample in scaled.split(1)]
+    return ((torch.cat(made).clamp(-1, 1) + 1) / 2).numpy()
+
+
+def report() -> None:
+    """Draws the curves, judges the reconstructions and writes the figures beside this file."""
+    cines = np.stack([row["cine"] for row in load_cines(ROOT / "data/phantom_200", "validation")])
+    truth = cines / 255.0
+    sharp = np.array([gradient_energy(cine) for cine in truth])
+    figures, shown = {}, [truth]
+    for name, folder in RUNS.items():
+        made = reconstruct(ROOT / "runs" / folder, cines)
+        energy = np.array([gradient_energy(cine) for cine in made]) / sharp
+        figures[name] = {
+            "psnr": round(float(psnr(made, truth).mean()), 2),
+            "ssim": round(float(ssim(made, truth).mean()), 4),
+            "gradient_energy_over_true": round(float(energy.mean()), 3),
+        }
+        shown.append(made)
+    content = {
+        "held_out_cines": len(cines),
+        **figures,
+        "machine": f"{platform.machine()}, torch {torch.__version__}, float32",
+    }
+    print(json.dumps(content, indent=2))
+    path = Path(__file__).with_name("results") / "vae_terms.json"
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    draw_curves(ROOT / "docs/vae_curves.png")
+    rows = [np.concatenate([cine[12] for cine in part[:6]], axis=1) for part in shown]
+    sheet = np.kron(np.concatenate(rows), np.ones((2, 2)))
+    plt.imsave(ROOT / "docs/vae_reconstructions.png", sheet, cmap="gray", vmin=0, vmax=1)
+
+
+def draw_curves(path: Path) -> None:
+    """L1, held-out PSNR and SSIM of both runs, and how real the discriminator takes cines to be."""
+    figure, axes = plt.subplots(1, 4, figsize=(15, 3.2), layout="constrained")
+    for name, folder in RUNS.items():
+        log = pd.read_json(ROOT / "runs" / folder / "log.jsonl", lines=True)
+        for axis, (column, title) in zip(axes, TITLES.items(), strict=False):
+            line = log[["step", column]].dropna()
+            axis.plot(line["step"], line[column], marker=".", label=name)
+            axis.set_title(title)
+    judged = log[log["step"] >= ADVERSARY["adversarial_start_step"]].dropna(subset=["adversary_real"])
+    for column in ("adversary_real", "adversary_generated"):
+        axes[3].plot(judged["step"], judged[column], marker=".", label=column.removeprefix("adversary_"))
+    axes[3].set_title("mean logit of the discriminator")
+    for axis in axes:
+        axis.set_xlabel("step")
+    axes[0].legend()
+    axes[3].legend()
+    figure.savefig(path, dpi=80)
+
+
+def main() -> None:
+    """Runs one part."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", choices=("train", "report"))
+    {"train": train, "report": report}[parser.parse_args().part]()
+
+
+if __name__ == "__main__":
+    main()
