@@ -1,1 +1,1 @@
-"""What the `cpgg` commands do: read, call the package's rooms, write whole results; `cpgg_hf.cli` reads arguments."""
+"""What the `cpgg` commands do: read, call the package's rooms, write whole results."""

@@ -1,0 +1,1 @@
+"""What the `cpgg` commands are called, take and print; `cpgg_hf.commands` does what they say."""

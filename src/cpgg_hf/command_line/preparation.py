@@ -1,0 +1,145 @@
+"""`cpgg prepare`: from DICOM, NIfTI, phantoms, a collection or UK Biobank; what it takes and prints."""
+
+import argparse
+import sys
+from typing import Any
+
+from cpgg_hf.command_line.options import add_command, add_json, add_mask, add_seed, add_view, positive
+from cpgg_hf.command_line.printing import print_json, print_notes
+from cpgg_hf.preparation.layouts import LAYOUTS
+
+
+def add_commands(commands: Any) -> None:
+    """Adds `prepare` and its sources to the commands of `cpgg`."""
+    prepare = commands.add_parser("prepare", help="turn DICOM, NIfTI or phantoms into cines on the package's grid")
+    sources = prepare.add_subparsers(dest="source", required=True, metavar="SOURCE")
+    for name, text in (("dicom", "a DICOM folder of one series"), ("nifti", "a NIfTI file of one slice")):
+        _add_series(add_command(sources, name, _prepare_series, f"prepare {text}"), text)
+    _add_phantom(add_command(sources, "phantom", _prepare_phantom, "render a data set of phantom cines"))
+
+    cohort = add_command(sources, "cohort", _prepare_cohort, "prepare every subject of a collection")
+    cohort.add_argument("input", help="the collection's folder; with --layout table, a CSV file")
+    cohort.add_argument("--layout", required=True, choices=LAYOUTS, help="how files and subjects are named")
+    cohort.add_argument("--rr-ms", type=float, help="heart beat to assume where a NIfTI file states no frame time")
+    _add_subjects(cohort)
+
+    text = "prepare UK Biobank's long-axis cines (field 20208) as delivered"
+    ukb = add_command(sources, "ukb", _prepare_cohort, text)
+    ukb.add_argument("--bulk", required=True, help="folder of the zip files")
+    ukb.add_argument("--phenotypes", required=True, help="table of fields 24100-24181")
+    ukb.add_argument("--instance", type=int, default=2, help="imaging visit (default: %(default)s)")
+    _add_subjects(ukb)
+
+
+def _add_series(source: argparse.ArgumentParser, text: str) -> None:
+    source.add_argument("input", help=text)
+    source.add_argument("--out", required=True, help="folder to write; must be new or empty")
+    add_view(source)
+    _add_finder(source)
+    add_mask(source)
+    source.add_argument("--phenotypes", help="JSON file with what is known of the subject")
+    source.add_argument("--rr-ms", type=float, help="length of the heart beat, where the files do not state it")
+    source.add_argument("--upright", action="store_true", help="mirror the cine so that it stands as phantoms do")
+    add_json(source, "report")
+
+
+def _add_phantom(source: argparse.ArgumentParser) -> None:
+    _add_dataset(source)
+    for split, count in (("train", 1000), ("validation", 100), ("test", 100)):
+        source.add_argument(f"--num-{split}", type=int, default=count, help="cines (default: %(default)s)")
+    add_seed(source)
+    _add_num_processes(source)
+
+
+def _add_subjects(source: argparse.ArgumentParser) -> None:
+    _add_dataset(source)
+    source.add_argument("--key-file", required=True, help="secret key of the pseudonyms; made when there is none")
+    add_view(source)
+    _add_finder(source)
+    source.add_argument("--upright", action="store_true", help="mirror cines so that they stand as phantoms do")
+    _add_num_processes(source)
+    add_json(source, "report")
+
+
+def _add_dataset(source: argparse.ArgumentParser) -> None:
+    source.add_argument("--out", required=True, help="folder of the data set; an interrupted one is continued")
+
+
+def _add_num_processes(source: argparse.ArgumentParser) -> None:
+    source.add_argument("--num-processes", type=positive, default=1, help="the result is the same for any number")
+
+
+def _add_finder(source: argparse.ArgumentParser) -> None:
+    text = (
+        "folder of the network that finds the heart (default: the shipped checkpoint's); none finds it by its motion"
+    )
+    source.add_argument("--segmenter", help=text)
+
+
+def _finder(arguments: argparse.Namespace) -> str | None:
+    from cpgg_hf.commands.models import segmenter_path
+
+    return None if arguments.segmenter == "none" else segmenter_path(arguments.segmenter, scans=True)
+
+
+def _prepare_series(arguments: argparse.Namespace) -> None:
+    from cpgg_hf.preparation.folder import prepare_dicom_folder, prepare_nifti_file
+
+    prepare = prepare_dicom_folder if arguments.source == "dicom" else prepare_nifti_file
+    report = prepare(
+        arguments.input,
+        arguments.out,
+        view=arguments.view,
+        phenotypes=arguments.phenotypes,
+        rr_ms=arguments.rr_ms,
+        turn_upright=arguments.upright,
+        segmenter=None if arguments.mask else _finder(arguments),
+        mask=arguments.mask,
+    )
+    if arguments.json:
+        print_json(report)
+        return
+    print_notes(report["warnings"])
+    view, beat = report["view"], report["acquired"]
+    judged = f"view judged {view['judged']} (confidence {view['confidence']:g})"
+    print(f"{beat['num_frames']} frames, {beat['heart_rate']:g} bpm, {judged}")
+    print(f"wrote {arguments.out}")
+
+
+def _prepare_phantom(arguments: argparse.Namespace) -> None:
+    from cpgg_hf.preparation.phantom import prepare_phantom
+
+    prepare_phantom(
+        arguments.out,
+        arguments.num_train,
+        arguments.num_validation,
+        arguments.num_test,
+        arguments.seed,
+        arguments.num_processes,
+    )
+    print(f"wrote {arguments.out}")
+
+
+def _prepare_cohort(arguments: argparse.Namespace) -> None:
+    from cpgg_hf.commands.cohorts import prepare_collection, prepare_ukb
+
+    settings = {
+        "out": arguments.out,
+        "key_file": arguments.key_file,
+        "view": arguments.view,
+        "turn_upright": arguments.upright,
+        "segmenter": _finder(arguments),
+        "num_processes": arguments.num_processes,
+    }
+    if arguments.source == "ukb":
+        report = prepare_ukb(arguments.bulk, arguments.phenotypes, arguments.instance, **settings)
+    else:
+        report = prepare_collection(arguments.input, arguments.layout, rr_ms=arguments.rr_ms, **settings)
+    if arguments.json:
+        print_json(report)
+        return
+    for reason, number in report["reasons"].items():
+        print(f"set aside {number}: {reason}", file=sys.stderr)
+    splits = ", ".join(f"{number} in {split}" for split, number in report["splits"].items())
+    print(f"{report['num_used']} of {report['num_subjects']} subjects prepared: {splits}")
+    print(f"wrote {arguments.out}; look at report.html there")
