@@ -14,6 +14,7 @@ from cpgg_hf.data.errors import printable
 from cpgg_hf.version import __version__
 
 _MASK = "NIfTI file of labels (1 LV, 2 LV myocardium, 3 RV, 4 LA, 5 RA) that replaces the network"
+_SPLITS = ("train", "validation", "test")
 _SHIPPED = "checkpoint folder or hub repository (default: the one that the repository ships)"
 
 
@@ -116,14 +117,17 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate = commands.add_parser("evaluate", help="judge generated cines")
     questions = evaluate.add_subparsers(dest="question", required=True, metavar="QUESTION")
     fidelity = add(questions, "fidelity", _fidelity, "how near generated cines are to true ones, as a set")
-    fidelity.add_argument("generated", help="folder of .nii.gz cines, or data set (its test split)")
+    fidelity.add_argument("generated", help="folder of .nii.gz cines, or data set")
     fidelity.add_argument("true", help="the same, of at least twice as many true cines")
+    fidelity.add_argument("--true-split", choices=_SPLITS, help="the same, of the true data set")
     controllability = add(
         questions, "controllability", _controllability, "how well cines show the phenotypes they were asked for"
     )
     controllability.add_argument("generated", help="folder that `cpgg generate` wrote, or data set")
     _add_segmenter(controllability)
     for question in (fidelity, controllability):
+        text = "of the generated data set (default: the only one there is, or test)"
+        question.add_argument("--split", choices=_SPLITS, help=text)
         question.add_argument("--seed", type=_seed, default=0, help="the same seed gives the same result")
         question.add_argument("--json", action="store_true", help="print the figures as JSON")
 
@@ -187,7 +191,7 @@ def _add_dataset(command: argparse.ArgumentParser) -> None:
     group.add_argument("--verify", action="store_true", help="measure each cine; the column `measured` keeps it")
     text = "draw a cine again whose phenotype is measured farther from the requested one; repeatable"
     group.add_argument("--max-error", action="append", default=[], type=assignment, metavar="NAME=VALUE", help=text)
-    group.add_argument("--split", choices=("train", "validation", "test"), help="of the data set (default: train)")
+    group.add_argument("--split", choices=_SPLITS, help="of the data set (default: train)")
     text = "stricter than the model's own (default: the model's)"
     group.add_argument("--data-policy", choices=("phantom", "public", "restricted"), help=text)
 
@@ -383,6 +387,8 @@ def _prepare_cohort(arguments: argparse.Namespace) -> None:
         print(f"set aside {number}: {reason}", file=sys.stderr)
     splits = ", ".join(f"{number} in {split}" for split, number in report["splits"].items())
     print(f"{report['num_used']} of {report['num_subjects']} subjects prepared: {splits}")
+    if report["num_without_row"]:
+        print(f"{report['num_without_row']} of them without phenotypes: the table has no row for them")
     print(f"wrote {arguments.out}; look at report.html there")
 
 
@@ -409,7 +415,7 @@ def _controllability(arguments: argparse.Namespace) -> None:
     from cpgg_hf.commands.evaluation import evaluate_controllability
     from cpgg_hf.metrics import to_plain
 
-    table = evaluate_controllability(arguments.generated, arguments.segmenter, arguments.seed)
+    table = evaluate_controllability(arguments.generated, arguments.segmenter, arguments.seed, arguments.split)
     if arguments.json:
         _print_json(to_plain(table))
     else:
@@ -419,7 +425,8 @@ def _controllability(arguments: argparse.Namespace) -> None:
 def _fidelity(arguments: argparse.Namespace) -> None:
     from cpgg_hf.commands.evaluation import evaluate_fidelity
 
-    report = evaluate_fidelity(arguments.generated, arguments.true, arguments.seed)
+    splits = (arguments.split, arguments.true_split)
+    report = evaluate_fidelity(arguments.generated, arguments.true, arguments.seed, *splits)
     if arguments.json:
         _print_json(report.to_dict())
         return
