@@ -94,6 +94,8 @@ def build_parser() -> argparse.ArgumentParser:
     cohort.add_argument("input", help="the collection's folder; with --layout table, a CSV file")
     cohort.add_argument("--layout", required=True, choices=LAYOUTS, help="how files and subjects are named")
     cohort.add_argument("--rr-ms", type=float, help="heart beat to assume where a NIfTI file states no frame time")
+    text = "public for a public collection, whose licence allows to pass on what is made of it (default: %(default)s)"
+    cohort.add_argument("--data-policy", choices=("public", "restricted"), default="restricted", help=text)
     ukb = add(sources, "ukb", _prepare_cohort, "prepare UK Biobank's long-axis cines (field 20208) as delivered")
     ukb.add_argument("--bulk", required=True, help="folder of the zip files")
     ukb.add_argument("--phenotypes", required=True, help="table of fields 24100-24181")
@@ -379,7 +381,8 @@ def _prepare_cohort(arguments: argparse.Namespace) -> None:
     if arguments.source == "ukb":
         report = prepare_ukb(arguments.bulk, arguments.phenotypes, arguments.instance, **settings)
     else:
-        report = prepare_collection(arguments.input, arguments.layout, rr_ms=arguments.rr_ms, **settings)
+        settings |= {"rr_ms": arguments.rr_ms, "data_policy": arguments.data_policy}
+        report = prepare_collection(arguments.input, arguments.layout, **settings)
     if arguments.json:
         _print_json(report)
         return
@@ -389,7 +392,7 @@ def _prepare_cohort(arguments: argparse.Namespace) -> None:
     print(f"{report['num_used']} of {report['num_subjects']} subjects prepared: {splits}")
     if report["num_without_row"]:
         print(f"{report['num_without_row']} of them without phenotypes: the table has no row for them")
-    print(f"wrote {arguments.out}; look at report.html there")
+    print(f"wrote {arguments.out}, {report['settings']['data_policy']} data; look at report.html there")
 
 
 def _measure(arguments: argparse.Namespace) -> None:
