@@ -25,13 +25,13 @@ _IDENTIFYING = (
 )
 _REMOVED = r"(?:the input|a file|a UID|a number|'\.\.\.')"  # what stands for what was removed
 _LIST = rf"{_REMOVED}(?:(?:, | and ){_REMOVED})*"
+_SEVERAL = {"the input": "several files", "a file": "several files", "a UID": "several UIDs", "a number": "numbers"}
 _READABLE = (
     (rf" \((?:e\.g\. )?{_LIST}\)", ""),  # it said nothing else
     (rf", (?:only|such as) {_LIST}(?=[;.,])", ""),
     (r"\bthe input (?:a file|the input)\b", "the input"),  # a name with a space in it
     (rf"({_REMOVED})((?:, \1)* and \1|(?:, \1)+)(?=\W|$)", lambda match: _SEVERAL.get(match[1], match[1])),
 )
-_SEVERAL = {"the input": "several files", "a file": "several files", "a UID": "several UIDs", "a number": "numbers"}
 _SHORTEST = 4  # shorter names and numbers ("12") also occur as plain words in a message
 
 
