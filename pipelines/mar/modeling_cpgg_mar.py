@@ -4,14 +4,18 @@ Generated from the sources of cpgg_hf by `cpgg export-remote-code`, not to be ed
 """
 
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Sequence
 import csv
 from dataclasses import dataclass
 from functools import cache
 from huggingface_hub.dataclasses import strict
 import inspect
+import json
 import math
 import numpy as np
+import os
+from pathlib import Path
 from statistics import NormalDist
 from torch import nn
 import torch
@@ -26,6 +30,50 @@ from transformers.utils import ModelOutput
 from typing import Any
 from typing import NamedTuple
 from typing import TypeAlias
+
+
+# ---- cpgg_hf.data.data_policy
+
+
+DATA_POLICIES = ("restricted", "public", "phantom")  # strictest first
+
+
+UNKNOWN_POLICY = DATA_POLICIES[0]
+
+
+ADAPTER_POLICY_FILE = "data_policy.json"  # beside PEFT's own file, which has no room for it
+
+
+def strictest(policies: Iterable[str | None]) -> str:
+    """The policy of what descends from all of these; none at all, None or an unknown word is restricted."""
+    found = set(policies)
+    if not found or not found <= set(DATA_POLICIES):
+        return UNKNOWN_POLICY
+    return next(policy for policy in DATA_POLICIES if policy in found)
+
+
+def policy_of_adapter(source: str | os.PathLike[str] | None, **hub: Any) -> str:
+    """The policy of a PEFT adapter in a folder or hub repository, told by its `data_policy.json`; None: not known.
+
+    Args:
+        source: a folder, or the name of a repository.
+        hub: of transformers' `cached_file`, such as `revision`, `token`, `subfolder`, `cache_dir`.
+    """
+    from transformers.utils import cached_file
+
+    try:
+        path = None if source is None else cached_file(source, ADAPTER_POLICY_FILE, **hub)
+    except OSError:
+        return UNKNOWN_POLICY  # there is none, or it cannot be reached
+    return UNKNOWN_POLICY if path is None else strictest([_stated_in(Path(path))])
+
+
+def _stated_in(path: Path) -> str | None:
+    try:
+        content: Any = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content.get("data_policy") if isinstance(content, dict) else None
 
 
 # ---- cpgg_hf.phenotypes.schema
@@ -912,6 +960,9 @@ class CPGGMARModel(PreTrainedModel):  # type: ignore[misc]
     ) -> LoadStateDictInfo:
         """Puts a PEFT adapter onto the model; see [`~transformers.PreTrainedModel.load_adapter`].
 
+        From then on the model has the stricter data policy of the two, also when the adapter is removed again, as it
+        may have been merged; one that says nothing of its policy is restricted.
+
         Args:
             peft_model_id: folder or hub repository that `save_pretrained` or `push_to_hub` of an adapted model wrote.
             adapter_name: `"default"` by default.
@@ -929,6 +980,9 @@ class CPGGMARModel(PreTrainedModel):  # type: ignore[misc]
                 f"{peft_model_id} does not fit this MAR: {len(wrong)} tensors, such as {min(wrong)!r}, are missing, "
                 "superfluous or of another shape; load it onto the network that it was trained beside."
             )
+        load_config = kwargs.get("load_config")
+        hub = {**(load_config.download_kwargs if load_config else {}), **(kwargs.get("adapter_kwargs") or {})}
+        self.config.data_policy = strictest([self.config.data_policy, policy_of_adapter(peft_model_id, **hub)])
         return info
 
     def delete_adapter(self, adapter_names: list[str] | str) -> None:

@@ -5,11 +5,14 @@ import sys
 
 import nibabel
 import numpy as np
+import pyarrow.parquet
 import pytest
 from running import assert_one_sentence, run
 
 from cpgg_hf import phantom
+from cpgg_hf.data.data_policy import policy_of
 from cpgg_hf.data.nifti import affine_of_plane, write_nifti
+from cpgg_hf.preparation.cohort import prepare_cohort
 
 
 def test_a_short_axis_plane_is_named_and_can_be_taken_anyway(model, subject, tmp_path, capsys):
@@ -49,6 +52,23 @@ def test_prepare_cohort_sets_aside_and_goes_on(collection, capsys):
     assert "Example" not in printed.out
     assert run("prepare", "cohort", collection / "cohort.csv", *arguments, "--json") == 0
     assert json.loads(capsys.readouterr().out) == json.loads((collection / "out/report.json").read_text())
+
+
+def test_a_collection_is_restricted_unless_it_is_said_to_be_public(collection, capsys):
+    arguments = ["prepare", "cohort", collection / "cohort.csv", "--layout", "table", "--key-file", collection / "key"]
+    found = {}
+    for name, policy in (("restricted", []), ("public", ["--data-policy", "public"])):
+        assert run(*arguments, "--segmenter", "none", *policy, "--out", collection / name) == 0
+        assert f"{name} data; look at report.html there" in capsys.readouterr().out
+        assert policy_of(collection / name) == name
+        (path,) = (collection / name).glob("*.parquet")
+        found[name] = path.name, pyarrow.parquet.read_table(path)["subject"].to_pylist()
+    assert found["public"] == found["restricted"]  # pseudonyms and splits
+    for wrong in (["prepare", "ukb", "--bulk", "x", "--phenotypes", "x", "--data-policy", "public"], arguments):
+        with pytest.raises(SystemExit):
+            run(*wrong, "--data-policy", "phantom", "--key-file", "x", "--out", "x")
+    with pytest.raises(ValueError, match="unknown data_policy 'phantom' of a cohort"):
+        prepare_cohort([], collection / "out", collection / "key", data_policy="phantom")
 
 
 def test_prepare_cohort_fails_where_nobody_can_be_used(collection, capsys):

@@ -140,7 +140,7 @@ def test_frames_of_different_sizes_are_refused(tmp_path, cine):
             dataset.PixelData = dataset.PixelData[: len(dataset.PixelData) // 2]
 
     write_dicom_series(tmp_path, cine, change=shrink)
-    with pytest.raises(PreparationError, match=r"differ in size.* 20 x 24 and image028\.dcm is 10 x 24"):
+    with pytest.raises(PreparationError, match=r"differ in size, 20 x 24 \(.*\) and 10 x 24 \(image028\.dcm\)"):
         read_dicom_folder(tmp_path)
 
 

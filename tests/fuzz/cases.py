@@ -10,7 +10,15 @@ from collections import Counter
 from collections.abc import Iterator
 
 DEFAULT_CASES = 2000
-SHARES = {"dicom": 0.32, "nifti": 0.28, "zip": 0.14, "ukb-table": 0.03, "cohort-table": 0.03, "request": 0.2}
+SHARES = {
+    "dicom": 0.32,
+    "nifti": 0.25,
+    "mask": 0.03,
+    "zip": 0.14,
+    "ukb-table": 0.03,
+    "cohort-table": 0.03,
+    "request": 0.2,
+}
 
 # Cases beyond the default ones that once got a wrong answer.
 _FOUND = {"nifti": (2208, 5232), "cohort-table": (360,), "request": (2342, 2538)}

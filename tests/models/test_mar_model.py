@@ -287,9 +287,10 @@ def test_an_adapter_that_does_not_fit_is_refused_and_leaves_no_trace(tmp_path, s
     adapted(tiny_model()).save_pretrained(tmp_path)
     tiny_model().load_adapter(str(tmp_path))
     spoil(tmp_path)
-    model = tiny_model()
+    model = tiny_model(data_policy="phantom")
     names = list(model.state_dict())
     with pytest.raises(ValueError, match=r"does not fit this MAR: \d+ tensors"):
         model.load_adapter(str(tmp_path))
     assert list(model.state_dict()) == names
+    assert model.config.data_policy == "phantom"
     assert all(torch.equal(*pair) for pair in zip(model.parameters(), tiny_model().parameters(), strict=True))

@@ -14,6 +14,8 @@ from PIL.PngImagePlugin import PngInfo
 from cpgg_hf.cli import main
 from cpgg_hf.data.cine_dataset import cine_row, write_shard
 from cpgg_hf.preparation import cohort
+from cpgg_hf.preparation.phantom_zips import write_ukb_zips
+from cpgg_hf.preparation.pseudonyms import pseudonym
 
 SHARD = "train-00000-of-00001.parquet"
 
@@ -62,6 +64,33 @@ def test_of_hearts_and_reasons_nothing_is_lost_for_that(biobank, prepared):
     assert np.allclose(lvedv, sorted(one.phenotypes[0] for one in biobank[1] if one.kind in usable), equal_nan=True)
     report = json.loads((out / "report.json").read_text())
     assert (report["num_used"], report["num_set_aside"], len(report["reasons"])) == (4, 3, 3)
+
+
+def test_participants_without_a_row_are_used_and_counted_but_not_named(tmp_path, capfd):
+    truth = write_ukb_zips(tmp_path / "input", 2, seed=3)
+    table = tmp_path / "input/phenotypes.csv"
+    lines = table.read_text().splitlines(keepends=True)
+    table.write_text("".join(line for line in lines if not line.startswith(truth[0].eid)))
+    (tmp_path / "key").write_text("5" * 64)
+    arguments = ["--bulk", tmp_path / "input/bulk", "--phenotypes", table, "--out", tmp_path / "out"]
+    command = ["prepare", "ukb", *arguments, "--segmenter", "none", "--key-file", tmp_path / "key"]
+    assert main([str(argument) for argument in command]) == 0
+    printed = capfd.readouterr()
+    assert "2 of 2 subjects prepared" in printed.out
+    assert "1 of them without phenotypes: the table has no row for them" in printed.out
+    report = json.loads((tmp_path / "out/report.json").read_text())
+    assert report["num_without_row"] == 1
+    noted = [one["subject"] for one in report["subjects"] if "has no row for this subject" in str(one["warnings"])]
+    assert noted == [pseudonym(truth[0].eid, bytes.fromhex("5" * 64))]
+    page = (tmp_path / "out/report.html").read_text()
+    assert 'without a row in the table of phenotypes</th><td class="number">1</td>' in page
+    rows = [
+        row for path in (tmp_path / "out").glob("*.parquet") for row in pyarrow.parquet.read_table(path).to_pylist()
+    ]
+    known = {row["subject"]: int(np.isfinite(row["phenotypes"]).sum()) for row in rows}
+    assert known == {name: 0 if name in noted else 82 for name in known}
+    assert len(known) == 2
+    assert find_identifiers([one.eid for one in truth], tmp_path / "out", printed.out, printed.err) == []
 
 
 def in_a_file_name(folder, eid):

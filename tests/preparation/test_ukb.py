@@ -175,8 +175,12 @@ def test_two_zips_of_a_visit_and_a_table_of_others_are_refused(biobank, tmp_path
         subject.read()
     table.loc[0, "eid"] = "1999999"
     table.to_csv(tmp_path / "table.csv", index=False)
-    with pytest.raises(PreparationError, match="has a row for none of the 1 participants"):
+    with pytest.raises(PreparationError, match="has a row for none of the 1 participants") as caught:
         find_ukb_subjects(tmp_path / "bulk", tmp_path / "table.csv")
+    assert "in the column 'eid', as 1234567 or 1234567.0, beside 3 columns of phenotypes such as '24100-2.0'" in str(
+        caught.value
+    )
+    assert truth.eid not in str(caught.value)
 
 
 def test_manifests_are_read_through_their_commas():

@@ -3,7 +3,15 @@
 import argparse
 from typing import Any
 
-from cpgg_hf.command_line.options import add_command, add_json, add_mask, add_model, add_seed, add_view
+from cpgg_hf.command_line.options import (
+    add_command,
+    add_json,
+    add_mask,
+    add_model,
+    add_seed,
+    add_split,
+    add_view,
+)
 from cpgg_hf.command_line.printing import print_json, print_notes
 
 
@@ -20,13 +28,15 @@ def add_commands(commands: Any) -> None:
     questions = evaluate.add_subparsers(dest="question", required=True, metavar="QUESTION")
     text = "how near generated cines are to true ones, as a set"
     fidelity = add_command(questions, "fidelity", _fidelity, text)
-    fidelity.add_argument("generated", help="folder of .nii.gz cines, or data set (its test split)")
+    fidelity.add_argument("generated", help="folder of .nii.gz cines, or data set")
     fidelity.add_argument("true", help="the same, of at least twice as many true cines")
+    add_split(fidelity, "the same, of the true data set", "--true-split")
     text = "how well cines show the phenotypes they were asked for"
     controllability = add_command(questions, "controllability", _controllability, text)
     controllability.add_argument("generated", help="folder that `cpgg generate` wrote, or data set")
     _add_segmenter(controllability)
     for question in (fidelity, controllability):
+        add_split(question, "of the generated data set (default: the only one there is, or test)")
         add_seed(question)
         add_json(question, "figures")
 
@@ -68,7 +78,7 @@ def _controllability(arguments: argparse.Namespace) -> None:
     from cpgg_hf.commands.evaluation import evaluate_controllability
     from cpgg_hf.metrics import to_plain
 
-    table = evaluate_controllability(arguments.generated, arguments.segmenter, arguments.seed)
+    table = evaluate_controllability(arguments.generated, arguments.segmenter, arguments.seed, arguments.split)
     if arguments.json:
         print_json(to_plain(table))
     else:
@@ -78,7 +88,8 @@ def _controllability(arguments: argparse.Namespace) -> None:
 def _fidelity(arguments: argparse.Namespace) -> None:
     from cpgg_hf.commands.evaluation import evaluate_fidelity
 
-    report = evaluate_fidelity(arguments.generated, arguments.true, arguments.seed)
+    splits = (arguments.split, arguments.true_split)
+    report = evaluate_fidelity(arguments.generated, arguments.true, arguments.seed, *splits)
     if arguments.json:
         print_json(report.to_dict())
         return

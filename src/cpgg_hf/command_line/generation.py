@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from cpgg_hf.command_line.options import add_command, add_model, add_seed, positive
+from cpgg_hf.command_line.options import add_command, add_model, add_seed, add_split, positive
 from cpgg_hf.commands.requests import assignment
 
 
@@ -49,7 +49,7 @@ def _add_dataset(command: argparse.ArgumentParser) -> None:
     group.add_argument("--verify", action="store_true", help="measure each cine; the column `measured` keeps it")
     text = "draw a cine again whose phenotype is measured farther from the requested one; repeatable"
     group.add_argument("--max-error", action="append", default=[], type=assignment, metavar="NAME=VALUE", help=text)
-    group.add_argument("--split", choices=("train", "validation", "test"), help="of the data set (default: train)")
+    add_split(group, "of the data set (default: train)")
     text = "stricter than the model's own (default: the model's)"
     group.add_argument("--data-policy", choices=("phantom", "public", "restricted"), help=text)
 

@@ -38,6 +38,11 @@ def add_seed(command: argparse.ArgumentParser) -> None:
     command.add_argument("--seed", type=_seed, default=0, help="the same seed gives the same result")
 
 
+def add_split(command: argparse._ActionsContainer, text: str, flag: str = "--split") -> None:
+    """`--split`, or another flag that names a split of a data set; None unless given."""
+    command.add_argument(flag, choices=("train", "validation", "test"), help=text)
+
+
 def add_json(command: argparse.ArgumentParser, what: str) -> None:
     """`--json`, for scripts; `what` names in the help text what is printed."""
     command.add_argument("--json", action="store_true", help=f"print the {what} as JSON")

@@ -21,6 +21,8 @@ def add_commands(commands: Any) -> None:
     cohort.add_argument("input", help="the collection's folder; with --layout table, a CSV file")
     cohort.add_argument("--layout", required=True, choices=LAYOUTS, help="how files and subjects are named")
     cohort.add_argument("--rr-ms", type=float, help="heart beat to assume where a NIfTI file states no frame time")
+    text = "public for a public collection, whose licence allows to pass on what is made of it (default: %(default)s)"
+    cohort.add_argument("--data-policy", choices=("public", "restricted"), default="restricted", help=text)
     _add_subjects(cohort)
 
     text = "prepare UK Biobank's long-axis cines (field 20208) as delivered"
@@ -134,7 +136,8 @@ def _prepare_cohort(arguments: argparse.Namespace) -> None:
     if arguments.source == "ukb":
         report = prepare_ukb(arguments.bulk, arguments.phenotypes, arguments.instance, **settings)
     else:
-        report = prepare_collection(arguments.input, arguments.layout, rr_ms=arguments.rr_ms, **settings)
+        settings |= {"rr_ms": arguments.rr_ms, "data_policy": arguments.data_policy}
+        report = prepare_collection(arguments.input, arguments.layout, **settings)
     if arguments.json:
         print_json(report)
         return
@@ -142,4 +145,6 @@ def _prepare_cohort(arguments: argparse.Namespace) -> None:
         print(f"set aside {number}: {reason}", file=sys.stderr)
     splits = ", ".join(f"{number} in {split}" for split, number in report["splits"].items())
     print(f"{report['num_used']} of {report['num_subjects']} subjects prepared: {splits}")
-    print(f"wrote {arguments.out}; look at report.html there")
+    if report["num_without_row"]:
+        print(f"{report['num_without_row']} of them without phenotypes: the table has no row for them")
+    print(f"wrote {arguments.out}, {report['settings']['data_policy']} data; look at report.html there")

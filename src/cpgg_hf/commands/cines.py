@@ -9,7 +9,7 @@ import numpy as np
 
 from cpgg_hf.commands.errors import CommandError
 from cpgg_hf.commands.models import segmenter_path
-from cpgg_hf.data.cine_dataset import DESCRIPTION_FILE
+from cpgg_hf.data.cine_dataset import DESCRIPTION_FILE, read_description
 from cpgg_hf.phantom.rasterise import GRID_SIZE, SPACING_MM
 from cpgg_hf.phantom.volume_curves import NUM_FRAMES
 from cpgg_hf.phenotypes import NAMES, read_csv
@@ -105,11 +105,15 @@ def read_series(path: str | os.PathLike[str], view: str) -> "tuple[CineSeries, t
     return series, require_view(judge_view(series.normal), view, series.origin)
 
 
-def read_cine_set(folder: str | os.PathLike[str], split: str = "test") -> CineSet:
-    """All cines of a folder that `cpgg generate` wrote, or of one split of a data set that `cpgg prepare` wrote.
+def read_cine_set(folder: str | os.PathLike[str], split: str | None = None) -> CineSet:
+    """All cines of a folder of .nii.gz files that `cpgg generate` wrote, or of one split of a data set.
+
+    Args:
+        folder: as `cpgg generate` or `cpgg prepare` wrote it.
+        split: of a data set; None is its only split, or of several the test split.
 
     Raises:
-        CommandError: it is neither.
+        CommandError: it is neither, or has no such split.
     """
     folder = Path(folder)
     if (folder / DESCRIPTION_FILE).is_file():
@@ -117,6 +121,8 @@ def read_cine_set(folder: str | os.PathLike[str], split: str = "test") -> CineSe
     paths = sorted(folder.glob("*.nii.gz"))
     if not paths:
         raise CommandError(f"{folder} holds neither {DESCRIPTION_FILE} nor .nii.gz files; give a folder of cines.")
+    if split is not None:
+        raise CommandError(f"{folder} is no data set and has no split {split!r}; leave the split out.")
     cines = [read_cine(path) for path in paths]
     table = folder / "phenotypes.csv"
     phenotypes = read_csv(table) if table.is_file() else np.full((len(paths), len(NAMES)), np.nan)
@@ -130,13 +136,22 @@ def read_cine_set(folder: str | os.PathLike[str], split: str = "test") -> CineSe
     )
 
 
-def _read_dataset(folder: Path, split: str) -> CineSet:
+def _read_dataset(folder: Path, split: str | None) -> CineSet:
     from cpgg_hf.data.cine_dataset import decode_cine, load_cines
 
-    rows = load_cines(folder, split)
+    rows = load_cines(folder, _only_or_test(folder) if split is None else split)
     return CineSet(
         [decode_cine(row) for row in rows],
         np.array(rows["spacing_mm"]),
         np.array(rows["frame_time_ms"]),
         np.array(rows["phenotypes"], dtype=np.float64),
     )
+
+
+def _only_or_test(folder: Path) -> str:
+    splits = list(read_description(folder)["splits"])
+    if len(splits) == 1:
+        return splits[0]
+    if "test" not in splits:
+        raise CommandError(f"{folder} has the splits {', '.join(splits) or 'none'}, no test split; say which to read.")
+    return "test"

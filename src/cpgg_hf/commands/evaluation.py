@@ -71,15 +71,17 @@ def plausible(row: np.ndarray) -> tuple[dict[str, float], list[str]]:
     return {name: value for name, value in values.items() if name[:2] not in doubted}, doubts
 
 
-def evaluate_controllability(generated: str, segmenter: str | None, seed: int = 0) -> "pd.DataFrame":
+def evaluate_controllability(
+    generated: str, segmenter: str | None, seed: int = 0, split: str | None = None
+) -> "pd.DataFrame":
     """Measured against requested phenotypes of a folder of cines; see `cpgg_hf.metrics.adherence`.
 
-    Only phenotypes that a four-chamber view shows have rows.
+    Only phenotypes that a four-chamber view shows have rows. `split` is of a data set, see `read_cine_set`.
     """
     from cpgg_hf.measure import measure_cines
     from cpgg_hf.metrics import adherence
 
-    cines = read_cine_set(generated)
+    cines = read_cine_set(generated, split)
     if not np.isfinite(cines.phenotypes).any():
         raise CommandError(f"{generated} says no phenotypes that were asked for; put phenotypes.csv beside the cines.")
     network = load_segmenter(segmenter)
@@ -88,8 +90,14 @@ def evaluate_controllability(generated: str, segmenter: str | None, seed: int = 
     return table[table["measurable"]]
 
 
-def evaluate_fidelity(generated: str, true: str, seed: int = 0) -> "FidelityReport":
-    """Generated against true cines, at least twice as many of these; see `cpgg_hf.metrics.fidelity_report`."""
+def evaluate_fidelity(
+    generated: str, true: str, seed: int = 0, split: str | None = None, true_split: str | None = None
+) -> "FidelityReport":
+    """Generated against true cines, at least twice as many of these; see `cpgg_hf.metrics.fidelity_report`.
+
+    `split` is of the generated and `true_split` of the true data set, see `read_cine_set`.
+    """
     from cpgg_hf.metrics import RandomFeatureNetwork, fidelity_report
 
-    return fidelity_report(read_cine_set(generated).cines, read_cine_set(true).cines, RandomFeatureNetwork(), seed)
+    cines, true_cines = read_cine_set(generated, split).cines, read_cine_set(true, true_split).cines
+    return fidelity_report(cines, true_cines, RandomFeatureNetwork(), seed)

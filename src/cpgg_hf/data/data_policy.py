@@ -49,6 +49,22 @@ def policy_of(source: str | os.PathLike[str], repo_type: str = "model") -> str:
         return UNKNOWN_POLICY
 
 
+def policy_of_adapter(source: str | os.PathLike[str] | None, **hub: Any) -> str:
+    """The policy of a PEFT adapter in a folder or hub repository, told by its `data_policy.json`; None: not known.
+
+    Args:
+        source: a folder, or the name of a repository.
+        hub: of transformers' `cached_file`, such as `revision`, `token`, `subfolder`, `cache_dir`.
+    """
+    from transformers.utils import cached_file
+
+    try:
+        path = None if source is None else cached_file(source, ADAPTER_POLICY_FILE, **hub)
+    except OSError:
+        return UNKNOWN_POLICY  # there is none, or it cannot be reached
+    return UNKNOWN_POLICY if path is None else strictest([_stated_in(Path(path))])
+
+
 def stated_policies(folder: str | os.PathLike[str]) -> list[tuple[str, str | None]]:
     """What each part of a folder says: (its place, its policy); None where it says nothing.
 

@@ -221,8 +221,8 @@ def _check_one_plane(images: list[tuple[str, Any]], origin: str) -> None:
         )
         if size != expected_size:
             raise PreparationError(
-                f"{origin}: the frames differ in size, {Path(first_name).name} is {expected_size} and "
-                f"{Path(name).name} is {size}; give the frames of one series."
+                f"{origin}: the frames differ in size, {expected_size} ({Path(first_name).name}) and {size} "
+                f"({Path(name).name}); give the frames of one series."
             )
     for tag, count, tolerance in (
         ("PixelSpacing", 2, _SPACING_TOLERANCE_MM),

@@ -143,30 +143,13 @@ def read_nifti(
     """
     check_rr_ms(rr_ms)
     check_rr_ms(assumed_rr_ms)
-    nibabel = import_optional("nibabel", "imaging")
     path = Path(path)
-    if not path.is_file():
-        found = "is a folder" if path.is_dir() else "does not exist"
-        raise PreparationError(f"{path} {found}; give a .nii or .nii.gz file.")
-    repairs: list[str] = []
-    try:
-        with _collected(repairs):
-            image = nibabel.load(path)
-        if not isinstance(image, nibabel.Nifti1Pair):  # Nifti2 derives from it
-            raise PreparationError(f"{path} is {type(image).__name__}, no NIfTI; convert it first.")
-        shape = image.shape
-        if image.get_data_dtype().fields is not None or np.iscomplexobj(np.empty(0, image.get_data_dtype())):
-            raise PreparationError(f"{path} holds colours or complex numbers; give a grey cine.")
-        _check_axes(shape, path, middle_slice)
-        slice_index = shape[2] // 2 if len(shape) == 4 else 0
-        check_size(shape[1], shape[0], shape[-1], str(path))
-        values = np.asarray(image.dataobj[:, :, slice_index] if len(shape) == 4 else image.dataobj, np.float32)
-    except PreparationError:
-        raise
-    except Exception as error:  # nibabel and the decompressors raise many kinds on damaged files
-        raise PreparationError(
-            f"{path} is no readable NIfTI file, or cut off ({brief(error)}); copy it again."
-        ) from None
+    image, repairs = open_nifti(path)
+    shape = image.shape
+    _check_axes(shape, path, middle_slice)
+    slice_index = shape[2] // 2 if len(shape) == 4 else 0
+    check_size(shape[1], shape[0], shape[-1], str(path))
+    values = stored_values(image, path, (slice(None), slice(None), slice_index) if len(shape) == 4 else ())
     frames = np.ascontiguousarray(values.reshape(shape[0], shape[1], -1).transpose(2, 1, 0))
     notes: tuple[str, ...] = ()
     if repairs:
@@ -200,6 +183,47 @@ def read_nifti(
         prepared=image.header["descrip"].item() == PREPARED.encode(),
         warnings=notes,
     )
+
+
+def open_nifti(path: Path) -> tuple[Any, list[str]]:
+    """A NIfTI image of grey values whose header was read, and what nibabel says that it repaired there.
+
+    Raises:
+        PreparationError: no such file, no NIfTI, damaged, or colours.
+    """
+    nibabel = import_optional("nibabel", "imaging")
+    if not path.is_file():
+        found = "is a folder" if path.is_dir() else "does not exist"
+        raise PreparationError(f"{path} {found}; give a .nii or .nii.gz file.")
+    repairs: list[str] = []
+    try:
+        with _collected(repairs):
+            image = nibabel.load(path)
+            kind = image.get_data_dtype()
+    except Exception as error:  # nibabel and the decompressors raise many kinds on damaged files
+        raise _unreadable(path, error) from None
+    if not isinstance(image, nibabel.Nifti1Pair):  # Nifti2 derives from it
+        raise PreparationError(f"{path} is {type(image).__name__}, no NIfTI; convert it first.")
+    if kind.fields is not None or np.iscomplexobj(np.empty(0, kind)):
+        raise PreparationError(f"{path} holds colours or complex numbers; give grey values.")
+    return image, repairs
+
+
+def stored_values(image: Any, path: Path, part: tuple[Any, ...] = ()) -> np.ndarray:
+    """The values of an image from `open_nifti`, or of a part of it, float32.
+
+    Raises:
+        PreparationError: cut off or damaged.
+    """
+    try:
+        with np.errstate(all="ignore"):  # what overflows is no number, which whoever asks for it tells of
+            return np.asarray(image.dataobj[part] if part else image.dataobj, np.float32)
+    except Exception as error:  # as above
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: Exception) -> PreparationError:
+    return PreparationError(f"{path} is no readable NIfTI file, or cut off ({brief(error)}); copy it again.")
 
 
 @contextmanager

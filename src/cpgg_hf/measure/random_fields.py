@@ -13,11 +13,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cpgg_hf.measure.heart_shapes import NUM_TIMES, STRUCTURES
-from cpgg_hf.measure.random_surroundings import smooth_noise, some, surroundings, tubes, uniform
+from cpgg_hf.measure.random_surroundings import organs, smooth_noise, some, surroundings, tubes, uniform
 
 FIELD_SIZE = 160
 CONTEXT_TIMES = (-2, 0, 2)  # of ten a beat: the ventricles fill and empty between them
 _BRIGHT_LEVEL = 0.9  # the 99th percentile, as `cpgg_hf.preparation` scales scans
+_RIGHT = STRUCTURES.index("RV cavity")
 _MUSCLE = STRUCTURES.index("LV myocardium")
 _FED_BY_VESSELS = (STRUCTURES.index("LA"), STRUCTURES.index("RA"))
 _EMPTY_SHARE = 0.05  # fields with no heart in them
@@ -97,6 +98,12 @@ def _paint(covered: Tensor, around: Tensor) -> Tensor:
     levels = torch.cat([blood[:, :_MUSCLE], muscle, blood[:, _MUSCLE + 1 :]], dim=1)
     textured = levels * (1 + uniform(count, 0, 0.12) * smooth_noise(count, structures, 24, size))
     heart = covered.sum(dim=2)
+    # An organ lies against the heart, of any brightness, or hardly to be told from the blood beside it.
+    organ = organs(_centroid(heart[:, num_frames // 2]), size)
+    like_blood = some(count, 0.5)
+    level = torch.lerp(uniform(count, 0, 1), blood[:, _RIGHT : _RIGHT + 1] * uniform(count, 0.5, 1), like_blood)
+    texture = 1 + uniform(count, 0, 0.15) * smooth_noise(count, 1, 30, size)
+    around = torch.lerp(around, level * texture, organ)
     image = around.expand(-1, num_frames, -1, -1)
     # Thin walls around what has no thick wall of its own, and fat of any depth around them.
     walls = F.max_pool2d(heart, 3, stride=1, padding=1)
@@ -105,7 +112,7 @@ def _paint(covered: Tensor, around: Tensor) -> Tensor:
         patches = torch.sigmoid(6 * (smooth_noise(count, 1, 7, size) + uniform(count, -1.5, 1)))
         fat = torch.lerp(fat, F.max_pool2d(fat, 3, stride=1, padding=1), patches)
     image = image + (fat - heart).clamp_min(0) * (uniform(count, 0, 1) - image) * uniform(count, 0, 1)
-    image = image + (walls - heart).clamp_min(0) * (muscle - image) * uniform(count, 0.5, 1)
+    image = image + (walls - heart).clamp_min(0) * (muscle - image) * uniform(count, 0, 1)
     # Veins and great vessels run into the chambers; no wall closes them.
     for chamber in _FED_BY_VESSELS:
         seen = covered[:, num_frames // 2, chamber]
@@ -160,7 +167,7 @@ def _acquire(frames: Tensor, seen: Tensor) -> Tensor:
     What lies outside the field of view is black and has no part in the scaling.
     """
     count, _, size, _ = frames.shape
-    frames = frames.clamp_min(0) * torch.exp(uniform(count, 0, 0.35) * smooth_noise(count, 1, 3, size))
+    frames = frames.clamp_min(0) * torch.exp(uniform(count, 0, 0.5) * smooth_noise(count, 1, 3, size))
     kept = uniform(count, 0.5, 1.0)
     coarse = F.avg_pool2d(frames, 3, stride=1, padding=1, count_include_pad=False)
     coarse = F.avg_pool2d(coarse, 3, stride=1, padding=1, count_include_pad=False)

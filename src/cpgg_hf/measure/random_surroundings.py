@@ -76,3 +76,20 @@ def tubes(start: Tensor, size: int) -> Tensor:
     length, reach = uniform(count, 0.25, 0.8), uniform(count, 0.03, 0.1)
     inside = torch.minimum(torch.minimum(along, length - along), reach - aside)
     return torch.sigmoid(inside * 60) * some(count, 0.67)
+
+
+def organs(middle: Tensor, size: int) -> Tensor:
+    """(count, 1, size, size) in [0, 1]: a large organ, as the liver is, whose wavy edge runs past a point; often none.
+
+    Args:
+        middle: (count, 2) x and y in [-1, 1] of the heart's middle, from which the edge is at most 0.5 away.
+        size: height and width of the field.
+    """
+    count = len(middle)
+    axis = torch.linspace(-1, 1, size)
+    angle = uniform(count, 0, 6.2832)
+    away_x = axis.view(1, 1, 1, -1) - middle[:, 0].view(-1, 1, 1, 1)
+    away_y = axis.view(1, 1, -1, 1) - middle[:, 1].view(-1, 1, 1, 1)
+    beyond = away_x * angle.cos() + away_y * angle.sin() - uniform(count, 0.05, 0.5)
+    edge = uniform(count, 0, 0.08) * smooth_noise(count, 1, 6, size)
+    return torch.sigmoid((beyond + edge) * uniform(count, 20, 60)) * some(count, 0.7)

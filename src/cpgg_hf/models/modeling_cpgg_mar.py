@@ -19,6 +19,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, LoadStateDictInfo
 from transformers.utils import ModelOutput
 
+from cpgg_hf.data.data_policy import policy_of_adapter, strictest
 from cpgg_hf.models.configuration_cpgg_mar import CPGGMARConfig
 from cpgg_hf.models.token_diffusion import (
     AdaLNBlock,
@@ -242,6 +243,9 @@ class CPGGMARModel(PushesByPolicy, PreTrainedModel):  # type: ignore[misc]
     ) -> LoadStateDictInfo:
         """Puts a PEFT adapter onto the model; see [`~transformers.PreTrainedModel.load_adapter`].
 
+        From then on the model has the stricter data policy of the two, also when the adapter is removed again, as it
+        may have been merged; one that says nothing of its policy is restricted.
+
         Args:
             peft_model_id: folder or hub repository that `save_pretrained` or `push_to_hub` of an adapted model wrote.
             adapter_name: `"default"` by default.
@@ -259,6 +263,9 @@ class CPGGMARModel(PushesByPolicy, PreTrainedModel):  # type: ignore[misc]
                 f"{peft_model_id} does not fit this MAR: {len(wrong)} tensors, such as {min(wrong)!r}, are missing, "
                 "superfluous or of another shape; load it onto the network that it was trained beside."
             )
+        load_config = kwargs.get("load_config")
+        hub = {**(load_config.download_kwargs if load_config else {}), **(kwargs.get("adapter_kwargs") or {})}
+        self.config.data_policy = strictest([self.config.data_policy, policy_of_adapter(peft_model_id, **hub)])
         return info
 
     def delete_adapter(self, adapter_names: list[str] | str) -> None:

@@ -58,11 +58,13 @@ def prepare_cohort(
         key_file: the secret key of the pseudonyms, outside `out`; made when there is none. See `pseudonyms`.
         view: "4ch" sets planes aside that look like another view; "any" takes every plane.
         num_processes: processes that work; the data set is the same for any number.
-        data_policy: "restricted" (patients' data, never published) or "public".
+        data_policy: "restricted" (patients' data, never published) or "public" (of a public collection). It changes no
+            pseudonym.
         shares: of the splits train, validation and test.
         turn_upright: mirror four-chamber cines so that they stand as phantoms do, see `upright`.
-        segmenter: folder of a field segmenter, which finds the hearts and checks the view; by default they are found
-            by their motion.
+        segmenter: folder of a field segmenter, which finds the hearts and checks the view. None, the default, finds
+            them by their motion; `cpgg prepare` on the command line names the checkpoint's network instead, unless
+            `--segmenter none` is given, so that the two differ by default.
         progress: whether to show a progress bar.
 
     Returns:
@@ -76,6 +78,8 @@ def prepare_cohort(
     shares = check_shares(shares)
     if view not in ("4ch", "any"):
         raise ValueError(f"unknown view {view!r}; expected '4ch' or 'any'.")
+    if data_policy not in ("restricted", "public"):
+        raise ValueError(f"unknown data_policy {data_policy!r} of a cohort; expected 'restricted' or 'public'.")
     if num_processes < 1:
         raise ValueError(f"num_processes must be at least 1, given {num_processes}.")
     import_optional("PIL.Image", "pictures")

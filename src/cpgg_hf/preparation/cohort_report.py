@@ -46,14 +46,16 @@ def make_report(plan: Plan, records: Sequence[dict[str, Any]]) -> dict[str, Any]
         records: of all subjects, as `prepare_subject` gives them.
 
     Returns:
-        counts (`num_subjects`, `num_used`, `num_set_aside`, used ones by `splits` and `views`, set-aside ones by
-        `reasons`, without what a reason says in brackets of one subject's numbers), `seconds` by step over all
-        subjects, `settings`, and a record a subject in `subjects`: pseudonym, split, view as judged, warnings,
-        seconds, and `reason` where it was set aside.
+        counts (`num_subjects`, `num_used`, `num_set_aside`, used ones by `splits` and `views` and, as
+        `num_without_row`, those that the table of phenotypes has no row for, set-aside ones by `reasons`, without what
+        a reason says in brackets of one subject's numbers), `seconds` by step over all subjects, `settings`, and a
+        record a subject in `subjects`: pseudonym, split, view as judged, warnings, seconds, and `reason` where it was
+        set aside.
     """
     repeated = [empty_record(name, None) | {"reason": REPEATED} for name in plan.repeated]
     everyone = [*records, *repeated]
     used = [record for record in records if "reason" not in record]
+    without_row = {task.pseudonym for task in plan.tasks if task.subject.without_row}
     seconds: Counter[str] = Counter()
     for record in records:
         seconds.update(record["seconds"])
@@ -62,6 +64,7 @@ def make_report(plan: Plan, records: Sequence[dict[str, Any]]) -> dict[str, Any]
         "num_subjects": len(everyone),
         "num_used": len(used),
         "num_set_aside": len(everyone) - len(used),
+        "num_without_row": sum(record["subject"] in without_row for record in used),
         "splits": {split: sum(record["split"] == split for record in used) for split in SPLITS},
         "views": _counts(record["view"] for record in used),
         "reasons": _counts(_kind(record["reason"]) for record in everyone if "reason" in record),
@@ -96,6 +99,7 @@ def _page(report: dict[str, Any], pictured: set[str]) -> str:
         "used": report["num_used"],
         **{f"&emsp;in {split}": number for split, number in report["splits"].items()},
         "&emsp;with warnings": noted,
+        "&emsp;without a row in the table of phenotypes": report["num_without_row"],
         "set aside": report["num_set_aside"],
     }
     settings = report["settings"]

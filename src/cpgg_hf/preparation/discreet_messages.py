@@ -1,7 +1,7 @@
 """Messages about a subject without what identifies it: paths, file names, identifiers, quoted values, UIDs.
 
 Readers name the file and often the value that is wrong, which helps the one who runs them; reports of a cohort travel
-with the data set, so nothing of that may stay.
+with the data set, so nothing of that may stay. Where nothing but such a name stood, the words around it go too.
 """
 
 from __future__ import annotations
@@ -23,6 +23,15 @@ _IDENTIFYING = (
     (r"\d+(?:\.\d+){4,}", "a UID"),
     (r"\d{6,}", "a number"),
 )
+_REMOVED = r"(?:the input|a file|a UID|a number|'\.\.\.')"  # what stands for what was removed
+_LIST = rf"{_REMOVED}(?:(?:, | and ){_REMOVED})*"
+_SEVERAL = {"the input": "several files", "a file": "several files", "a UID": "several UIDs", "a number": "numbers"}
+_READABLE = (
+    (rf" \((?:e\.g\. )?{_LIST}\)", ""),  # it said nothing else
+    (rf", (?:only|such as) {_LIST}(?=[;.,])", ""),
+    (r"\bthe input (?:a file|the input)\b", "the input"),  # a name with a space in it
+    (rf"({_REMOVED})((?:, \1)* and \1|(?:, \1)+)(?=\W|$)", lambda match: _SEVERAL.get(match[1], match[1])),
+)
 _SHORTEST = 4  # shorter names and numbers ("12") also occur as plain words in a message
 
 
@@ -40,7 +49,9 @@ def discreet(message: str, subject: Subject, origin: str = "") -> str:
         message = re.sub(rf"[^\s(),:;]*{re.escape(subject.identifier)}[^\s(),:;]*", "the input", message, flags=re.I)
     for pattern, word in _IDENTIFYING:
         message = re.sub(pattern, word, message, flags=re.IGNORECASE)
-    return printable(message.removeprefix("the input: "))
+    for pattern, words in _READABLE:
+        message = re.sub(pattern, words, message)
+    return printable(re.sub(r"^(?:the input|a file|several files): ", "", message))
 
 
 def _names(subject: Subject, message: str) -> set[str]:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from cpgg_hf.data.cine_series import CineSeries
-from cpgg_hf.data.errors import PreparationError, brief
-from cpgg_hf.data.optional import import_optional
+from cpgg_hf.data.cine_series import CineSeries, check_size
+from cpgg_hf.data.errors import PreparationError
+from cpgg_hf.data.nifti import open_nifti, stored_values
 
 _LARGEST_LABEL = 5
 _PATIENT = np.diag([-1.0, -1.0, 1.0, 1.0])  # NIfTI's axes to DICOM's
@@ -36,30 +36,35 @@ def read_mask(path: str | os.PathLike[str], series: CineSeries) -> np.ndarray:
     Raises:
         PreparationError: no such file, another form, other labels, another plane, or nothing but background.
     """
-    nibabel = import_optional("nibabel", "imaging")
     path = Path(path)
     try:
-        image = nibabel.load(path)
-        stored = np.asarray(image.dataobj, dtype=np.float32)
-    except Exception as error:  # nibabel and the decompressors raise many kinds on damaged files
-        raise PreparationError(f"the mask {path} is no readable NIfTI file ({brief(error)}).") from None
-    if stored.ndim not in (2, 3, 4) or (stored.ndim > 2 and stored.shape[2] != 1):
-        raise PreparationError(
-            f"the mask {path} has axes {stored.shape}, expected (columns, rows, 1) or (columns, rows, 1, time)."
-        )
+        image, _ = open_nifti(path)
+        _check_axes(image.shape, series, path)
+        stored = stored_values(image, path)
+    except PreparationError as error:
+        raise PreparationError(f"the mask {error}") from None
     by_time = stored.reshape(*stored.shape[:2], -1).transpose(2, 1, 0)
-    if len(by_time) not in (1, len(series.frames)):
-        raise PreparationError(
-            f"the mask {path} has {len(by_time)} times, the cine {len(series.frames)} frames; "
-            "give one mask a frame, or one for all."
-        )
-    if not np.isin(by_time, range(_LARGEST_LABEL + 1)).all():
-        odd = by_time[~np.isin(by_time, range(_LARGEST_LABEL + 1))][0]
-        raise PreparationError(f"the mask {path} holds the label {odd:g}; expected {_FORM}.")
+    with np.errstate(invalid="ignore"):  # NaN is no label either
+        odd = by_time[~((by_time >= 0) & (by_time <= _LARGEST_LABEL) & (by_time % 1 == 0))]
+    if odd.size:
+        raise PreparationError(f"the mask {path} holds the label {odd[0]:g}; expected {_FORM}.")
     labels = _on_pixels(by_time.astype(np.uint8), np.asarray(image.affine, dtype=np.float64), image, series, path)
     if not labels.any():
         raise PreparationError(f"the mask {path} marks nothing in the image; expected {_FORM}.")
     return labels
+
+
+def _check_axes(shape: tuple[int, ...], series: CineSeries, path: Path) -> None:
+    """Before anything but the header is read: what it tells of may not fit into the memory."""
+    if len(shape) not in (2, 3, 4) or (len(shape) > 2 and shape[2] != 1) or min(shape) < 1:
+        raise PreparationError(f"{path} has axes {shape}, expected (columns, rows, 1) or (columns, rows, 1, time).")
+    num_times = shape[3] if len(shape) == 4 else 1
+    if num_times not in (1, len(series.frames)):
+        raise PreparationError(
+            f"{path} has {num_times} times, the cine {len(series.frames)} frames; "
+            "give one mask a frame, or one for all."
+        )
+    check_size(shape[1], shape[0], num_times, str(path))
 
 
 def _on_pixels(labels: np.ndarray, affine: np.ndarray, image: object, series: CineSeries, path: Path) -> np.ndarray:
@@ -77,14 +82,20 @@ def _on_pixels(labels: np.ndarray, affine: np.ndarray, image: object, series: Ci
         + columns * series.pixel_spacing_mm[1] * series.orientation[:3]
         + rows * series.pixel_spacing_mm[0] * series.orientation[3:]
     )
-    to_index = np.linalg.inv(_PATIENT @ affine)
-    index = places @ to_index[:3, :3].T + to_index[:3, 3]
+    with np.errstate(all="ignore"):
+        try:
+            to_index = np.linalg.inv(_PATIENT @ affine)
+        except np.linalg.LinAlgError:
+            to_index = np.full((4, 4), np.nan)
+        index = places @ to_index[:3, :3].T + to_index[:3, 3]
+    if not np.isfinite(index).all():
+        raise PreparationError(f"the mask {path} states axes that span no plane; save it with the image's own place.")
     if np.abs(index[..., 2]).max() > 1:
         raise PreparationError(
             f"the mask {path} lies in another plane than the cine, up to {np.abs(index[..., 2]).max():.1f} slices "
             "away; give a mask of this image."
         )
-    nearest = np.rint(index[..., :2]).astype(int)
+    nearest = np.rint(index[..., :2])
     inside = ((nearest >= 0) & (nearest < labels.shape[:0:-1])).all(axis=-1)
-    column, row = np.where(inside[..., None], nearest, 0).transpose(2, 0, 1)
+    column, row = np.where(inside[..., None], nearest, 0).astype(int).transpose(2, 0, 1)
     return np.where(inside, labels[:, row, column], 0).astype(np.uint8)

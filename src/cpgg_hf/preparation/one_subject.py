@@ -22,6 +22,8 @@ from cpgg_hf.preparation.discreet_messages import discreet
 from cpgg_hf.preparation.subjects import Subject
 from cpgg_hf.preparation.view import judge_view, require_view
 
+_WITHOUT_ROW = "the table of phenotypes has no row for this subject; all its phenotypes are missing."
+
 
 @dataclass(frozen=True)
 class Task:
@@ -92,6 +94,7 @@ def prepare_subject(task: Task) -> Result:
             )
         record["source"] = row["source"]
         picture = prepared.cine
+        notes += (_WITHOUT_ROW,) if task.subject.without_row else ()
         record["warnings"] = [discreet(note, task.subject, series.origin) for note in (*notes, *prepared.warnings)]
     except ImportError:
         raise

@@ -19,9 +19,11 @@ class Subject:
         read: reads the cine; picklable (`functools.partial` of a module-level function); raises `PreparationError`.
         phenotypes: (82,) in physical units, NaN = missing; None = nothing is known.
         source: where the cine comes from: "ukb", "acdc", ...
+        without_row: whether there is a table of phenotypes that has no row for this subject.
     """
 
     identifier: str
     read: Callable[[], CineSeries]
     phenotypes: np.ndarray | None = None
     source: str = ""
+    without_row: bool = False

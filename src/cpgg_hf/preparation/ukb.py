@@ -42,7 +42,7 @@ def find_ukb_subjects(
 
     Args:
         bulk: the folder of the zips, sub-folders included.
-        phenotypes_table: CSV or TSV, see `read_ukb_phenotypes`; a participant without a row has `phenotypes=None`.
+        phenotypes_table: CSV or TSV, see `read_ukb_phenotypes`; a participant without a row is used all the same.
         instance: the imaging visit: 2 is the first, 3 the repeat.
 
     Raises:
@@ -60,11 +60,6 @@ def find_ukb_subjects(
             f"1234567_{LONG_AXIS_FIELD}_{instance}_0.zip."
         )
     known = read_ukb_phenotypes(phenotypes_table, zips.keys(), instance)
-    if not known:
-        raise PreparationError(
-            f"{phenotypes_table} has a row for none of the {len(zips)} participants in {bulk}; "
-            "give the table of the same application (each has EIDs of its own)."
-        )
     return [_subject(eid, zips[eid], known.get(eid)) for eid in sorted(zips, key=int)]
 
 
@@ -74,7 +69,7 @@ def _subject(eid: str, paths: list[Path], known: np.ndarray | PreparationError |
         return Subject(eid, partial(_refuse, f"{listed} are of one participant and visit; keep one."), source="ukb")
     if isinstance(known, PreparationError):
         return Subject(eid, partial(_refuse, str(known)), source="ukb")
-    return Subject(eid, partial(read_ukb_zip, str(paths[0])), known, source="ukb")
+    return Subject(eid, partial(read_ukb_zip, str(paths[0])), known, source="ukb", without_row=known is None)
 
 
 def _refuse(reason: str) -> CineSeries:
@@ -108,8 +103,9 @@ def _choose(series: Sequence[tuple[str, ZippedSeries]], origin: str) -> tuple[Zi
     """The last complete series that is a four-chamber one by label and by plane, and warnings."""
     labelled = [(label, one) for label, one in series if _FOUR_CHAMBER.search(label) and not _DERIVED.search(label)]
     if not labelled:
-        found = ", ".join(sorted({repr(label) for label, _ in series})) or "no DICOM images"
-        raise PreparationError(f"{origin} has no series that is labelled four-chamber, only {found}; leave it out.")
+        found = ", ".join(sorted({repr(label) for label, _ in series}))
+        what = f"no series that is labelled four-chamber, only {found}" if series else "no DICOM images"
+        raise PreparationError(f"{origin} has {what}; leave it out.")
     of_plane, refusals = [], []
     for label, one in labelled:
         try:

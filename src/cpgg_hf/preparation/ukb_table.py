@@ -30,7 +30,7 @@ def read_ukb_phenotypes(
 
     Args:
         path: CSV or TSV with one row a participant, in any order; other columns are ignored.
-        eids: the participants wanted.
+        eids: the participants wanted, at least one.
         instance: the imaging visit: 2 is the first, 3 the repeat.
 
     Returns:
@@ -38,7 +38,8 @@ def read_ukb_phenotypes(
         the error that says why: values that are no numbers or in the wrong unit, a second row that says otherwise.
 
     Raises:
-        PreparationError: no such table, no column of participants, no phenotypes of this instance.
+        PreparationError: no such table, no column of participants, no phenotypes of this instance, no row of any of
+            the participants.
     """
     path = Path(path)
     rows: dict[str, list[list[str]]] = {}
@@ -55,6 +56,12 @@ def read_ukb_phenotypes(
                     rows.setdefault(eid, []).append(row)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise PreparationError(f"{path} is no readable CSV or TSV table ({brief(error)}); export it again.") from None
+    if not rows:
+        raise PreparationError(
+            f"{path} has a row for none of the {len(eids)} participants: their numbers were looked for in the column "
+            f"{header[eid_column]!r}, as 1234567 or 1234567.0, beside {len(columns)} columns of phenotypes such as "
+            f"{header[min(columns)]!r}; give the table of the same application (each has EIDs of its own)."
+        )
     return {eid: _one_vector(found, columns, len(header), path) for eid, found in rows.items()}
 
 

@@ -119,10 +119,19 @@ def test_kaggle_joins_volumes_and_takes_the_last_four_chamber_series(kaggle):
     assert np.array_equal(subjects["1"].read().frames, heart())
     assert known(subjects["1"]) == pytest.approx({"LVEDV": 180, "LVESV": 60, "LVSV": 120, "LVEF": 200 / 3})
     assert subjects["501"].phenotypes is None
+    assert [name for name, subject in subjects.items() if subject.without_row] == ["501"]
     with pytest.raises(PreparationError, match=r"volumes cannot be right: .*LVEDV must be above LVESV"):
         subjects["2"].read()
     with pytest.raises(PreparationError, match="no four-chamber series"):
         subjects["3"].read()
+
+
+def test_kaggle_studies_of_other_tables_are_refused_and_those_without_a_table_are_not(kaggle):
+    (kaggle / "train.csv").write_text("Id,Systole,Diastole\n11,60.0,180.0\n")
+    with pytest.raises(PreparationError, match=r"train.csv have a row for none of the 4 studies: .* column 'Id'"):
+        find_subjects("kaggle", kaggle)
+    (kaggle / "train.csv").unlink()
+    assert not any(subject.without_row for subject in find_subjects("kaggle", kaggle))
 
 
 def test_kaggle_with_any_view_falls_back_to_the_middle_slice(kaggle):

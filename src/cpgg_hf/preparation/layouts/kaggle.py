@@ -5,7 +5,8 @@
     train.csv, validate.csv                              Id, Systole, Diastole: LVESV and LVEDV in mL
 
 1,140 subjects of mostly 30 frames. The volumes become partial phenotypes, completed by LVSV and LVEF. Those of the
-test set (`solution.csv`, of another form) stay unread. Where a view was taken again, the last series counts.
+test set (`solution.csv`, of another form) stay unread: its studies have no row. Where a view was taken again, the last
+series counts.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 
 from cpgg_hf.data.dicom import read_dicom_folder
 from cpgg_hf.data.dicom_stack import read_middle_slice
+from cpgg_hf.data.errors import PreparationError
 from cpgg_hf.phenotypes import PhenotypeError
 from cpgg_hf.preparation.layouts.reading import known_phenotypes, read_table, refuse
 from cpgg_hf.preparation.subjects import Subject
@@ -25,24 +27,26 @@ _DEPTHS = ("", "*/", "*/*/")  # a split's folder, the unpacked archives, or both
 
 def find_kaggle_subjects(folder: Path, view: str = "4ch") -> list[Subject]:
     """A subject for each study: the four-chamber cine, or with "any" the short axis where it is missing."""
-    volumes = {
-        row["Id"]: row
-        for name in ("train.csv", "validate.csv")
-        if (folder / name).is_file()
-        for row in read_table(folder / name, "Id", "Systole", "Diastole")
-    }
+    tables = [name for name in ("train.csv", "validate.csv") if (folder / name).is_file()]
+    volumes = {row["Id"]: row for name in tables for row in read_table(folder / name, "Id", "Systole", "Diastole")}
     studies = sorted(path for depth in _DEPTHS for path in folder.glob(f"{depth}[0-9]*/study") if path.is_dir())
-    return [_subject(study, volumes.get(study.parent.name), view) for study in studies]
+    if tables and studies and volumes.keys().isdisjoint(study.parent.name for study in studies):
+        raise PreparationError(
+            f"{folder}: {' and '.join(tables)} have a row for none of the {len(studies)} studies: their folders' "
+            "numbers were looked for in the column 'Id', beside the volumes in 'Systole' and 'Diastole'; put the "
+            "tables of these studies there, or none."
+        )
+    return [_subject(study, volumes.get(study.parent.name), view, bool(tables)) for study in studies]
 
 
-def _subject(study: Path, volumes: dict[str, str] | None, view: str) -> Subject:
+def _subject(study: Path, volumes: dict[str, str] | None, view: str, has_table: bool) -> Subject:
     identifier, read, phenotypes = study.parent.name, _reader(study, view), None
     if volumes is not None:
         try:
             phenotypes = known_phenotypes({"LVESV": volumes["Systole"], "LVEDV": volumes["Diastole"]})
         except PhenotypeError as error:
             read = partial(refuse, f"the table's volumes cannot be right: {error}.")
-    return Subject(identifier, read, phenotypes, source="kaggle")
+    return Subject(identifier, read, phenotypes, source="kaggle", without_row=has_table and volumes is None)
 
 
 def _reader(study: Path, view: str) -> partial:
