@@ -34,7 +34,7 @@ test: $(VENV)/.test
 test-slow: $(VENV)/.test
 	$(BIN)/python -m pytest -m slow
 
-# Mutated DICOM, NIfTI, zip and CSV files; `make test` tries a tenth of them.
+# Mutated DICOM, NIfTI, mask, zip and CSV files; `make test` tries a tenth of them.
 fuzz: $(VENV)/.test
 	CPGG_FUZZ_CASES=20000 $(BIN)/python -m pytest tests/fuzz --capture=no
 

@@ -1386,7 +1386,7 @@ def wrong_magnitudes(array: np.ndarray) -> Iterator[tuple[int, int, str]]:
     below = np.where(_MINIMUM > 0, _MINIMUM / 2, np.where(_MINIMUM == 0, 0, 2 * _MINIMUM))
     above = np.where(_MAXIMUM > 0, 2 * _MAXIMUM, 1)
     for row, column in np.argwhere((array < below) | (array > above)).tolist():
-        remedy = _remedy(PHENOTYPES[column], array[row, column])
+        remedy = _remedy(PHENOTYPES[column], float(array[row, column]))
         if remedy:
             yield row, column, f"{describe(PHENOTYPES[column], array[row, column])}: {remedy}"
     yield from _strains_as_fractions(array)
