@@ -1,12 +1,12 @@
-"""What a discriminator does to the small 3D-VAE: curves and held-out figures of two runs that differ in nothing else.
+"""What a discriminator does to the small 3D-VAE: curves and held-out figures of runs that differ in nothing else.
 
     cpgg prepare phantom --out data/phantom_200 --num-train 200 --num-validation 24 --num-test 0 --seed 0
-    python benchmarks/vae_terms.py train     # both runs, one after the other: runs/vae_l1, runs/vae_adversarial
+    python benchmarks/vae_terms.py train     # one run after the other: runs/vae_l1, runs/vae_adversarial, ..._strong
     python benchmarks/vae_terms.py report    # docs/vae_*.png, benchmarks/results/vae_terms.json
 
-L1 + KL, 600 steps of two cines in float32; beside it the same with a small discriminator from the middle on. Held-out
-figures are of the EMA weights on the 24 validation cines: PSNR, SSIM, and gradient energy over the true cine's (1 is
-as sharp as the truth, blur is below).
+L1 + KL, 600 steps of two cines in float32; beside it the same with a small discriminator from the middle on, at the
+paper's weight and at ten times that. Held-out figures are of the EMA weights on the 24 validation cines: PSNR, SSIM,
+and gradient energy over the true cine's (1 is as sharp as the truth, blur is below).
 """
 
 import argparse
@@ -21,17 +21,22 @@ import numpy as np
 import pandas as pd
 import torch
 
+from cpgg_hf import AutoencoderKLCPGG
 from cpgg_hf.data.cine_dataset import load_cines
 from cpgg_hf.metrics.image_quality import psnr, ssim
 from cpgg_hf.metrics.image_statistics import gradient_energy
-from cpgg_hf.models import AutoencoderKLCPGG
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
 ROOT = Path(__file__).parents[1]
-RUNS = {"L1 + KL": "vae_l1", "L1 + KL + discriminator": "vae_adversarial"}
+RUNS = {
+    "L1 + KL": "vae_l1",
+    "+ discriminator, weight 0.05": "vae_adversarial",
+    "+ discriminator, weight 0.5": "vae_adversarial_strong",
+}
 TITLES = {"l1": "L1, training", "validation_psnr": "PSNR in dB, held out", "validation_ssim": "SSIM, held out"}
+WEIGHTS = {"vae_adversarial": 0.05, "vae_adversarial_strong": 0.5}
 SETTINGS = {
     "config": "training_scripts/configs/phantom_small_vae.yaml",
     "data": "data/phantom_200",
@@ -41,7 +46,6 @@ SETTINGS = {
     "resume_from_checkpoint": "latest",
 }
 ADVERSARY = {
-    "adversarial_weight": 0.05,
     "adversarial_start_step": 301,
     "discriminator_channels": 16,
     "discriminator_layers": 2,
@@ -49,9 +53,11 @@ ADVERSARY = {
 
 
 def train() -> None:
-    """Both runs; one that is there goes on from its last checkpoint."""
+    """All runs; one that is there goes on from its last checkpoint."""
     for folder in RUNS.values():
-        settings = SETTINGS | (ADVERSARY if folder == "vae_adversarial" else {}) | {"output_dir": f"runs/{folder}"}
+        settings = SETTINGS | {"output_dir": f"runs/{folder}"}
+        if folder in WEIGHTS:
+            settings |= ADVERSARY | {"adversarial_weight": WEIGHTS[folder]}
         flags = [text for name, value in settings.items() for text in (f"--{name}", str(value))]
         subprocess.run([sys.executable, "training_scripts/train_vae.py", *flags], cwd=ROOT, check=True)
 
@@ -95,7 +101,7 @@ def report() -> None:
 
 
 def draw_curves(path: Path) -> None:
-    """L1, held-out PSNR and SSIM of both runs, and how real the discriminator takes cines to be."""
+    """L1, held-out PSNR and SSIM of all runs, and how real the discriminators take cines to be."""
     figure, axes = plt.subplots(1, 4, figsize=(15, 3.2), layout="constrained")
     for name, folder in RUNS.items():
         log = pd.read_json(ROOT / "runs" / folder / "log.jsonl", lines=True)
@@ -103,9 +109,11 @@ def draw_curves(path: Path) -> None:
             line = log[["step", column]].dropna()
             axis.plot(line["step"], line[column], marker=".", label=name)
             axis.set_title(title)
-    judged = log[log["step"] >= ADVERSARY["adversarial_start_step"]].dropna(subset=["adversary_real"])
-    for column in ("adversary_real", "adversary_generated"):
-        axes[3].plot(judged["step"], judged[column], marker=".", label=column.removeprefix("adversary_"))
+        if folder in WEIGHTS:
+            judged = log[log["step"] >= ADVERSARY["adversarial_start_step"]].dropna(subset=["adversary_real"])
+            for column, style in (("adversary_real", "-"), ("adversary_generated", "--")):
+                label = f"{column.removeprefix('adversary_')}, {WEIGHTS[folder]}"
+                axes[3].plot(judged["step"], judged[column], style, marker=".", label=label)
     axes[3].set_title("mean logit of the discriminator")
     for axis in axes:
         axis.set_xlabel("step")

@@ -157,7 +157,7 @@ def _find(
     from cpgg_hf.preparation.heart_segmentation import NUM_TIMES, require_heart, segment_field
 
     beat = resample_beat(normalise(field), phases, num_frames if with_probabilities else NUM_TIMES).clip(0, 1)
-    found = segment_field(beat, spacing_mm, segmenter, mirrored=with_probabilities)
+    found = segment_field(beat, spacing_mm, segmenter)
     require_heart(found, field, phases, view)
     return found.crop_center(size), found.probabilities if with_probabilities else None
 
