@@ -14,7 +14,7 @@ PHASES = np.arange(50) / 50
 
 
 class Oracle:
-    """Gives the labels of an embedded heart as probabilities, whatever the padding."""
+    """Gives the labels of an embedded heart as probabilities, whatever the padding, mirrored as the image is."""
 
     config = SimpleNamespace(block_out_channels=(1, 1, 1, 1, 1))
 
@@ -24,9 +24,14 @@ class Oracle:
         labels[:, top : top + 96, left : left + 96] = heart.labels
         for name in without:
             labels[labels == LABELS[name]] = 0
-        self.labels, self.certainty = labels, certainty
+        self.labels, self.certainty, self.first = labels, certainty, None
 
     def segment(self, cine):
+        self.first = cine if self.first is None else self.first
+        axes = next(axes for axes in ((), (1,), (2,), (1, 2)) if torch.equal(cine.flip(axes), self.first))
+        return self._unmirrored(cine).flip([axis + 1 for axis in axes])
+
+    def _unmirrored(self, cine):
         given = np.zeros(cine.shape, dtype=np.uint8)
         given[:, : self.labels.shape[1], : self.labels.shape[2]] = self.labels
         one_hot = torch.nn.functional.one_hot(torch.from_numpy(given).long(), len(LABELS)).permute(0, 3, 1, 2).float()

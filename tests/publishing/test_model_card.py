@@ -33,7 +33,7 @@ def test_the_hubs_reader_finds_every_measured_figure():
     assert found["Frechet distance (random features)"] == round(fidelity["frechet"]["distance"], 4)
     assert card.data.to_dict()["data_policy"] == "phantom"
     assert card.data.license == "apache-2.0"
-    assert card.data.to_dict()["co2_eq_emissions"]["emissions"] == pytest.approx(6.64 * 30 / 1000 * 400, abs=0.1)
+    assert card.data.to_dict()["co2_eq_emissions"]["emissions"] == pytest.approx(7.39 * 30 / 1000 * 400, abs=0.1)
 
 
 def test_figures_follow_the_files(tmp_path):
