@@ -67,14 +67,9 @@ def tubes(start: Tensor, size: int) -> Tensor:
         size: height and width of the field.
     """
     count = len(start)
-    axis = torch.linspace(-1, 1, size)
-    angle = uniform(count, 0, 6.2832)
-    away_x = axis.view(1, 1, 1, -1) - start[:, 0].view(-1, 1, 1, 1)
-    away_y = axis.view(1, 1, -1, 1) - start[:, 1].view(-1, 1, 1, 1)
-    along = away_x * angle.cos() + away_y * angle.sin()
-    aside = (away_y * angle.cos() - away_x * angle.sin()).abs()
+    along, aside = _random_direction(start, size)
     length, reach = uniform(count, 0.25, 0.8), uniform(count, 0.03, 0.1)
-    inside = torch.minimum(torch.minimum(along, length - along), reach - aside)
+    inside = torch.minimum(torch.minimum(along, length - along), reach - aside.abs())
     return torch.sigmoid(inside * 60) * some(count, 0.67)
 
 
@@ -86,10 +81,16 @@ def organs(middle: Tensor, size: int) -> Tensor:
         size: height and width of the field.
     """
     count = len(middle)
-    axis = torch.linspace(-1, 1, size)
-    angle = uniform(count, 0, 6.2832)
-    away_x = axis.view(1, 1, 1, -1) - middle[:, 0].view(-1, 1, 1, 1)
-    away_y = axis.view(1, 1, -1, 1) - middle[:, 1].view(-1, 1, 1, 1)
-    beyond = away_x * angle.cos() + away_y * angle.sin() - uniform(count, 0.05, 0.5)
+    along, _ = _random_direction(middle, size)
+    beyond = along - uniform(count, 0.05, 0.5)
     edge = uniform(count, 0, 0.08) * smooth_noise(count, 1, 6, size)
     return torch.sigmoid((beyond + edge) * uniform(count, 20, 60)) * some(count, 0.7)
+
+
+def _random_direction(start: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """How far each pixel lies along a random direction from a point (count, 2), and aside of it: (count, 1, H, W)."""
+    axis = torch.linspace(-1, 1, size)
+    angle = uniform(len(start), 0, 6.2832)
+    away_x = axis.view(1, 1, 1, -1) - start[:, 0].view(-1, 1, 1, 1)
+    away_y = axis.view(1, 1, -1, 1) - start[:, 1].view(-1, 1, 1, 1)
+    return away_x * angle.cos() + away_y * angle.sin(), away_y * angle.cos() - away_x * angle.sin()
