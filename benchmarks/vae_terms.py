@@ -20,11 +20,14 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import torch
+from PIL import Image
 
+from checkpoint_quality import batches
 from cpgg_hf import AutoencoderKLCPGG
 from cpgg_hf.data.cine_dataset import load_cines
 from cpgg_hf.metrics.image_quality import psnr, ssim
-from cpgg_hf.metrics.image_statistics import gradient_energy
+from cpgg_hf.metrics.image_statistics import image_statistics
+from new_site import reconstruct
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -62,27 +65,18 @@ def train() -> None:
         subprocess.run([sys.executable, "training_scripts/train_vae.py", *flags], cwd=ROOT, check=True)
 
 
-@torch.no_grad()
-def reconstruct(folder: Path, cines: np.ndarray) -> np.ndarray:
-    """Cines (N, T, H, W) uint8 through the averaged 3D-VAE of a run: float in [0, 1]."""
-    vae = AutoencoderKLCPGG.from_pretrained(folder / "ema").eval()
-    scaled = torch.from_numpy(cines).float()[:, None] / 127.5 - 1
-    made = [vae(sample, sample_posterior=False).sample[:, 0] for sample in scaled.split(1)]
-    return ((torch.cat(made).clamp(-1, 1) + 1) / 2).numpy()
-
-
 def report() -> None:
     """Draws the curves, judges the reconstructions and writes the figures beside this file."""
     cines = np.stack([row["cine"] for row in load_cines(ROOT / "data/phantom_200", "validation")])
-    truth = cines / 255.0
-    sharp = np.array([gradient_energy(cine) for cine in truth])
-    figures, shown = {}, [truth]
+    sharp = image_statistics(cines)["gradient_energy"]
+    figures, shown = {}, [cines]
     for name, folder in RUNS.items():
-        made = reconstruct(ROOT / "runs" / folder, cines)
-        energy = np.array([gradient_energy(cine) for cine in made]) / sharp
+        vae = AutoencoderKLCPGG.from_pretrained(ROOT / "runs" / folder / "ema").eval()
+        made = np.concatenate([reconstruct(vae, cines[part]) for part in batches(len(cines), 8)])
+        energy = image_statistics(made)["gradient_energy"] / sharp
         figures[name] = {
-            "psnr": round(float(psnr(made, truth).mean()), 2),
-            "ssim": round(float(ssim(made, truth).mean()), 4),
+            "psnr": round(float(psnr(made, cines).mean()), 2),
+            "ssim": round(float(ssim(made, cines).mean()), 4),
             "gradient_energy_over_true": round(float(energy.mean()), 3),
         }
         shown.append(made)
@@ -96,8 +90,9 @@ def report() -> None:
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     draw_curves(ROOT / "docs/vae_curves.png")
     rows = [np.concatenate([cine[12] for cine in part[:6]], axis=1) for part in shown]
-    sheet = np.kron(np.concatenate(rows), np.ones((2, 2)))
-    plt.imsave(ROOT / "docs/vae_reconstructions.png", sheet, cmap="gray", vmin=0, vmax=1)
+    sheet = Image.fromarray(np.concatenate(rows))
+    sheet = sheet.resize((2 * sheet.width, 2 * sheet.height), Image.Resampling.NEAREST)
+    sheet.save(ROOT / "docs/vae_reconstructions.png")
 
 
 def draw_curves(path: Path) -> None:
@@ -105,7 +100,7 @@ def draw_curves(path: Path) -> None:
     figure, axes = plt.subplots(1, 4, figsize=(15, 3.2), layout="constrained")
     for name, folder in RUNS.items():
         log = pd.read_json(ROOT / "runs" / folder / "log.jsonl", lines=True)
-        for axis, (column, title) in zip(axes, TITLES.items(), strict=False):
+        for axis, (column, title) in zip(axes[: len(TITLES)], TITLES.items(), strict=True):
             line = log[["step", column]].dropna()
             axis.plot(line["step"], line[column], marker=".", label=name)
             axis.set_title(title)

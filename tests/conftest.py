@@ -1,10 +1,11 @@
-"""What all tests share: a hub on loopback in place of the public one, set before any library reads its address."""
+"""What all tests share: a hub on loopback in place of the public one, set before any library reads it; one thread."""
 
 import os
 import tempfile
 from pathlib import Path
 
 import pytest
+import torch
 
 from hub_server import HubServer
 
@@ -16,6 +17,7 @@ os.environ |= {
     "HF_HUB_DISABLE_XET": "1",
     "HF_UPDATE_DOWNLOAD_COUNTS": "0",
 }
+torch.set_num_threads(1)  # sums, and so bytes, depend on it, and the processes that tests start have one
 
 
 @pytest.fixture(scope="session")

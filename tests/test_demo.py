@@ -4,7 +4,6 @@ import nibabel
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from PIL import Image
 
 from cpgg_hf.cli import main
@@ -14,12 +13,9 @@ from tiny_checkpoint import save_tiny_checkpoint
 
 
 def test_demo_writes_ordered_hearts_pictures_and_a_table_and_can_run_again(tmp_path, capsys):
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     model, out = save_tiny_checkpoint(tmp_path / "model"), tmp_path / "demo"
     for _ in range(2):
         assert main(["demo", "--model", str(model), "--out", str(out)]) == 0
-    torch.set_num_threads(threads)
     count = len(LVEDV_ML)
     assert count >= 8
     expected = {"hearts.gif", "hearts.png", "phenotypes.csv", *(f"heart_{i + 1}.nii.gz" for i in range(count))}

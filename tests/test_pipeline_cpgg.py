@@ -33,14 +33,6 @@ from tiny_checkpoint import tiny_components, tiny_pipeline
 REQUEST = {"LVEF": 30.0, "LVEDV": 220.0}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def pipe():
     return tiny_pipeline()

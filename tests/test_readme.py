@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 import yaml
 from dicom_files import write_dicom_series
 
@@ -40,10 +39,6 @@ def place(tmp_path_factory):
 def _in_place(place, monkeypatch):
     monkeypatch.chdir(place)
     monkeypatch.setattr("cpgg_hf.commands.models.SHIPPED_CHECKPOINT", place / "checkpoints" / "cpgg-phantom-small")
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def test_its_commands_run_in_their_order(capsys):

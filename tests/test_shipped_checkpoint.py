@@ -17,7 +17,6 @@ FOLDER = Path(__file__).parents[1] / "checkpoints" / "cpgg-phantom-small"
 
 @pytest.fixture(scope="module")
 def pipe():
-    torch.set_num_threads(1)
     pipe = CPGGPipeline.from_pretrained(FOLDER)
     pipe.set_progress_bar_config(disable=True)
     return pipe

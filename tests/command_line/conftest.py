@@ -1,20 +1,11 @@
 import json
 
 import pytest
-import torch
 
 from cpgg_hf import phantom
 from cpgg_hf.data.nifti import write_nifti
 from cpgg_hf.phenotypes import phenotype_index
 from tiny_checkpoint import save_tiny_checkpoint
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

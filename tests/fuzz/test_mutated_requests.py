@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from cases import Tally, case_numbers, draw_of
 from judging import fault_of_notes, fault_of_refusal, reason_class, run
 from table_mutations import mutated_csv, mutated_json
@@ -21,10 +20,6 @@ def _one_pipeline(monkeypatch):
     """The model is the same for every case: loaded once."""
     pipe = tiny_pipeline()
     monkeypatch.setattr("cpgg_hf.commands.generation.load_pipeline", lambda _: pipe)
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.mark.usefixtures("_one_pipeline")

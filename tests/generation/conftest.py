@@ -2,18 +2,8 @@ import hashlib
 from pathlib import Path
 
 import pytest
-import torch
 
 from tiny_checkpoint import save_tiny_checkpoint, tiny_pipeline
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _one_thread():
-    """Bytes depend on the number of threads, and the processes that tests start have one."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

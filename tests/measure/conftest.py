@@ -7,14 +7,6 @@ import torch
 from cpgg_hf.measure.phantom_frames import coverage, render_subject
 
 
-@pytest.fixture(scope="package", autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="package")
 def subjects():
     return [render_subject("test", index) for index in range(4)]

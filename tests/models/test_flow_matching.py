@@ -18,7 +18,6 @@ from cpgg_hf.models.token_diffusion import TokenDiffusionHead, begin_chain, samp
 
 from .mar_fixtures import latents, phenotypes, tiny_model
 
-torch.set_num_threads(1)
 MEAN, SD = torch.tensor([1.5, -0.7, 0.0, 3.0]), torch.tensor([0.3, 0.8, 1.0, 0.1])
 
 

@@ -16,8 +16,6 @@ from cpgg_hf.models.scheduling_cpgg_ddpm import CPGGDDPMScheduler
 
 from .mar_fixtures import phenotypes, tiny_model
 
-torch.set_num_threads(1)
-
 
 @pytest.fixture(scope="module")
 def model() -> CPGGMARModel:

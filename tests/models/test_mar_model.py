@@ -13,8 +13,6 @@ from cpgg_hf.models.token_diffusion import token_diffusion_loss
 
 from .mar_fixtures import latents, phenotypes, tiny_model
 
-torch.set_num_threads(1)
-
 
 @pytest.fixture(scope="module")
 def model() -> CPGGMARModel:

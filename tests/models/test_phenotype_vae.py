@@ -23,7 +23,6 @@ def _index(name):
 
 
 def _train(phenotypes, epochs, **config):
-    torch.set_num_threads(1)
     torch.manual_seed(0)
     model = CPGGPhenotypeVAE.from_phenotypes(phenotypes, **config)
     rows = torch.from_numpy(phenotypes)

@@ -6,8 +6,6 @@ from diffusers import DDIMScheduler, DDPMScheduler
 
 from cpgg_hf.models.scheduling_cpgg_ddpm import CPGGDDPMScheduler
 
-torch.set_num_threads(1)
-
 
 @pytest.fixture
 def scheduler() -> CPGGDDPMScheduler:

@@ -9,8 +9,6 @@ from torch.distributions import Normal, kl_divergence
 
 from cpgg_hf.models.token_diffusion import TokenDiffusionHead, cosine_betas, token_diffusion_loss
 
-torch.set_num_threads(1)
-
 
 @pytest.fixture(scope="module")
 def head() -> TokenDiffusionHead:

@@ -14,7 +14,7 @@ from cpgg_hf.measure.heart_shapes import STRUCTURES, short_axis
 from cpgg_hf.phantom import render, sample_phenotypes
 from cpgg_hf.phenotypes import phenotype_index
 from cpgg_hf.preparation.cine import prepare_series
-from cpgg_hf.preparation.heart_segmentation import load_field_segmenter, one_thread, segmenter_fingerprint
+from cpgg_hf.preparation.heart_segmentation import load_field_segmenter, segmenter_fingerprint
 
 FOLDER = Path(__file__).parents[2] / "checkpoints" / "cpgg-phantom-small" / "field_segmenter"
 
@@ -22,12 +22,6 @@ FOLDER = Path(__file__).parents[2] / "checkpoints" / "cpgg-phantom-small" / "fie
 @pytest.fixture(scope="module")
 def segmenter():
     return load_field_segmenter(str(FOLDER))
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    with one_thread():
-        yield
 
 
 def prepared(field, segmenter, **options):

@@ -40,13 +40,11 @@ TIMING = {"seconds", "samples_per_second", "tokens_per_second", "model_tflops", 
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _quiet_machine(tmp_path_factory):
-    before = datasets.config.HF_DATASETS_CACHE, torch.get_num_threads()
+def _own_cache(tmp_path_factory):
+    before = datasets.config.HF_DATASETS_CACHE
     datasets.config.HF_DATASETS_CACHE = tmp_path_factory.mktemp("datasets")
-    torch.set_num_threads(1)
     yield
-    datasets.config.HF_DATASETS_CACHE = before[0]
-    torch.set_num_threads(before[1])
+    datasets.config.HF_DATASETS_CACHE = before
 
 
 def write_data(folder, seed=0, num_train=24, num_validation=6, shape=SHAPE, policy="phantom"):

@@ -117,7 +117,7 @@ def write_nifti(
     return path
 
 
-@np.errstate(all="ignore")  # what overflows in pixels or header is no number, which the series tells of
+@np.errstate(all="ignore")  # what overflows in the header is no number, which the series tells of
 def read_nifti(
     path: str | os.PathLike[str],
     rr_ms: float | None = None,

@@ -112,8 +112,8 @@ def one_thread() -> Iterator[None]:
 def segment_field(frames: np.ndarray, spacing_mm: float, segmenter: CineSegmenter) -> SegmentedField:
     """Segments a whole field of view: the average over it and its three mirror images.
 
-    So a mirrored scan gives the mirrored result, and held-out Dice is higher, by 0.01 for the LV, 0.02 to 0.04 for the
-    other chambers, at four times the work.
+    So a mirrored scan gives the mirrored result, and held-out Dice is higher by 0.003 (LV) to 0.01 (its myocardium),
+    at four times the work.
 
     Args:
         frames: (T, H, W) in [0, 1] on square pixels, even times of one beat, such as `NUM_TIMES`.
