@@ -26,7 +26,7 @@ $(VENV)/.%: setup.cfg pyproject.toml constraints.txt $(VENV)/.torch
 	@touch $@
 
 demo: $(VENV)/.demo
-	$(BIN)/python -m cpgg_hf.cli demo --out $(OUTPUT)
+	$(BIN)/cpgg demo --out $(OUTPUT)
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -m "not slow"

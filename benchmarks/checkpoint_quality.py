@@ -20,9 +20,10 @@ import numpy as np
 import torch
 
 from cpgg_hf import CPGGPipeline, phantom
-from cpgg_hf.measure import CineSegmenter, measure_cines
+from cpgg_hf.measure import measure_cines
 from cpgg_hf.metrics import RandomFeatureNetwork, adherence, fidelity_report, psnr, ssim, to_plain
 from cpgg_hf.phenotypes import heart_rate
+from cpgg_hf.segmentation.segmenter import CineSegmenter
 
 ADHERENCE_SEED = 777_000
 FIDELITY_SEED = 888_000

@@ -17,8 +17,8 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from cpgg_hf.data.cine_encoding import decode_cine_into, encode_cine
-from cpgg_hf.data.cine_preview import preview
+from cpgg_hf.dataset.encoding import decode_cine_into, encode_cine
+from cpgg_hf.dataset.preview import preview
 
 NUM_CINES = 24
 SHAPE = (50, 96, 96)

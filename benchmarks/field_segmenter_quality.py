@@ -19,12 +19,12 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from cpgg_hf.data.errors import PreparationError
-from cpgg_hf.measure import CineSegmenter
-from cpgg_hf.measure.heart_shapes import NUM_TIMES, STRUCTURES, VIEWS, HeartShapes
-from cpgg_hf.measure.random_fields import random_beats
-from cpgg_hf.phantom.rasterise import SPACING_MM
-from cpgg_hf.preparation.heart_segmentation import CHAMBERS, require_heart, segment_field
+from cpgg_hf.errors import InputError
+from cpgg_hf.grid import SPACING_MM
+from cpgg_hf.preparation.grid.heart_segmentation import CHAMBERS, require_heart, segment_field
+from cpgg_hf.segmentation.heart_shapes import NUM_TIMES, STRUCTURES, VIEWS, HeartShapes
+from cpgg_hf.segmentation.random_fields import random_beats
+from cpgg_hf.segmentation.segmenter import CineSegmenter
 
 HEARTS = 50
 THRESHOLDS = (0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9)
@@ -37,7 +37,7 @@ def judge(frames: np.ndarray, truth: np.ndarray, segmenter: CineSegmenter) -> di
     marked = truth[:, _HEART].sum(axis=1) > 0.5
     try:
         found = segment_field(frames, SPACING_MM, segmenter)
-    except PreparationError:
+    except InputError:
         return {"found": False, "accepted": False, "there": bool(marked.any())}
     labels = found.probabilities.argmax(axis=1)
     dice = {}
@@ -52,7 +52,7 @@ def judge(frames: np.ndarray, truth: np.ndarray, segmenter: CineSegmenter) -> di
     try:
         require_heart(found, frames, np.arange(NUM_TIMES) / NUM_TIMES, "4ch")
         accepted = True
-    except PreparationError:
+    except InputError:
         accepted = False
     return {
         "found": True,

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from cpgg_hf.commands.models import load_pipeline, load_segmenter
+from cpgg_hf.cli.models import load_pipeline, load_segmenter
 from cpgg_hf.generation import GenerationRequest, Verification, generate_dataset, parse_condition, run
 
 

@@ -24,9 +24,9 @@ from PIL import Image
 
 from checkpoint_quality import adherence_table, as_uint8, batches, generate
 from cpgg_hf import CPGGPipeline, phantom
-from cpgg_hf.data.cine_dataset import CineWriter, write_description
-from cpgg_hf.measure import CineSegmenter
+from cpgg_hf.dataset import CineWriter, write_description
 from cpgg_hf.metrics import RandomFeatureNetwork, extract_features, frechet_with_floor
+from cpgg_hf.segmentation.segmenter import CineSegmenter
 
 SEED = 999_000
 REPORTED = ("LVEDV", "LVEF", "RVEDV", "LAV_max", "septal_wall")

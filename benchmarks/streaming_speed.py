@@ -36,7 +36,7 @@ hub.httpd.serve_forever()
 
 def write_data(folder: Path, cines: np.ndarray) -> None:
     """1,000 cines in four shards: those given, again and again."""
-    from cpgg_hf.data.cine_dataset import CineWriter, write_description
+    from cpgg_hf.dataset import CineWriter, write_description
 
     with CineWriter(folder, "train") as writer:
         for index in range(NUM_CINES):
@@ -73,7 +73,7 @@ def share_by_step(folder: Path) -> dict[str, float]:
     import pyarrow.parquet as pq
     import torch
 
-    from cpgg_hf.data.cine_encoding import decode_cine_into
+    from cpgg_hf.dataset.encoding import decode_cine_into
 
     seconds = dict.fromkeys(("read files", "unpack zstd and parquet", "sum frames into batches"), 0.0)
 
@@ -131,8 +131,8 @@ def _measure_all(folder: Path, cines: np.ndarray) -> dict[str, Any]:
     import torch
     from huggingface_hub import HfApi
 
-    from cpgg_hf.data.cine_dataset import load_cines
-    from cpgg_hf.data.cine_stream import CineStream
+    from cpgg_hf.dataset import load_cines
+    from cpgg_hf.dataset.stream import CineStream
 
     torch.set_num_threads(1)
     write_data(folder, cines)

@@ -24,7 +24,7 @@ from PIL import Image
 
 from checkpoint_quality import batches
 from cpgg_hf import AutoencoderKLCPGG
-from cpgg_hf.data.cine_dataset import load_cines
+from cpgg_hf.dataset import load_cines
 from cpgg_hf.metrics.image_quality import psnr, ssim
 from cpgg_hf.metrics.image_statistics import image_statistics
 from new_site import reconstruct

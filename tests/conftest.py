@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-
 from hub_server import HubServer
 
 _SCRATCH = tempfile.TemporaryDirectory(prefix="cpgg-hub-")

@@ -19,7 +19,7 @@ def run_python(code: str) -> str:
     [
         "import cpgg_hf",
         "import cpgg_hf; cpgg_hf.phenotypes.as_array({'LVEF': 30})",
-        "from cpgg_hf.cli import build_parser; build_parser().format_help()",
+        "from cpgg_hf.cli.main import build_parser; build_parser().format_help()",
     ],
 )
 def test_no_heavy_library_is_loaded(statement):

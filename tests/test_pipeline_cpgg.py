@@ -15,6 +15,7 @@ from diffusers import (
 )
 from peft import LoraConfig
 from safetensors.torch import load_file, save_file
+from tiny_checkpoint import tiny_components, tiny_pipeline
 
 from cpgg_hf import (
     AutoencoderKLCPGG,
@@ -26,9 +27,8 @@ from cpgg_hf import (
     CPGGPipelineOutput,
     phantom,
 )
-from cpgg_hf.checkpoint_files import CheckpointError
-from cpgg_hf.phenotypes import NAMES, PhenotypeError, identity_residuals
-from tiny_checkpoint import tiny_components, tiny_pipeline
+from cpgg_hf.errors import CheckpointError, PhenotypeError
+from cpgg_hf.phenotypes import NAMES, identity_residuals
 
 REQUEST = {"LVEF": 30.0, "LVEDV": 220.0}
 

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import yaml
 from dicom_files import write_dicom_series
+from tiny_checkpoint import save_tiny_checkpoint
 
 from cpgg_hf import phantom
-from cpgg_hf.cli import build_parser, main
+from cpgg_hf.cli.main import build_parser, main
 from cpgg_hf.phenotypes import phenotype_index, read_csv
-from tiny_checkpoint import save_tiny_checkpoint
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -38,7 +38,7 @@ def place(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def _in_place(place, monkeypatch):
     monkeypatch.chdir(place)
-    monkeypatch.setattr("cpgg_hf.commands.models.SHIPPED_CHECKPOINT", place / "checkpoints" / "cpgg-phantom-small")
+    monkeypatch.setattr("cpgg_hf.cli.models.SHIPPED_CHECKPOINT", place / "checkpoints" / "cpgg-phantom-small")
 
 
 def test_its_commands_run_in_their_order(capsys):

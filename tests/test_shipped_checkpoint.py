@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from cpgg_hf import CPGGPipeline
-from cpgg_hf.measure import CineSegmenter, measure_cines
+from cpgg_hf.measure import measure_cines
 from cpgg_hf.metrics import r2_score
 from cpgg_hf.phantom import sample_phenotypes
 from cpgg_hf.phenotypes import heart_rate, phenotype_index
+from cpgg_hf.segmentation.segmenter import CineSegmenter
 
 FOLDER = Path(__file__).parents[1] / "checkpoints" / "cpgg-phantom-small"
 

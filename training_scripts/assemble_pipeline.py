@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from cpgg_hf import AutoencoderKLCPGG, CPGGDDPMScheduler, CPGGMARModel, CPGGPhenotypeVAE, CPGGPipeline
 from cpgg_hf.models.scheduling_cpgg_ddpm import scheduler_of_head
-from cpgg_hf.publishing.script_options import add_push_options, push_result
+from cpgg_hf.release.script_options import add_push_options, push_result
 from cpgg_hf.training.trained_models import load_trained
 
 
@@ -52,7 +52,7 @@ def main() -> int:
     )
     pipe.save_pretrained(arguments.out)
     if arguments.segmenter is not None:
-        from cpgg_hf.measure import CineSegmenter
+        from cpgg_hf.segmentation.segmenter import CineSegmenter
 
         CineSegmenter.from_pretrained(arguments.segmenter).save_pretrained(arguments.out / "segmenter")
     for path in arguments.out.glob("*/config.json"):

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import torch
 
+from cpgg_hf.cli.requests import assignment
 from cpgg_hf.commands.generated_dataset import generate_parquet
-from cpgg_hf.commands.requests import assignment
-from cpgg_hf.publishing.script_options import add_push_options, push_result
+from cpgg_hf.release.script_options import add_push_options, push_result
 
 
 def main() -> int:

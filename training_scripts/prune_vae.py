@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 
 from cpgg_hf import AutoencoderKLCPGG
-from cpgg_hf.models.autoencoder_surgery import channel_information, keep_latent_channels
-from cpgg_hf.publishing.script_options import add_push_options, push_result
+from cpgg_hf.models.autoencoder_surgery import keep_latent_channels, kl_per_channel
+from cpgg_hf.release.script_options import add_push_options, push_result
 from cpgg_hf.training.cine_batches import CineBatches, to_network
 from cpgg_hf.training.trained_models import load_trained
 
@@ -30,7 +30,7 @@ def main() -> int:
     vae = load_trained(AutoencoderKLCPGG, arguments.vae).eval()
     batches = CineBatches(arguments.data, "train").batches(8, arguments.num_cines)
     posteriors = [vae.encode(to_network(batch["cine"])).latent_dist for batch in batches]
-    information = torch.stack([channel_information(p.mean, p.logvar) for p in posteriors]).mean(dim=0)
+    information = torch.stack([kl_per_channel(p.mean, p.logvar) for p in posteriors]).mean(dim=0)
     print("nats an element:", [round(value, 3) for value in information.tolist()])
     channels = torch.nonzero(information >= arguments.minimum_nats).flatten().tolist()
     keep_latent_channels(vae, channels).save_pretrained(arguments.out)

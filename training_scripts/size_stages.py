@@ -11,9 +11,6 @@ from pathlib import Path
 from cpgg_hf.models.configuration_cpgg_mar import CPGGMARConfig
 from cpgg_hf.training.arguments import TrainingArguments, parse_arguments
 from cpgg_hf.training.data_order import BatchPlan
-from cpgg_hf.training.mar_stage import MARStage
-from cpgg_hf.training.phenotype_vae_stage import PhenotypeVAEStage
-from cpgg_hf.training.segmenter_stage import SegmenterStage
 from cpgg_hf.training.sizing import (
     BYTES_PER_PARAMETER,
     StageSize,
@@ -22,11 +19,14 @@ from cpgg_hf.training.sizing import (
     size_of_segmenter,
     size_of_vae,
 )
-from cpgg_hf.training.vae_stage import VAEStage
+from cpgg_hf.training.stages.cine_segmenter import CineSegmenterStage
+from cpgg_hf.training.stages.mar import MARStage
+from cpgg_hf.training.stages.phenotype_vae import PhenotypeVAEStage
+from cpgg_hf.training.stages.vae import VAEStage
 
 HERE = Path(__file__).parent
 PAGE = HERE / "SIZING.md"
-STAGES = {"phenotype_vae": PhenotypeVAEStage, "vae": VAEStage, "mar": MARStage, "segmenter": SegmenterStage}
+STAGES = {"phenotype_vae": PhenotypeVAEStage, "vae": VAEStage, "mar": MARStage, "segmenter": CineSegmenterStage}
 # Training samples, and latents (channels; frames, rows, columns) that the preset's MAR sees.
 PRESETS = {
     "phantom_small": (8000, (8, (5, 12, 12))),

@@ -6,8 +6,8 @@ accelerate launch training_scripts/train_field_segmenter.py \
 
 import sys
 
-from cpgg_hf.training.field_segmenter_stage import FieldSegmenterStage
 from cpgg_hf.training.loop import launch
+from cpgg_hf.training.stages.scan_segmenter import ScanSegmenterStage
 
 if __name__ == "__main__":
-    sys.exit(launch(FieldSegmenterStage))
+    sys.exit(launch(ScanSegmenterStage))

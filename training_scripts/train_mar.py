@@ -7,7 +7,7 @@ ACCELERATE_USE_CPU=true torchrun --nproc_per_node 2 training_scripts/train_mar.p
 import sys
 
 from cpgg_hf.training.loop import launch
-from cpgg_hf.training.mar_stage import MARStage
+from cpgg_hf.training.stages.mar import MARStage
 
 if __name__ == "__main__":
     sys.exit(launch(MARStage))

@@ -6,7 +6,7 @@ accelerate launch training_scripts/train_phenotype_vae.py --config CONFIG  # con
 import sys
 
 from cpgg_hf.training.loop import launch
-from cpgg_hf.training.phenotype_vae_stage import PhenotypeVAEStage
+from cpgg_hf.training.stages.phenotype_vae import PhenotypeVAEStage
 
 if __name__ == "__main__":
     sys.exit(launch(PhenotypeVAEStage))

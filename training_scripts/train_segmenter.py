@@ -6,7 +6,7 @@ accelerate launch training_scripts/train_segmenter.py --config training_scripts/
 import sys
 
 from cpgg_hf.training.loop import launch
-from cpgg_hf.training.segmenter_stage import SegmenterStage
+from cpgg_hf.training.stages.cine_segmenter import CineSegmenterStage
 
 if __name__ == "__main__":
-    sys.exit(launch(SegmenterStage))
+    sys.exit(launch(CineSegmenterStage))

@@ -7,7 +7,7 @@ ACCELERATE_USE_CPU=true torchrun --nproc_per_node 2 training_scripts/train_vae.p
 import sys
 
 from cpgg_hf.training.loop import launch
-from cpgg_hf.training.vae_stage import VAEStage
+from cpgg_hf.training.stages.vae import VAEStage
 
 if __name__ == "__main__":
     sys.exit(launch(VAEStage))

@@ -20,17 +20,17 @@ from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from diffusers.utils import BaseOutput
 from safetensors import SafetensorError
 
-from cpgg_hf.checkpoint_files import CheckpointError, check_index, check_model, read_json
-from cpgg_hf.data.data_policy import strictest
-from cpgg_hf.data.errors import brief
+from cpgg_hf.data_policy import strictest
+from cpgg_hf.errors import CheckpointError, brief
+from cpgg_hf.hub.mixin import HubPolicyMixin
 from cpgg_hf.models.autoencoder_kl_cpgg import AutoencoderKLCPGG
+from cpgg_hf.models.checkpoint_files import check_index, check_model, read_json
 from cpgg_hf.models.modeling_cpgg_mar import CPGGMARModel
 from cpgg_hf.models.phenotype_vae import CPGGPhenotypeVAE
 from cpgg_hf.models.registration import register
 from cpgg_hf.models.scheduling_cpgg_ddpm import CPGGDDPMScheduler
 from cpgg_hf.models.token_diffusion import check_scheduler
 from cpgg_hf.phenotypes import NAMES, as_array, as_frame, complete_identities, heart_rate
-from cpgg_hf.publishing import PushesByPolicy
 
 register()  # so that a saved pipeline names this package, whichever module was imported first
 
@@ -70,7 +70,7 @@ class _Interrupted(Exception):  # noqa: N818 (no error: how a callback stops the
         self.latents = latents
 
 
-class CPGGPipeline(PushesByPolicy, DiffusionPipeline):  # type: ignore[misc]
+class CPGGPipeline(HubPolicyMixin, DiffusionPipeline):  # type: ignore[misc]
     r"""
     Generates four-chamber cine cardiac MRI from cardiac phenotypes.
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pydicom
-from byte_mutations import ODD_TEXTS, damaged, odd_integer
 from dicom_files import FOUR_CHAMBER, SHORT_AXIS, write_dicom_series
+
+from .byte_mutations import ODD_TEXTS, damaged, odd_integer
 
 _LONG = {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"UC", b"UN", b"UR", b"UT"}
 _VRS = [*sorted(_LONG), b"AS", b"CS", b"DS", b"FD", b"IS", b"LO", b"PN", b"SL", b"UI", b"UL", b"US", b"??"]

@@ -13,11 +13,12 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pyarrow.parquet
-from cases import Tally
 
-from cpgg_hf.cli import main
-from cpgg_hf.data.cine_dataset import decode_cine
-from cpgg_hf.preparation.pseudonyms import pseudonym
+from cpgg_hf.cli.main import main
+from cpgg_hf.dataset import decode_cine
+from cpgg_hf.preparation.cohorts.pseudonyms import pseudonym
+
+from .cases import Tally
 
 GRID = (50, 96, 96)
 _MOST_SECONDS = 300  # of a batch of cases: only what hangs takes so long

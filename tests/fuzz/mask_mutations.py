@@ -6,9 +6,10 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
-from nifti_mutations import mutated_nifti
 
-from cpgg_hf.data.nifti import affine_of_plane
+from cpgg_hf.scans.nifti import affine_of_plane
+
+from .nifti_mutations import mutated_nifti
 
 _ODD_LABELS = (-1, 6, 7, 255, 0.5, 1e-6, 1e30, float("nan"), float("inf"))
 _ODD_AXES = ((0, 1, 2, 3), (1, 0, 2, 3), (0, 2, 1, 3), (3, 2, 1, 0), (0, 1, 3, 2))

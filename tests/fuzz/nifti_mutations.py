@@ -6,10 +6,11 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
-from byte_mutations import damaged
-from dicom_mutations import beating_disc
 
-from cpgg_hf.data.nifti import affine_of_plane
+from cpgg_hf.scans.nifti import affine_of_plane
+
+from .byte_mutations import damaged
+from .dicom_mutations import beating_disc
 
 _TYPES = ("uint8", "int8", "uint16", "int16", "int32", "float32", "float64", "uint32", "int64")
 _ODD_FLOATS = (

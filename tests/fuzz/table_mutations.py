@@ -6,7 +6,7 @@ import json
 import random
 from typing import Any
 
-from byte_mutations import ODD_TEXTS, damaged
+from .byte_mutations import ODD_TEXTS, damaged
 
 _ENCODINGS = ("utf-8-sig", "utf-16", "latin-1", "utf-32", "cp037")
 

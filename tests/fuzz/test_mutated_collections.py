@@ -7,15 +7,16 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from cases import Tally, batches, draw_of
 from dicom_files import FOUR_CHAMBER, SHORT_AXIS, write_dicom_series
-from dicom_mutations import beating_disc
-from judging import add_records, fault_of_refusal, read_cohort, reason_class, run
-from table_mutations import csv_bytes, mutated_csv
-from zip_mutations import mutated_zip, packed
 
-from cpgg_hf.data.nifti import write_nifti
 from cpgg_hf.phenotypes import PHENOTYPES
+from cpgg_hf.scans.nifti import write_nifti
+
+from .cases import Tally, batches, draw_of
+from .dicom_mutations import beating_disc
+from .judging import add_records, fault_of_refusal, read_cohort, reason_class, run
+from .table_mutations import csv_bytes, mutated_csv
+from .zip_mutations import mutated_zip, packed
 
 _BATCH = 40
 _NUM_FRAMES = len(beating_disc())
@@ -44,8 +45,8 @@ def manifest(members) -> list[list[str]]:
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
     """UK Biobank's cines have 50 frames; the cases' have few, to be many. Nor is a plot drawn for each data set."""
-    monkeypatch.setattr("cpgg_hf.preparation.ukb.NUM_FRAMES", _NUM_FRAMES)
-    monkeypatch.setattr("cpgg_hf.data.card.find_spec", lambda _: None)
+    monkeypatch.setattr("cpgg_hf.preparation.layouts.ukb.NUM_FRAMES", _NUM_FRAMES)
+    monkeypatch.setattr("cpgg_hf.dataset.card.find_spec", lambda _: None)
 
 
 def phenotype_rows(eids: list[str]) -> list[list[str]]:

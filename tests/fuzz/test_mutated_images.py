@@ -6,9 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from cases import Tally, batches, draw_of
-from dicom_mutations import mutated_series, sound_series
-from judging import (
+
+from .cases import Tally, batches, draw_of
+from .dicom_mutations import mutated_series, sound_series
+from .judging import (
     add_records,
     fault_of_notes,
     fault_of_refusal,
@@ -16,7 +17,7 @@ from judging import (
     reason_class,
     run,
 )
-from nifti_mutations import mutated_nifti, sound_files
+from .nifti_mutations import mutated_nifti, sound_files
 
 _BATCH = 48
 _ALONE = 8  # of a batch: as a single series, each by a command of its own

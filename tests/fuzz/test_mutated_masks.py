@@ -5,14 +5,15 @@ import shutil
 
 import numpy as np
 import pytest
-from cases import Tally, case_numbers, draw_of
-from dicom_mutations import beating_disc
-from judging import fault_of_notes, fault_of_refusal, fault_of_series, reason_class, run
-from mask_mutations import mutated_mask, sound_masks
 
-from cpgg_hf.commands.errors import CommandError
-from cpgg_hf.data.nifti import write_nifti
+from cpgg_hf.errors import RequestError
 from cpgg_hf.phenotypes import PHENOTYPES, phenotype_index
+from cpgg_hf.scans.nifti import write_nifti
+
+from .cases import Tally, case_numbers, draw_of
+from .dicom_mutations import beating_disc
+from .judging import fault_of_notes, fault_of_refusal, fault_of_series, reason_class, run
+from .mask_mutations import mutated_mask, sound_masks
 
 
 @pytest.fixture(autouse=True)
@@ -20,7 +21,7 @@ def _no_network(monkeypatch):
     """A mask of one frame leaves the measuring to a network, which is not what is tried."""
 
     def load(*_, **__):
-        raise CommandError("the mask has no labels for every frame, so a network would be asked.")
+        raise RequestError("the mask has no labels for every frame, so a network would be asked.")
 
     monkeypatch.setattr("cpgg_hf.commands.evaluation.load_segmenter", load)
 

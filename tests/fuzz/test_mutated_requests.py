@@ -4,13 +4,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cases import Tally, case_numbers, draw_of
-from judging import fault_of_notes, fault_of_refusal, reason_class, run
-from table_mutations import mutated_csv, mutated_json
-
-from cpgg_hf.phenotypes import PHENOTYPES, PhenotypeError, complete_identities, read_csv
-from cpgg_hf.preparation.folder import read_phenotypes_json
 from tiny_checkpoint import tiny_pipeline
+
+from cpgg_hf.errors import PhenotypeError
+from cpgg_hf.phenotypes import PHENOTYPES, complete_identities, read_csv
+from cpgg_hf.preparation.one_scan import read_phenotypes_json
+
+from .cases import Tally, case_numbers, draw_of
+from .judging import fault_of_notes, fault_of_refusal, reason_class, run
+from .table_mutations import mutated_csv, mutated_json
 
 _KNOWN = {"LVEDV": 150.0, "LVESV": 60.0, "LVCO": 5.5, "LVM": 90.0, "Ell_Global": -18.0}
 

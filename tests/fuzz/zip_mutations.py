@@ -6,9 +6,9 @@ import warnings
 import zipfile
 from io import BytesIO
 
-from byte_mutations import damaged, odd_integer
-from dicom_mutations import mutated_file
-from table_mutations import mutated_csv
+from .byte_mutations import damaged, odd_integer
+from .dicom_mutations import mutated_file
+from .table_mutations import mutated_csv
 
 # Place and size of the fields of a zip's headers.
 _DIRECTORY_FIELDS = [(8, 2), (10, 2), (16, 4), (20, 4), (24, 4), (28, 2), (30, 2), (32, 2), (34, 2), (38, 4), (42, 4)]

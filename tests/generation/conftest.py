@@ -2,7 +2,6 @@ import hashlib
 from pathlib import Path
 
 import pytest
-
 from tiny_checkpoint import save_tiny_checkpoint, tiny_pipeline
 
 

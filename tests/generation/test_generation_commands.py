@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from cpgg_hf.cli import main
-from cpgg_hf.data.cine_dataset import load_cines
+from cpgg_hf.cli.main import main
+from cpgg_hf.dataset import load_cines
 from cpgg_hf.phenotypes import phenotype_index
 
 LVEF = phenotype_index("LVEF")

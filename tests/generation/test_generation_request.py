@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from cpgg_hf import phantom
-from cpgg_hf.generation import GenerationError, GenerationRequest, parse_condition, sample_seed
+from cpgg_hf.errors import PhenotypeError, RequestError
+from cpgg_hf.generation import GenerationRequest, parse_condition, sample_seed
 from cpgg_hf.generation import request as request_module
-from cpgg_hf.phenotypes import PhenotypeError, phenotype_index
+from cpgg_hf.phenotypes import phenotype_index
 
 LVEF, LVEDV = phenotype_index("LVEF"), phenotype_index("LVEDV")
 
@@ -24,7 +25,7 @@ def test_a_condition_compares_as_it_is_written(text, met):
 
 @pytest.mark.parametrize("text", ["LVEF", "LVEF = 40", "LVEF < 40 %", "< 40", "20 < LVEF < 40", "LVEF < forty"])
 def test_what_is_no_condition_is_refused(text):
-    with pytest.raises(GenerationError, match="is no condition; write NAME < NUMBER"):
+    with pytest.raises(RequestError, match="is no condition; write NAME < NUMBER"):
         parse_condition(text)
 
 
@@ -79,15 +80,15 @@ def test_a_tables_rows_are_repeated_in_order_and_whole_rows_stay(pipe):
 
 def test_hopeless_conditions_are_refused(pipe, monkeypatch):
     hopeless = GenerationRequest(None, 3, [parse_condition("LVEF > 99"), parse_condition("LVEDV > 400")])
-    with pytest.raises(GenerationError, match="none of 501 drawn hearts meets LVEF > 99 and LVEDV > 400; loosen"):
+    with pytest.raises(RequestError, match="none of 501 drawn hearts meets LVEF > 99 and LVEDV > 400; loosen"):
         hopeless.check_acceptance(pipe, 0, "train")
     monkeypatch.setattr(request_module, "MAXIMUM_DRAWS", 40)
-    with pytest.raises(GenerationError, match="none of 49 draws for cine 2 meets"):
+    with pytest.raises(RequestError, match="none of 49 draws for cine 2 meets"):
         hopeless.draw(pipe, 0, "train", [2])
 
 
 def test_a_given_value_that_breaks_a_condition_is_named():
-    with pytest.raises(GenerationError, match="row 1 fixes LVEF at 60, which breaks the condition LVEF < 40"):
+    with pytest.raises(RequestError, match="row 1 fixes LVEF at 60, which breaks the condition LVEF < 40"):
         GenerationRequest({"LVEF": [30.0, 60.0]}, 1, [parse_condition("LVEF < 40")])
 
 

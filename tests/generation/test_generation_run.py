@@ -12,16 +12,17 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
+from tiny_checkpoint import tiny_pipeline
 
 from cpgg_hf import phantom
-from cpgg_hf.data import cine_shards
-from cpgg_hf.data.cine_dataset import decode_cine, load_cines
-from cpgg_hf.data.errors import OutputError
-from cpgg_hf.generation import GenerationError, GenerationRequest, Verification, generate_dataset, parse_condition
+from cpgg_hf.dataset import decode_cine, load_cines
+from cpgg_hf.dataset import parquet as cine_shards
+from cpgg_hf.errors import OutputError, RequestError
+from cpgg_hf.generation import GenerationRequest, Verification, generate_dataset, parse_condition
 from cpgg_hf.generation.claims import Claims
-from cpgg_hf.measure import CineSegmenter, measure_cine
+from cpgg_hf.measure import measure_cine
 from cpgg_hf.phenotypes import phenotype_index
-from tiny_checkpoint import tiny_pipeline
+from cpgg_hf.segmentation.segmenter import CineSegmenter
 
 LVEF = phenotype_index("LVEF")
 
@@ -111,7 +112,7 @@ def test_too_little_memory_takes_smaller_batches_and_the_same_bytes(pipe, made, 
     five(LimitedMemory(pipe, 1), tmp_path / "set", batch_size=8)
     assert digests(tmp_path / "set") == digests(made[0])
     assert "going on with 1 cines at once" in capsys.readouterr().out
-    with pytest.raises(GenerationError, match="does not hold one micro-batch of 2 cines; free some, or begin"):
+    with pytest.raises(RequestError, match="does not hold one micro-batch of 2 cines; free some, or begin"):
         five(LimitedMemory(pipe, 0), tmp_path / "other")
 
 
@@ -244,7 +245,7 @@ def test_other_failures_to_write_are_not_called_a_full_disk(pipe, tmp_path, monk
 )
 def test_other_settings_are_refused_and_change_nothing(pipe, made, digests, changes, message):
     before = digests(made[0])
-    with pytest.raises(GenerationError, match=message):
+    with pytest.raises(RequestError, match=message):
         five(pipe, made[0], **changes)
     assert digests(made[0]) == before
 
@@ -252,13 +253,13 @@ def test_other_settings_are_refused_and_change_nothing(pipe, made, digests, chan
 def test_other_weights_threads_or_conditions_are_refused(pipe, made):
     changed = tiny_pipeline()
     next(changed.mar.parameters()).data.view(-1)[0] += 1e-3
-    with pytest.raises(GenerationError, match=r"begun with model\.sha256\.mar = "):
+    with pytest.raises(RequestError, match=r"begun with model\.sha256\.mar = "):
         five(changed, made[0])
-    with pytest.raises(GenerationError, match=r"request\.where = \['LVEF < 60'\] \(now \[\]\)"):
+    with pytest.raises(RequestError, match=r"request\.where = \['LVEF < 60'\] \(now \[\]\)"):
         generate_dataset(pipe, made[0], GenerationRequest(None, 5), seed=4, shard_size=2, data_policy="phantom")
     torch.set_num_threads(2)
     try:
-        with pytest.raises(GenerationError, match=r"environment\.torch_threads = 1 \(now 2\)"):
+        with pytest.raises(RequestError, match=r"environment\.torch_threads = 1 \(now 2\)"):
             five(pipe, made[0])
     finally:
         torch.set_num_threads(1)
@@ -266,18 +267,18 @@ def test_other_weights_threads_or_conditions_are_refused(pipe, made):
 
 def test_foreign_folders_and_hopeless_requests_leave_everything_as_it_was(pipe, tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
-    with pytest.raises(GenerationError, match=r"is not empty and has no generation\.json"):
+    with pytest.raises(RequestError, match=r"is not empty and has no generation\.json"):
         five(pipe, tmp_path)
-    with pytest.raises(GenerationError, match="is a file; give a folder"):
+    with pytest.raises(RequestError, match="is a file; give a folder"):
         five(pipe, tmp_path / "mine.txt")
-    with pytest.raises(GenerationError, match="none of 500 drawn hearts meets"):
+    with pytest.raises(RequestError, match="none of 500 drawn hearts meets"):
         generate_dataset(pipe, tmp_path / "new", GenerationRequest(None, 50, [parse_condition("LVEF > 99")]))
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
 @pytest.mark.parametrize(("name", "value"), [("seed", -1), ("shard_size", 0), ("batch_size", 0)])
 def test_sizes_and_seeds_that_cannot_be_are_refused(pipe, tmp_path, name, value):
-    with pytest.raises(GenerationError, match=f"{name} must be at least {max(0, value + 1)}, given {value}"):
+    with pytest.raises(RequestError, match=f"{name} must be at least {max(0, value + 1)}, given {value}"):
         five(pipe, tmp_path / "set", **{name: value})
     assert list(tmp_path.iterdir()) == []
 
@@ -287,7 +288,7 @@ def test_a_shard_of_another_plan_is_refused(pipe, made, tmp_path):
     shard = "train-00001-of-00003.parquet"
     five(pipe, tmp_path / "other", seed=5)
     (tmp_path / "other" / shard).replace(tmp_path / "set" / shard)
-    with pytest.raises(GenerationError, match=f"{shard} was not made by the plan beside it; delete it"):
+    with pytest.raises(RequestError, match=f"{shard} was not made by the plan beside it; delete it"):
         five(pipe, tmp_path / "set")
 
 
@@ -329,7 +330,7 @@ def test_a_cine_too_far_from_its_request_is_drawn_again_for_the_same_heart(pipe,
     [({"LVM": 5.0}, "LVM cannot be measured in a four-chamber view"), ({"LVEF": -1.0}, "largest error of LVEF is -1")],
 )
 def test_errors_that_cannot_be_bounded_are_refused(segmenter, max_error, message):
-    with pytest.raises(GenerationError, match=message):
+    with pytest.raises(RequestError, match=message):
         Verification(segmenter, max_error)
 
 

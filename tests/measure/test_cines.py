@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from cpgg_hf.measure import CineSegmenter, measure_cine, measure_cines
+from cpgg_hf.measure import measure_cine, measure_cines
+from cpgg_hf.segmentation.segmenter import CineSegmenter
 
 
 @pytest.fixture(scope="module")

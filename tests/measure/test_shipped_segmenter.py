@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from cpgg_hf.measure import CineSegmenter, measure_cine, measure_cines
-from cpgg_hf.measure.phantom_frames import render_subject
+from cpgg_hf.measure import measure_cine, measure_cines
 from cpgg_hf.metrics.controllability import adherence
 from cpgg_hf.phenotypes import phenotype_index
+from cpgg_hf.segmentation.phantom_frames import render_subject
+from cpgg_hf.segmentation.segmenter import CineSegmenter
 
 FOLDER = Path(__file__).parents[2] / "checkpoints" / "cpgg-phantom-small" / "segmenter"
 VOLUMES = [phenotype_index(name) for name in ("LVEDV", "LVESV", "RVEDV", "LAV_max", "RAV_max")]

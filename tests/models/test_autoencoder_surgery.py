@@ -5,7 +5,7 @@ import torch
 from torch.distributions import Normal, kl_divergence
 
 from cpgg_hf.models.autoencoder_kl_cpgg import AutoencoderKLCPGG
-from cpgg_hf.models.autoencoder_surgery import add_refiner, channel_information, keep_latent_channels
+from cpgg_hf.models.autoencoder_surgery import add_refiner, keep_latent_channels, kl_per_channel
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def test_information_is_the_textbook_divergence():
     torch.manual_seed(1)
     mean, logvar = torch.randn(2, 3, 2, 2, 2), torch.randn(2, 3, 2, 2, 2)
     expected = kl_divergence(Normal(mean, (0.5 * logvar).exp()), Normal(0.0, 1.0)).mean(dim=(0, 2, 3, 4))
-    torch.testing.assert_close(channel_information(mean, logvar), expected)
+    torch.testing.assert_close(kl_per_channel(mean, logvar), expected)
 
 
 def test_kept_channels_and_the_picture_stay(vae):

@@ -14,7 +14,7 @@ from diffusers import (
 )
 
 from cpgg_hf.models.scheduling_cpgg_ddpm import CPGGDDPMScheduler, scheduler_of_head
-from cpgg_hf.models.token_diffusion import TokenDiffusionHead, begin_chain, sample_tokens, token_flow_loss
+from cpgg_hf.models.token_diffusion import TokenDiffusionHead, sample_tokens, set_inference_timesteps, token_flow_loss
 
 from .mar_fixtures import latents, phenotypes, tiny_model
 
@@ -50,7 +50,7 @@ class ExactHead(TokenDiffusionHead):
 
 def draw(head, scheduler, num_steps, num_tokens=4000, z=None):
     noise = torch.randn(1, num_tokens, 4, generator=torch.Generator().manual_seed(0))
-    begin_chain("flow_matching", scheduler, num_steps)
+    set_inference_timesteps("flow_matching", scheduler, num_steps)
     z = torch.zeros(1, num_tokens, 4) if z is None else z.expand(1, num_tokens, 4)
     return noise[0], sample_tokens(head, z, noise, scheduler, [torch.Generator()])[0]
 
@@ -74,7 +74,7 @@ def test_solvers_of_second_order_need_fewer_steps(kind):
 
 def test_equal_steps_are_taken():
     scheduler = scheduler_of_head("flow_matching")
-    begin_chain("flow_matching", scheduler, 8)
+    set_inference_timesteps("flow_matching", scheduler, 8)
     assert scheduler.sigmas.tolist() == pytest.approx([8 / 8, 7 / 8, 6 / 8, 5 / 8, 4 / 8, 3 / 8, 2 / 8, 1 / 8, 0.0])
 
 

@@ -4,17 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from cpgg_hf.errors import PhenotypeError
 from cpgg_hf.models.phenotype_vae import CPGGPhenotypeVAE
 from cpgg_hf.phantom import sample_phenotypes
-from cpgg_hf.phenotypes import (
-    DERIVED_INDICES,
-    NAMES,
-    PHENOTYPES,
-    PhenotypeError,
-    as_array,
-    identity_residuals,
-    validate,
-)
+from cpgg_hf.phenotypes import DERIVED_INDICES, NAMES, PHENOTYPES, as_array, identity_residuals, validate
 from cpgg_hf.phenotypes.coordinates import all_charts, from_chart, to_coordinates
 
 

@@ -3,12 +3,12 @@ import itertools
 import numpy as np
 import pytest
 
+from cpgg_hf.errors import PhenotypeError
 from cpgg_hf.phenotypes import (
     DERIVED_INDICES,
     FREE_INDICES,
     NAMES,
     PHENOTYPES,
-    PhenotypeError,
     as_array,
     complete_identities,
     enforce_identities,

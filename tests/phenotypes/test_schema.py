@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from cpgg_hf.phenotypes import NAMES, PHENOTYPES, PhenotypeError, phenotype_index
+from cpgg_hf.errors import PhenotypeError
+from cpgg_hf.phenotypes import NAMES, PHENOTYPES, phenotype_index
 
 
 def test_there_are_82_phenotypes_in_the_order_of_their_fields():

@@ -3,7 +3,8 @@ import pandas
 import pytest
 import torch
 
-from cpgg_hf.phenotypes import NAMES, PHENOTYPES, PhenotypeError, as_array, as_frame, read_csv, write_csv
+from cpgg_hf.errors import PhenotypeError
+from cpgg_hf.phenotypes import NAMES, PHENOTYPES, as_array, as_frame, read_csv, write_csv
 
 MEANS = np.array([phenotype.mean for phenotype in PHENOTYPES])
 

@@ -8,13 +8,13 @@ import nibabel
 import numpy as np
 import pytest
 
-from cpgg_hf.data.dicom import read_dicom_folder
+from cpgg_hf.errors import InputError
 from cpgg_hf.phantom import LABELS
-from cpgg_hf.preparation import PreparationError
-from cpgg_hf.preparation.cine import prepare_series, upright
-from cpgg_hf.preparation.folder import prepare_dicom_folder
-from cpgg_hf.preparation.heart_segmentation import load_field_segmenter
-from cpgg_hf.preparation.view import judge_view
+from cpgg_hf.preparation.grid.heart_segmentation import load_scan_segmenter
+from cpgg_hf.preparation.grid.prepare import prepare_series, to_display_orientation
+from cpgg_hf.preparation.grid.view import judge_view
+from cpgg_hf.preparation.one_scan import prepare_dicom_folder
+from cpgg_hf.scans.dicom import read_dicom_folder
 
 ROOT = Path(os.environ.get("CPGG_REAL_CMR", "absent"))
 SHIPPED = Path(__file__).parents[2] / "checkpoints" / "cpgg-phantom-small"
@@ -35,7 +35,7 @@ def contour_points() -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def segmenter():
-    return load_field_segmenter(str(SHIPPED / "field_segmenter"))
+    return load_scan_segmenter(str(SHIPPED / "field_segmenter"))
 
 
 def in_crop(prepared, points) -> np.ndarray:
@@ -45,7 +45,7 @@ def in_crop(prepared, points) -> np.ndarray:
     return index[:, :2]
 
 
-@pytest.mark.parametrize("stand", [lambda series: series, upright], ids=["as acquired", "upright"])
+@pytest.mark.parametrize("stand", [lambda series: series, to_display_orientation], ids=["as acquired", "upright"])
 @pytest.mark.parametrize("by_network", [True, False])
 def test_the_crop_holds_the_whole_human_heart(stand, by_network, segmenter):
     series = stand(read_dicom_folder(ROOT / "human_4ch/dicom_4ch"))
@@ -113,7 +113,7 @@ def test_views_are_judged_from_the_plane(folder, view, num_frames):
 
 @pytest.mark.parametrize("subject", ["human_4ch", "pig_4ch"])
 def test_nifti_and_dicom_of_a_subject_agree(subject):
-    from cpgg_hf.data.nifti import read_nifti
+    from cpgg_hf.scans.nifti import read_nifti
 
     dicom, nifti = read_dicom_folder(ROOT / subject / "dicom_4ch"), read_nifti(ROOT / subject / "4ch.nii.gz")
     assert np.array_equal(dicom.frames, nifti.frames)
@@ -132,13 +132,13 @@ def test_a_human_scan_is_prepared_with_what_is_known(tmp_path):
 
 
 def test_short_axis_series_are_refused_by_what_they_look_like(tmp_path):
-    with pytest.raises(PreparationError, match="looks like short-axis"):
+    with pytest.raises(InputError, match="looks like short-axis"):
         prepare_dicom_folder(ROOT / "human_4ch/dicom_sax_mid", tmp_path / "out")
 
 
 def test_sunnybrook_as_dicom_and_as_a_nifti_stack_is_prepared(tmp_path):
     """DICOM with broken UIDs and no SeriesDescription, and the middle of a stack of six slices."""
-    from cpgg_hf.preparation.cohort import prepare_cohort
+    from cpgg_hf.preparation.cohorts.cohort import prepare_cohort
     from cpgg_hf.preparation.layouts import find_subjects
 
     (tmp_path / "SCD_IMAGES_01").mkdir()

@@ -9,7 +9,7 @@ import torch
 from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
-from cpgg_hf.data.cine_dataset import CineWriter, write_description
+from cpgg_hf.dataset import CineWriter, write_description
 from cpgg_hf.phantom import sample_phenotypes
 from cpgg_hf.phenotypes import write_csv
 from cpgg_hf.training.loop import train

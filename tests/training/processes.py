@@ -14,19 +14,19 @@ from pathlib import Path
 import datasets
 import torch
 
+from cpgg_hf.errors import TrainingError
 from cpgg_hf.training import checkpoints
-from cpgg_hf.training.errors import TrainingError
 from cpgg_hf.training.loop import train
-from cpgg_hf.training.mar_stage import MARStage
-from cpgg_hf.training.vae_stage import VAEStage
+from cpgg_hf.training.stages.mar import MARStage
+from cpgg_hf.training.stages.vae import VAEStage
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 # What takes long to import, under names that the server finds: it does not know pytest's `pythonpath`.
 _CONTEXT.set_forkserver_preload(
     [
         "cpgg_hf.training.loop",
-        "cpgg_hf.training.mar_stage",
-        "cpgg_hf.training.vae_stage",
+        "cpgg_hf.training.stages.mar",
+        "cpgg_hf.training.stages.vae",
         "torch.distributed.fsdp",
         "torchmetrics.functional.image",
     ]

@@ -12,14 +12,14 @@ from accelerate.utils import DistributedType
 from huggingface_hub import HfApi
 from safetensors.torch import load_file
 
-from cpgg_hf.data.cine_dataset import load_cines
+from cpgg_hf.dataset import load_cines
+from cpgg_hf.errors import TrainingError
 from cpgg_hf.models.configuration_cpgg_mar import CPGGMARConfig
 from cpgg_hf.models.modeling_cpgg_mar import CPGGMARModel
 from cpgg_hf.phantom import sample_phenotypes
 from cpgg_hf.training.adapters import add_lora
-from cpgg_hf.training.errors import TrainingError
-from cpgg_hf.training.mar_stage import MARArguments, MARStage
 from cpgg_hf.training.phenotype_scaler import fit_scaler
+from cpgg_hf.training.stages.mar import MARArguments, MARStage
 
 from .conftest import TINY_MAR, assert_same_run, run
 

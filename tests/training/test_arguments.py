@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 import torch
 
+from cpgg_hf.errors import TrainingError
 from cpgg_hf.models import modeling_cpgg_mar
 from cpgg_hf.models.configuration_cpgg_mar import CPGGMARConfig
 from cpgg_hf.models.phenotype_vae import CPGGPhenotypeVAE
 from cpgg_hf.training.arguments import parse_arguments, read_settings
 from cpgg_hf.training.data_order import BatchPlan
-from cpgg_hf.training.errors import TrainingError
-from cpgg_hf.training.mar_stage import MARArguments, MARStage
-from cpgg_hf.training.phenotype_vae_stage import PhenotypeVAEStage
-from cpgg_hf.training.segmenter_stage import SegmenterStage
-from cpgg_hf.training.vae_stage import VAEArguments, VAEStage
+from cpgg_hf.training.stages.cine_segmenter import CineSegmenterStage
+from cpgg_hf.training.stages.mar import MARArguments, MARStage
+from cpgg_hf.training.stages.phenotype_vae import PhenotypeVAEStage
+from cpgg_hf.training.stages.vae import VAEArguments, VAEStage
 
 CONFIGS = Path(__file__).parents[2] / "training_scripts" / "configs"
 LAUNCH = CONFIGS.with_name("launch")
@@ -66,7 +66,7 @@ def test_a_length_is_demanded():
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_configuration_is_one_of_its_stage(path):
-    stages = {"phenotype_vae": PhenotypeVAEStage, "vae": VAEStage, "mar": MARStage, "segmenter": SegmenterStage}
+    stages = {"phenotype_vae": PhenotypeVAEStage, "vae": VAEStage, "mar": MARStage, "segmenter": CineSegmenterStage}
     stages["lora"] = MARStage
     stage = next(stage for name, stage in stages.items() if f"_{name}" in path.stem)
     assert parse_arguments(stage.arguments_class, ["--config", str(path)]).output_dir.startswith("runs/")

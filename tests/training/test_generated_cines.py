@@ -7,12 +7,12 @@ import pytest
 import torch
 from PIL import Image
 
-from cpgg_hf.measure import CineSegmenter
-from cpgg_hf.measure.phantom_frames import render_subject
+from cpgg_hf.errors import TrainingError
 from cpgg_hf.models.autoencoder_kl_cpgg import AutoencoderKLCPGG
-from cpgg_hf.training.errors import TrainingError
+from cpgg_hf.segmentation.phantom_frames import render_subject
+from cpgg_hf.segmentation.segmenter import CineSegmenter
 from cpgg_hf.training.generated_cines import HeldOutHearts, judge_cines
-from cpgg_hf.training.mar_stage import MARStage
+from cpgg_hf.training.stages.mar import MARStage
 
 from .conftest import TINY_MAR, TINY_VAE, log_of, run, write_data
 

@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 import torch
 
+from cpgg_hf.errors import TrainingError
 from cpgg_hf.training.data_order import BatchPlan, DataOrder
-from cpgg_hf.training.errors import TrainingError
 from cpgg_hf.training.loop import launch
-from cpgg_hf.training.mar_stage import MARStage
-from cpgg_hf.training.phenotype_vae_stage import PhenotypeVAEStage
-from cpgg_hf.training.vae_stage import VAEStage
+from cpgg_hf.training.stages.mar import MARStage
+from cpgg_hf.training.stages.phenotype_vae import PhenotypeVAEStage
+from cpgg_hf.training.stages.vae import VAEStage
 
 from .conftest import TINY_MAR, TINY_PHENOTYPE_VAE, TINY_VAE, assert_same_run, log_of, run, weights, write_data
 

@@ -8,14 +8,14 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
+from cpgg_hf.errors import TrainingError
 from cpgg_hf.training.data_order import BatchPlan
-from cpgg_hf.training.errors import TrainingError
-from cpgg_hf.training.mar_stage import MARStage
-from cpgg_hf.training.phenotype_vae_stage import PhenotypeVAEStage
 from cpgg_hf.training.stage import Adversary
+from cpgg_hf.training.stages.mar import MARStage
+from cpgg_hf.training.stages.phenotype_vae import PhenotypeVAEStage
+from cpgg_hf.training.stages.vae import VAEStage
 from cpgg_hf.training.streamed_cines import StreamedCines
 from cpgg_hf.training.throughput import Throughput, count_flops, peak_tflops
-from cpgg_hf.training.vae_stage import VAEStage
 
 from .conftest import TINY_MAR, TINY_PHENOTYPE_VAE, TINY_VAE, assert_same_run, log_of, run
 

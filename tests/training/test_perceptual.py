@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from cpgg_hf.measure.segmenter import CineSegmenter
-from cpgg_hf.training.errors import TrainingError
+from cpgg_hf.errors import TrainingError
+from cpgg_hf.segmentation.segmenter import CineSegmenter
 from cpgg_hf.training.perceptual import LPIPSDistance, load_perceptual_distance
-from cpgg_hf.training.vae_stage import VAEStage
+from cpgg_hf.training.stages.vae import VAEStage
 
 from .conftest import TINY_VAE, log_of, run, weights
 

@@ -6,8 +6,8 @@ import torch
 from cpgg_hf.models.configuration_cpgg_mar import CPGGMARConfig
 from cpgg_hf.models.modeling_cpgg_mar import CPGGMARModel
 from cpgg_hf.models.scheduling_cpgg_ddpm import scheduler_of_head
-from cpgg_hf.training.draws import Draws
-from cpgg_hf.training.mar_stage import MARArguments, MARStage, hide_phenotypes
+from cpgg_hf.training.randomness import StepRandomness
+from cpgg_hf.training.stages.mar import MARArguments, MARStage, hide_phenotypes
 
 MEAN, SD = (100.0, 50.0), (15.0, 5.0)
 WEIGHTS = (0.8, 0.6)  # their squares sum to 1, so that the latent has unit variance
@@ -48,7 +48,7 @@ def test_both_dropouts_act_in_training_alone_and_independently(stage, network, m
     monkeypatch.setattr(CPGGMARModel, "forward", lambda self, **given: (seen.update(given), forward(self, **given))[1])
     batch = batch_of(torch.randn(4000, 2))
     batch["phenotypes"][::2, 1] = float("nan")  # missing in the data
-    stage.loss(network.train(), batch, Draws(0, 0, 0, 4000, "cpu"))
+    stage.loss(network.train(), batch, StepRandomness(0, 0, 0, 4000, "cpu"))
     hidden, dropped = seen["phenotypes"].isnan(), seen["drop_condition"]
     assert dropped.float().mean() == pytest.approx(0.2, abs=0.03)
     # Half of the rows lose a share that is uniform: a phenotype goes with probability 1/4, both with 1/6.
@@ -57,7 +57,7 @@ def test_both_dropouts_act_in_training_alone_and_independently(stage, network, m
     assert hidden[::2, 1].all()
     assert hidden[dropped, 0].float().mean() == pytest.approx(1 / 4, abs=0.05)
 
-    stage.loss(network.eval(), batch, Draws(0, 0, 0, 4000, "cpu"))
+    stage.loss(network.eval(), batch, StepRandomness(0, 0, 0, 4000, "cpu"))
     assert torch.equal(seen["phenotypes"].isnan(), batch["phenotypes"].isnan())
     assert seen["drop_condition"] is None
 
@@ -67,7 +67,7 @@ def test_what_is_not_told_varies_as_in_the_population(network):
     optimizer = torch.optim.AdamW(network.parameters(), lr=4e-3, fused=True)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 300)
     subjects = batch_of(torch.randn(300 * 128, 2))
-    hidden = hide_phenotypes(subjects["phenotypes"], 0.5, Draws(0, 0, 0, 300 * 128, "cpu"))
+    hidden = hide_phenotypes(subjects["phenotypes"], 0.5, StepRandomness(0, 0, 0, 300 * 128, "cpu"))
     mask = torch.ones(128, 1)
     for latents, phenotypes in zip(subjects["mean"].split(128), hidden.split(128), strict=True):
         network(latents, phenotypes, mask).loss.backward()

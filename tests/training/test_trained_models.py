@@ -3,12 +3,11 @@
 import pytest
 import torch
 
-from cpgg_hf.checkpoint_files import CheckpointError
+from cpgg_hf.errors import CheckpointError, TrainingError
 from cpgg_hf.models.autoencoder_kl_cpgg import AutoencoderKLCPGG
 from cpgg_hf.models.modeling_cpgg_mar import CPGGMARModel
-from cpgg_hf.training.errors import TrainingError
 from cpgg_hf.training.loop import launch
-from cpgg_hf.training.mar_stage import MARStage
+from cpgg_hf.training.stages.mar import MARStage
 from cpgg_hf.training.trained_models import load_trained
 
 

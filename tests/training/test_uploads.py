@@ -5,13 +5,13 @@ import threading
 from pathlib import Path
 
 import pytest
+from hub_faults import faults
 from huggingface_hub import HfApi, ModelCard, hf_hub_download
 
+from cpgg_hf.errors import TrainingError
+from cpgg_hf.hub.background import BackgroundPushes
 from cpgg_hf.models.autoencoder_kl_cpgg import AutoencoderKLCPGG
-from cpgg_hf.publishing.background import BackgroundPushes
-from cpgg_hf.training.errors import TrainingError
-from cpgg_hf.training.vae_stage import VAEStage
-from hub_faults import faults
+from cpgg_hf.training.stages.vae import VAEStage
 
 from .conftest import TINY_VAE, run, weights, write_data
 
@@ -67,7 +67,7 @@ def test_a_push_in_flight_keeps_what_it_was_given_and_a_slow_one_is_not_waited_f
         seen.append((folder / "weights").read_text())
         return "url"
 
-    monkeypatch.setattr("cpgg_hf.publishing.background.push_folder", push_folder)
+    monkeypatch.setattr("cpgg_hf.hub.background.push_folder", push_folder)
     pushes = BackgroundPushes("user/x", tmp_path / "staging")
     for step in ("1", "2", "3"):
         folder = tmp_path / f"checkpoint-{step}"
@@ -90,7 +90,7 @@ def test_only_what_no_later_push_mended_is_an_error(tmp_path, monkeypatch):
             raise error
         return "url"
 
-    monkeypatch.setattr("cpgg_hf.publishing.background.push_folder", push_folder)
+    monkeypatch.setattr("cpgg_hf.hub.background.push_folder", push_folder)
     (tmp_path / "model").mkdir()
     pushes = BackgroundPushes("user/x", tmp_path / "staging")
     pushes.start(tmp_path / "model", wait=True)

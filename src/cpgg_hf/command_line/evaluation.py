@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from cpgg_hf.command_line.options import (
+from cpgg_hf.cli.options import (
     add_command,
     add_json,
     add_mask,
@@ -12,7 +12,7 @@ from cpgg_hf.command_line.options import (
     add_split,
     add_view,
 )
-from cpgg_hf.command_line.printing import print_json, print_notes
+from cpgg_hf.cli.printing import print_json, print_notes
 
 
 def add_commands(commands: Any) -> None:

@@ -3,8 +3,8 @@
 import argparse
 from typing import Any
 
-from cpgg_hf.command_line.options import add_command, add_model, add_seed, add_split, positive
-from cpgg_hf.commands.requests import assignment
+from cpgg_hf.cli.options import add_command, add_model, add_seed, add_split, positive
+from cpgg_hf.cli.requests import assignment
 
 
 def add_commands(commands: Any) -> None:
@@ -69,7 +69,7 @@ def _formats(text: str) -> tuple[str, ...]:
 
 
 def _demo(arguments: argparse.Namespace) -> None:
-    from cpgg_hf.demo import run_demo
+    from cpgg_hf.cli.demo import run_demo
 
     run_demo(arguments.out, arguments.model, arguments.seed)
 

@@ -4,8 +4,8 @@ import argparse
 import sys
 from typing import Any
 
-from cpgg_hf.command_line.options import add_command, add_json, add_mask, add_seed, add_view, positive
-from cpgg_hf.command_line.printing import print_json, print_notes
+from cpgg_hf.cli.options import add_command, add_json, add_mask, add_seed, add_view, positive
+from cpgg_hf.cli.printing import print_json, print_notes
 from cpgg_hf.preparation.layouts import LAYOUTS
 
 
@@ -79,13 +79,13 @@ def _add_finder(source: argparse.ArgumentParser) -> None:
 
 
 def _finder(arguments: argparse.Namespace) -> str | None:
-    from cpgg_hf.commands.models import segmenter_path
+    from cpgg_hf.cli.models import segmenter_path
 
     return None if arguments.segmenter == "none" else segmenter_path(arguments.segmenter, scans=True)
 
 
 def _prepare_series(arguments: argparse.Namespace) -> None:
-    from cpgg_hf.preparation.folder import prepare_dicom_folder, prepare_nifti_file
+    from cpgg_hf.preparation.one_scan import prepare_dicom_folder, prepare_nifti_file
 
     prepare = prepare_dicom_folder if arguments.source == "dicom" else prepare_nifti_file
     report = prepare(

@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from cpgg_hf.command_line.options import add_command
+from cpgg_hf.cli.options import add_command
 
 
 def add_commands(commands: Any) -> None:
@@ -55,7 +55,7 @@ def _push(arguments: argparse.Namespace) -> None:
 
 
 def _card(arguments: argparse.Namespace) -> None:
-    from cpgg_hf.publishing.model_card import write_model_card
+    from cpgg_hf.release.model_card import write_model_card
 
     print(f"wrote {write_model_card(arguments.folder, arguments.results, arguments.repository)}")
 

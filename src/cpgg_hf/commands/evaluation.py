@@ -4,9 +4,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cpgg_hf.commands.cines import read_cine, read_cine_set
-from cpgg_hf.commands.errors import CommandError
-from cpgg_hf.commands.models import load_segmenter
+from cpgg_hf.cli.cines import read_cine, read_cine_set
+from cpgg_hf.cli.models import load_segmenter
+from cpgg_hf.errors import RequestError
 from cpgg_hf.phenotypes import PHENOTYPES, phenotype_index
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def evaluate_controllability(
 
     cines = read_cine_set(generated, split)
     if not np.isfinite(cines.phenotypes).any():
-        raise CommandError(f"{generated} says no phenotypes that were asked for; put phenotypes.csv beside the cines.")
+        raise RequestError(f"{generated} says no phenotypes that were asked for; put phenotypes.csv beside the cines.")
     network = load_segmenter(segmenter)
     measured = measure_cines(cines.cines, cines.spacing_mm, cines.frame_time_ms, network, progress=True)
     table = adherence(cines.phenotypes, measured, seed)

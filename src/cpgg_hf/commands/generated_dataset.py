@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cpgg_hf.commands.errors import CommandError
-from cpgg_hf.commands.models import checkpoint_path, load_pipeline, load_segmenter
-from cpgg_hf.commands.requests import read_request
+from cpgg_hf.cli.models import checkpoint_path, load_pipeline, load_segmenter
+from cpgg_hf.cli.requests import read_request
+from cpgg_hf.errors import RequestError
 
 
 def generate_parquet(
@@ -41,23 +41,17 @@ def generate_parquet(
         options: of `cpgg_hf.generation.generate_dataset`.
 
     Raises:
-        CommandError: a phenotype that `max_error` gives twice; else as `generate_dataset`.
+        RequestError: a phenotype that `max_error` gives twice; else as `generate_dataset`.
     """
-    from cpgg_hf.generation import (
-        GenerationRequest,
-        Verification,
-        ending_at_termination,
-        generate_dataset,
-        parse_condition,
-    )
+    from cpgg_hf.generation import GenerationRequest, Verification, exit_on_sigterm, generate_dataset, parse_condition
 
     names = [name for name, _ in max_error]
     repeated = {name for name in names if names.count(name) > 1}
     if repeated:
-        raise CommandError(f"--max-error gives {min(repeated)} more than once; give it once.")
+        raise RequestError(f"--max-error gives {min(repeated)} more than once; give it once.")
     conditions = [parse_condition(text) for text in where]
     hearts = GenerationRequest(read_request(request, assignments), num_samples, conditions)
-    with ending_at_termination():
+    with exit_on_sigterm():
         verification = None
         if verify or max_error:
             verification = Verification(load_segmenter(segmenter, model), dict(max_error), max_attempts)

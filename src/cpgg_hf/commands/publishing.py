@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cpgg_hf.commands.errors import CommandError
+from cpgg_hf.errors import RequestError
 
 
 def push(
@@ -38,20 +38,20 @@ def push(
     Raises:
         PublishingError: it was refused, or did not arrive.
     """
-    from cpgg_hf.data.cine_dataset import DESCRIPTION_FILE
-    from cpgg_hf.preparation.identifiers import participants
-    from cpgg_hf.publishing.hub import push_folder
-    from cpgg_hf.publishing.model_card import CARD_FILE, write_model_card
-    from cpgg_hf.publishing.remote_checkpoint import REMOTE_CODE_BRANCH, write_remote_checkpoint
+    from cpgg_hf.dataset import DESCRIPTION_FILE
+    from cpgg_hf.hub.push import push_folder
+    from cpgg_hf.preparation.cohorts.participants import participants
+    from cpgg_hf.release.model_card import CARD_FILE, write_model_card
+    from cpgg_hf.release.remote_checkpoint import REMOTE_CODE_BRANCH, write_remote_checkpoint
 
     path = Path(folder)
     if not path.is_dir():
-        raise CommandError(f"there is no folder {folder}; give the one to push.")
+        raise RequestError(f"there is no folder {folder}; give the one to push.")
     if cohorts and key_file is None:
-        raise CommandError("--cohort tells participants only together with --key-file; give both.")
+        raise RequestError("--cohort tells participants only together with --key-file; give both.")
     repo_type = repo_type or ("dataset" if (path / DESCRIPTION_FILE).is_file() else "model")
     if remote_code and (repo_type != "model" or revision is not None):
-        raise CommandError("--remote-code is of models and has a branch of its own; leave out --type and --revision.")
+        raise RequestError("--remote-code is of models and has a branch of its own; leave out --type and --revision.")
     options: dict[str, Any] = {
         "repo_type": repo_type,
         "private": not public,
@@ -74,13 +74,13 @@ def export_code(out: str, check: bool = False) -> list[str]:
     """Writes the files for hub repositories, or compares those that are there; returns their paths.
 
     Raises:
-        CommandError: `check` found files that are not what the sources give.
+        RequestError: `check` found files that are not what the sources give.
     """
-    from cpgg_hf.publishing.remote_code import changed_remote_code, export_remote_code
+    from cpgg_hf.release.remote_code import changed_remote_code, export_remote_code
 
     if not check:
         return [str(path) for path in export_remote_code(Path(out))]
     changed = changed_remote_code(Path(out))
     if changed:
-        raise CommandError(f"{', '.join(changed)} in {out} differ from the sources; run `cpgg export-remote-code`.")
+        raise RequestError(f"{', '.join(changed)} in {out} differ from the sources; run `cpgg export-remote-code`.")
     return []

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cpgg_hf.commands.cines import read_series
-from cpgg_hf.commands.errors import CommandError
-from cpgg_hf.commands.models import checkpoint_path, load_pipeline, load_segmenter, segmenter_path
-from cpgg_hf.commands.requests import read_request
-from cpgg_hf.data.staging import staged_folder
+from cpgg_hf.cli.cines import read_series
+from cpgg_hf.cli.models import checkpoint_path, load_pipeline, load_segmenter, segmenter_path
+from cpgg_hf.cli.requests import read_request
+from cpgg_hf.errors import RequestError
+from cpgg_hf.files.staging import staged_folder
 from cpgg_hf.phenotypes import NAMES
 
 NOTE = (
@@ -20,7 +20,7 @@ NOTE = (
 if TYPE_CHECKING:
     from cpgg_hf.measure.formulas import CineMeasurement
     from cpgg_hf.models.autoencoder_kl_cpgg import AutoencoderKLCPGG
-    from cpgg_hf.preparation.cine import PreparedCine
+    from cpgg_hf.preparation.grid.prepare import PreparedCine
 
 
 def report(
@@ -43,14 +43,14 @@ def report(
     """
     import torch
 
-    from cpgg_hf.data.gif import write_gif
-    from cpgg_hf.figures.sheet import side_by_side
+    from cpgg_hf.exports.gif import write_gif
+    from cpgg_hf.exports.sheet import side_by_side
     from cpgg_hf.measure import measure_cine
     from cpgg_hf.metrics import psnr, ssim, to_plain
 
     known = read_request(request, [])
     if known is None or len(known) != 1:
-        raise CommandError(f"{request} holds {0 if known is None else len(known)} rows; expected one, the subject's.")
+        raise RequestError(f"{request} holds {0 if known is None else len(known)} rows; expected one, the subject's.")
     prepared, warnings = read_real_cine(source, view, segmenter_path(None, model, scans=True))
     with staged_folder(out) as folder:
         pipe = load_pipeline(model)
@@ -83,11 +83,11 @@ def report(
 
 def read_real_cine(source: str, view: str, segmenter: str) -> "tuple[PreparedCine, tuple[str, ...]]":
     """A DICOM folder or NIfTI file, checked for its view, turned as phantoms are drawn, and brought onto the grid."""
-    from cpgg_hf.preparation.cine import upright
-    from cpgg_hf.preparation.folder import find_and_prepare
+    from cpgg_hf.preparation.grid.prepare import to_display_orientation
+    from cpgg_hf.preparation.one_scan import find_and_prepare
 
     series, notes = read_series(source, view)
-    prepared = find_and_prepare(upright(series), view, segmenter, None, with_probabilities=True)
+    prepared = find_and_prepare(to_display_orientation(series), view, segmenter, None, with_probabilities=True)
     return prepared, (*notes, *prepared.warnings)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cpgg_hf.generation.errors import GenerationError
+from cpgg_hf.errors import RequestError
 from cpgg_hf.phenotypes import NAMES, phenotype_index
 
 _OPERATORS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
@@ -33,7 +33,7 @@ def parse_condition(text: str) -> Condition:
     """`LVEF < 40`, `24103>=35`: a name or field, one of < <= > >=, a number.
 
     Raises:
-        GenerationError: it is not of that form.
+        RequestError: it is not of that form.
         PhenotypeError: the name is unknown.
     """
     match = _CONDITION.fullmatch(text)
@@ -42,7 +42,5 @@ def parse_condition(text: str) -> Condition:
             raise ValueError
         bound = float(match[3])
     except ValueError:
-        raise GenerationError(
-            f"{text!r} is no condition; write NAME < NUMBER (or <=, >, >=), as 'LVEF < 40'."
-        ) from None
+        raise RequestError(f"{text!r} is no condition; write NAME < NUMBER (or <=, >, >=), as 'LVEF < 40'.") from None
     return Condition(phenotype_index(match[1]), match[2], bound)

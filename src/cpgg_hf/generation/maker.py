@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from cpgg_hf.data.cine_dataset import cine_row, decode_cine
-from cpgg_hf.generation.errors import GenerationError
+from cpgg_hf.dataset import cine_row, decode_cine
+from cpgg_hf.errors import RequestError
 from cpgg_hf.generation.request import GenerationRequest
 from cpgg_hf.generation.seeds import sample_seed
 from cpgg_hf.generation.verification import Verification
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class RowMaker:
+class CineGenerator:
     """Row i depends on these settings and i alone, `batch_size` excepted.
 
     Attributes:
@@ -52,7 +52,7 @@ class RowMaker:
         rarer in the set because the model draws it badly.
 
         Raises:
-            GenerationError: the device's memory does not hold a single cine; conditions that no draw meets.
+            RequestError: the device's memory does not hold a single cine; conditions that no draw meets.
         """
         phenotypes = dict(zip(indices, self.request.draw(self.pipe, self.seed, self.split, indices), strict=True))
         done: dict[int, dict[str, Any]] = {}
@@ -114,7 +114,7 @@ class RowMaker:
 
     def _take_smaller_batches(self) -> None:
         if self.batch_size == 1:
-            raise GenerationError(
+            raise RequestError(
                 f"the device's memory does not hold one micro-batch of {self.pipe.config.micro_batch_size} cines; "
                 "free some, or begin a new folder with a smaller micro_batch_size, which rounds differently."
             )

@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from cpgg_hf.data.errors import brief
-from cpgg_hf.data.staging import staged_file
+from cpgg_hf.errors import RequestError, brief
+from cpgg_hf.files.staging import staged_file
 from cpgg_hf.generation.claims import Claims
-from cpgg_hf.generation.errors import GenerationError
 from cpgg_hf.version import __version__
 
 if TYPE_CHECKING:
@@ -68,7 +67,7 @@ def fix_plan(folder: Path, plan: Mapping[str, Any], claims: Claims) -> None:
     """Writes the plan, or compares it with the one that the folder has.
 
     Raises:
-        GenerationError: the folder's plan differs, or cannot be read.
+        RequestError: the folder's plan differs, or cannot be read.
     """
     path = folder / PLAN_FILE
     while not path.exists():
@@ -83,13 +82,13 @@ def fix_plan(folder: Path, plan: Mapping[str, Any], claims: Claims) -> None:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise GenerationError(f"{path} cannot be read ({brief(error)}); choose another folder.") from None
+        raise RequestError(f"{path} cannot be read ({brief(error)}); choose another folder.") from None
     before, now = _flat(found), _flat(plan)
     differing = [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
     if differing:
         shown = ", ".join(f"{key} = {before.get(key)!r} (now {now.get(key)!r})" for key in differing[:3])
         more = f" and {len(differing) - 3} more" if len(differing) > 3 else ""
-        raise GenerationError(f"{path} was begun with {shown}{more}; go on with the same, or choose another folder.")
+        raise RequestError(f"{path} was begun with {shown}{more}; go on with the same, or choose another folder.")
 
 
 def _flat(content: Any, prefix: str = "") -> dict[str, Any]:

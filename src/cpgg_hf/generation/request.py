@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from cpgg_hf.errors import RequestError
 from cpgg_hf.generation.conditions import Condition
-from cpgg_hf.generation.errors import GenerationError
 from cpgg_hf.generation.seeds import sample_seed
 from cpgg_hf.phenotypes import NAMES, as_array, complete_identities, enforce_identities
-from cpgg_hf.phenotypes.units import wrong_magnitudes
+from cpgg_hf.phenotypes.units import find_unit_errors
 
 if TYPE_CHECKING:
     from cpgg_hf.pipeline_cpgg import CPGGPipeline
@@ -38,12 +38,12 @@ class GenerationRequest:
 
     Raises:
         PhenotypeError: a row that contradicts itself, or in wrong units.
-        GenerationError: a given value that breaks a condition.
+        RequestError: a given value that breaks a condition.
     """
 
     def __init__(self, phenotypes: Any = None, num_samples: int = 1, conditions: Sequence[Condition] = ()) -> None:
         if num_samples < 1:
-            raise GenerationError(f"num_samples is {num_samples}; expected at least 1 for each row of phenotypes.")
+            raise RequestError(f"num_samples is {num_samples}; expected at least 1 for each row of phenotypes.")
         # Row by row, as what a table's other rows hold loosens or tightens the checks, and batches cut the table.
         table = np.full((1, len(NAMES)), np.nan) if phenotypes is None else as_array(phenotypes)
         rows = np.concatenate([complete_identities(as_array(row)) for row in table])
@@ -53,7 +53,7 @@ class GenerationRequest:
             given = rows[:, condition.index]
             broken = np.flatnonzero(np.isfinite(given) & ~condition.holds(rows))
             if len(broken):
-                raise GenerationError(
+                raise RequestError(
                     f"row {broken[0]} fixes {NAMES[condition.index]} at {given[broken[0]]:g}, which breaks the "
                     f"condition {condition}; leave one of them out."
                 )
@@ -82,7 +82,7 @@ class GenerationRequest:
         The first draw of each is the one that `pipe(row, generator=<the cine's seed>)` conditions on.
 
         Raises:
-            GenerationError: `MAXIMUM_DRAWS` draws for one heart meet no condition.
+            RequestError: `MAXIMUM_DRAWS` draws for one heart meet no condition.
         """
         result = self.rows[[index // self.num_samples for index in indices]]
         generators = _generators(seed, split, indices)
@@ -90,7 +90,7 @@ class GenerationRequest:
         given, num_draws, at_once = result.copy(), 0, 1
         while len(open_rows):
             if num_draws >= MAXIMUM_DRAWS:
-                raise GenerationError(
+                raise RequestError(
                     f"none of {num_draws} draws for cine {indices[open_rows[0]]} meets {self._conditions_text()}; "
                     "loosen the conditions, or the values that are set."
                 )
@@ -108,7 +108,7 @@ class GenerationRequest:
         """Draws `PILOT_DRAWS` hearts spread over the request, if there are conditions.
 
         Raises:
-            GenerationError: none of them meets the conditions.
+            RequestError: none of them meets the conditions.
         """
         if not self.conditions:
             return
@@ -117,13 +117,13 @@ class GenerationRequest:
         generators = [one for one in _generators(seed, split, indices) for _ in range(repeats)]
         given = np.repeat(self.rows[[index // self.num_samples for index in indices]], repeats, axis=0)
         if not self._accepts(pipe.sample_phenotypes(given, None, generators).to_numpy()).any():
-            raise GenerationError(
+            raise RequestError(
                 f"none of {len(given)} drawn hearts meets {self._conditions_text()}; loosen the conditions, or fix "
                 "values by --set, which needs no drawing again."
             )
 
     def _accepts(self, drawn: np.ndarray) -> np.ndarray:
-        accepted = np.array([not any(wrong_magnitudes(row[None])) for row in drawn])
+        accepted = np.array([not any(find_unit_errors(row[None])) for row in drawn])
         for condition in self.conditions:
             accepted &= condition.holds(drawn)
         return accepted

@@ -11,13 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cpgg_hf.data.card import CARD_FILE, write_card
-from cpgg_hf.data.cine_dataset import DESCRIPTION_FILE, read_description, write_description, write_shard
-from cpgg_hf.data.data_policy import strictest
-from cpgg_hf.data.staging import naming_full_disks
+from cpgg_hf.data_policy import strictest
+from cpgg_hf.dataset import DESCRIPTION_FILE, read_description, write_description, write_shard
+from cpgg_hf.dataset.card import CARD_FILE, write_card
+from cpgg_hf.errors import RequestError
+from cpgg_hf.files.staging import disk_full_as_error
 from cpgg_hf.generation.claims import Claim, Claims
-from cpgg_hf.generation.errors import GenerationError
-from cpgg_hf.generation.maker import RowMaker
+from cpgg_hf.generation.maker import CineGenerator
 from cpgg_hf.generation.plan import FORMAT_VERSION, PLAN_FILE, environment, fingerprints, fix_plan, plan_digest
 from cpgg_hf.generation.progress import Progress
 from cpgg_hf.generation.request import GenerationRequest
@@ -70,14 +70,14 @@ def generate_dataset(
         The content of the data set's `dataset.json`.
 
     Raises:
-        GenerationError: another plan, hopeless conditions, too little memory for one micro-batch.
+        RequestError: another plan, hopeless conditions, too little memory for one micro-batch.
         OutputError: a full disk.
     """
     out, config = Path(out), pipe.config
     sizes = {"shard_size": shard_size, "batch_size": batch_size, "micro_batch_size": config.micro_batch_size}
     for name, value, minimum in (("seed", seed, 0), *((name, size, 1) for name, size in sizes.items())):
         if value < minimum:
-            raise GenerationError(f"{name} must be at least {minimum}, given {value}.")
+            raise RequestError(f"{name} must be at least {minimum}, given {value}.")
     settings = {name: config[name] if settings.get(name) is None else settings[name] for name in _SETTINGS}
     data_policy = _inherited_policy(pipe, verification, data_policy)
     plan = {
@@ -97,8 +97,8 @@ def generate_dataset(
         _check_new(out)
         request.check_acceptance(pipe, seed, split)
     shards = GeneratedShards(out, split, len(request), shard_size, plan_digest(plan))
-    maker = RowMaker(pipe, request, seed, split, settings, data_policy, verification, batch_size)
-    with naming_full_disks(out):
+    maker = CineGenerator(pipe, request, seed, split, settings, data_policy, verification, batch_size)
+    with disk_full_as_error(out):
         claims = Claims(out / _CLAIMS_FOLDER)
         fix_plan(out, plan, claims)
         _make_all(maker, shards, claims)
@@ -110,14 +110,14 @@ def _inherited_policy(pipe: CPGGPipeline, verification: Verification | None, giv
     measure = [] if verification is None else [verification.segmenter.config.data_policy]
     inherited = strictest([pipe.data_policy, *measure])
     if given is not None and strictest([given, inherited]) != given:
-        raise GenerationError(
+        raise RequestError(
             f"data_policy is {given!r}, but the model or the measure is {inherited!r}, and what they make inherits "
             f"that; leave it out, or train on other data."
         )
     return inherited if given is None else given
 
 
-def _make_all(maker: RowMaker, shards: GeneratedShards, claims: Claims) -> None:
+def _make_all(maker: CineGenerator, shards: GeneratedShards, claims: Claims) -> None:
     """Makes what nobody else makes until the set is whole."""
     shards.check()
 
@@ -154,7 +154,7 @@ def _make_all(maker: RowMaker, shards: GeneratedShards, claims: Claims) -> None:
         write_card(shards.out)
 
 
-def _describe(maker: RowMaker, shards: GeneratedShards) -> None:
+def _describe(maker: CineGenerator, shards: GeneratedShards) -> None:
     verification = maker.verification
     checked = {} if verification is None else {"verification": verification.summary(shards.paths)}
     write_description(
@@ -169,13 +169,13 @@ def _describe(maker: RowMaker, shards: GeneratedShards) -> None:
 
 def _check_new(out: Path) -> None:
     if out.exists() and not out.is_dir():
-        raise GenerationError(f"{out} is a file; give a folder.")
+        raise RequestError(f"{out} is a file; give a folder.")
     if out.is_dir() and any(not path.name.startswith(".") for path in out.iterdir()):
-        raise GenerationError(f"{out} is not empty and has no {PLAN_FILE}; give a new folder.")
+        raise RequestError(f"{out} is not empty and has no {PLAN_FILE}; give a new folder.")
 
 
 @contextmanager
-def ending_at_termination() -> Iterator[None]:
+def exit_on_sigterm() -> Iterator[None]:
     """Lets SIGTERM end the block by `SystemExit(143)`, so that claims are given up and nothing half-written stays."""
 
     def end(*_: object) -> None:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from cpgg_hf.data.cine_dataset import SPLITS
+from cpgg_hf.dataset import SPLITS
 
 
 def sample_seed(seed: int, split: str, index: int, attempt: int = 1) -> int:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from cpgg_hf.data.cine_dataset import DESCRIPTION_FILE, read_plan, shard_path
-from cpgg_hf.generation.errors import GenerationError
+from cpgg_hf.dataset import DESCRIPTION_FILE, read_plan, shard_path
+from cpgg_hf.errors import RequestError
 
 
 class GeneratedShards:
@@ -56,12 +56,12 @@ class GeneratedShards:
         """Looks at the shards that are there.
 
         Raises:
-            GenerationError: one was not made by this plan.
-            PreparationError: one cannot be read.
+            RequestError: one was not made by this plan.
+            InputError: one cannot be read.
         """
         for name in self.indices.keys() - set(self.missing()):
             if read_plan(self.out / name) != self.plan(name):
-                raise GenerationError(
+                raise RequestError(
                     f"{self.out / name} was not made by the plan beside it; delete it, or choose another folder."
                 )
 

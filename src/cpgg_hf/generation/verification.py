@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cpgg_hf.generation.errors import GenerationError
+from cpgg_hf.errors import RequestError
 from cpgg_hf.generation.plan import fingerprints
 from cpgg_hf.phenotypes import NAMES, PHENOTYPES, phenotype_index
 
 if TYPE_CHECKING:
-    from cpgg_hf.measure import CineSegmenter
+    from cpgg_hf.segmentation.segmenter import CineSegmenter
 
 
 class Verification:
@@ -26,7 +26,7 @@ class Verification:
         max_attempts: cines drawn for the same phenotypes; the last one is kept even if it fails.
 
     Raises:
-        GenerationError: a phenotype that a four-chamber view does not show, an error below 0, no attempts.
+        RequestError: a phenotype that a four-chamber view does not show, an error below 0, no attempts.
     """
 
     def __init__(
@@ -37,13 +37,13 @@ class Verification:
         self.max_error = {NAMES[phenotype_index(name)]: float(value) for name, value in (max_error or {}).items()}
         for name, value in self.max_error.items():
             if not PHENOTYPES[phenotype_index(name)].measurable:
-                raise GenerationError(
+                raise RequestError(
                     f"{name} cannot be measured in a four-chamber view; bound the error of one that can, as LVEF."
                 )
             if not 0 <= value < np.inf:
-                raise GenerationError(f"the largest error of {name} is {value:g}; expected a number of at least 0.")
+                raise RequestError(f"the largest error of {name} is {value:g}; expected a number of at least 0.")
         if max_attempts < 1:
-            raise GenerationError(f"max_attempts is {max_attempts}; expected at least 1.")
+            raise RequestError(f"max_attempts is {max_attempts}; expected at least 1.")
 
     def describe(self) -> dict[str, Any]:
         """For the plan."""

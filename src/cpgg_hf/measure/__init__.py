@@ -2,6 +2,5 @@
 
 from cpgg_hf.measure.cines import measure_cine, measure_cines
 from cpgg_hf.measure.formulas import CineMeasurement, measure_labels
-from cpgg_hf.measure.segmenter import CineSegmenter
 
-__all__ = ["CineMeasurement", "CineSegmenter", "measure_cine", "measure_cines", "measure_labels"]
+__all__ = ["CineMeasurement", "measure_cine", "measure_cines", "measure_labels"]

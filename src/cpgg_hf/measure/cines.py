@@ -9,7 +9,7 @@ import torch
 from tqdm.auto import tqdm
 
 from cpgg_hf.measure.formulas import CineMeasurement, measure_labels
-from cpgg_hf.measure.segmenter import CineSegmenter
+from cpgg_hf.segmentation.segmenter import CineSegmenter
 
 Cine = np.ndarray | torch.Tensor
 

@@ -24,7 +24,7 @@ from diffusers.utils.accelerate_utils import apply_forward_hook
 from diffusers.utils.torch_utils import randn_tensor
 from torch import nn
 
-from cpgg_hf.publishing import PushesByPolicy
+from cpgg_hf.hub.mixin import HubPolicyMixin
 
 _NORM_EPS = 1e-6
 
@@ -358,7 +358,7 @@ class Decoder(nn.Module):
         return cine if self.refiner is None else cine + self.refiner(hidden_states)
 
 
-class AutoencoderKLCPGG(PushesByPolicy, ModelMixin, ConfigMixin, AutoencoderMixin):  # type: ignore[misc]
+class AutoencoderKLCPGG(HubPolicyMixin, ModelMixin, ConfigMixin, AutoencoderMixin):  # type: ignore[misc]
     r"""
     A 3D-VAE with KL loss that encodes cines into latents and decodes latents into cines.
 

@@ -5,7 +5,7 @@ import torch
 from cpgg_hf.models.autoencoder_kl_cpgg import AutoencoderKLCPGG
 
 
-def channel_information(mean: torch.Tensor, logvar: torch.Tensor) -> torch.Tensor:
+def kl_per_channel(mean: torch.Tensor, logvar: torch.Tensor) -> torch.Tensor:
     """KL of the posterior from N(0, 1) per channel, in nats an element: (B, C, T', H', W') twice -> (C,)."""
     divergence = 0.5 * (mean.square() + logvar.exp() - 1.0 - logvar)
     return divergence.mean(dim=(0, 2, 3, 4))

@@ -19,18 +19,19 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, LoadStateDictInfo
 from transformers.utils import ModelOutput
 
-from cpgg_hf.data.data_policy import policy_of_adapter, strictest
+from cpgg_hf.data_policy import strictest
+from cpgg_hf.hub.mixin import HubPolicyMixin
+from cpgg_hf.hub.policy import policy_of_adapter
 from cpgg_hf.models.configuration_cpgg_mar import CPGGMARConfig
 from cpgg_hf.models.token_diffusion import (
     AdaLNBlock,
     AdaLNOutput,
     TokenDiffusionHead,
-    begin_chain,
     sample_tokens,
+    set_inference_timesteps,
     token_diffusion_loss,
     token_flow_loss,
 )
-from cpgg_hf.publishing import PushesByPolicy
 
 
 @dataclass
@@ -161,7 +162,7 @@ class CPGGMARLayer(GradientCheckpointingLayer):
         return hidden_states + self.dropout(self.mlp_out(update))
 
 
-class CPGGMARModel(PushesByPolicy, PreTrainedModel):  # type: ignore[misc]
+class CPGGMARModel(HubPolicyMixin, PreTrainedModel):  # type: ignore[misc]
     r"""
     Phenotypes to cine latents: masked autoregressive transformer with a diffusion (or flow-matching) loss a token.
 
@@ -565,7 +566,7 @@ class CPGGMARModel(PushesByPolicy, PreTrainedModel):  # type: ignore[misc]
                 drop_condition=drop_condition,
                 return_loss=False,
             ).z
-            begin_chain(config.head_type, scheduler, num_inference_steps)
+            set_inference_timesteps(config.head_type, scheduler, num_inference_steps)
             noise = _take_rows(start, positions) * getattr(scheduler, "init_noise_sigma", 1.0)
             drawn = sample_tokens(self.diffusion_head, z, noise, scheduler, sources, guidance_scale, temperature)
             tokens = tokens.scatter(1, positions.unsqueeze(-1).expand_as(drawn), drawn)

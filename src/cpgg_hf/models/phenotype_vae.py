@@ -34,6 +34,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils import BaseOutput
 from torch import nn
 
+from cpgg_hf.hub.mixin import HubPolicyMixin
 from cpgg_hf.phenotypes import NAMES, PHENOTYPES, as_array, complete_identities, enforce_identities
 from cpgg_hf.phenotypes.coordinates import (
     COORDINATES,
@@ -45,7 +46,6 @@ from cpgg_hf.phenotypes.coordinates import (
     to_unbounded,
 )
 from cpgg_hf.phenotypes.identities import AORTAS, CHAMBERS
-from cpgg_hf.publishing import PushesByPolicy
 
 
 @dataclass
@@ -69,7 +69,7 @@ class CPGGPhenotypeVAEOutput(BaseOutput):
     logvar: torch.Tensor
 
 
-class CPGGPhenotypeVAE(PushesByPolicy, ModelMixin, ConfigMixin):  # type: ignore[misc]
+class CPGGPhenotypeVAE(HubPolicyMixin, ModelMixin, ConfigMixin):  # type: ignore[misc]
     """Variational autoencoder of phenotype vectors, with its scaler; all interfaces speak physical units.
 
     `CPGGPhenotypeVAE.from_phenotypes(phenotypes)` sets the scaler, `model(phenotypes).loss` is what training

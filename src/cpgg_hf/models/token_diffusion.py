@@ -286,7 +286,7 @@ def check_scheduler(head_type: str, scheduler: Any) -> None:
         )
 
 
-def begin_chain(head_type: str, scheduler: Any, num_inference_steps: int) -> None:
+def set_inference_timesteps(head_type: str, scheduler: Any, num_inference_steps: int) -> None:
     """Sets a scheduler's timesteps anew (multi-step schedulers keep a history); those of a flow are equal steps.
 
     By default diffusers would spend the last of a flow's steps on the last thousandth of the way.

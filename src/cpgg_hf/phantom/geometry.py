@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cpgg_hf.phantom.rasterise import GRID_SIZE, SPACING_MM
-from cpgg_hf.phantom.volume_curves import NUM_FRAMES, CycleCurves
+from cpgg_hf.grid import GRID_SIZE, NUM_FRAMES, SPACING_MM
+from cpgg_hf.phantom.volume_curves import CycleCurves
 from cpgg_hf.phenotypes import phenotype_index
 
 AREA_LENGTH_FACTOR = 8.0 / (3.0 * np.pi)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-GRID_SIZE = 96
-SPACING_MM = 1.8
+from cpgg_hf.grid import GRID_SIZE, SPACING_MM
+
 _NUM_ANGLES = 180
 
 

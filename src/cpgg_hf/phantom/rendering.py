@@ -10,13 +10,15 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import convolve1d, zoom
 
+from cpgg_hf.errors import PhenotypeError
+from cpgg_hf.grid import GRID_SIZE, NUM_FRAMES, SPACING_MM
 from cpgg_hf.phantom.background import body_background
 from cpgg_hf.phantom.geometry import Anatomy, HeartOutlines, heart_outlines
-from cpgg_hf.phantom.rasterise import GRID_SIZE, SPACING_MM, StarShape, pixel_coordinates
+from cpgg_hf.phantom.rasterise import StarShape, pixel_coordinates
 from cpgg_hf.phantom.scanner import SCANNER_1_5T, Scanner
 from cpgg_hf.phantom.signal import tissue_signals
-from cpgg_hf.phantom.volume_curves import NUM_FRAMES, CycleCurves, cycle_curves
-from cpgg_hf.phenotypes import NAMES, PhenotypeError, heart_rate
+from cpgg_hf.phantom.volume_curves import CycleCurves, cycle_curves
+from cpgg_hf.phenotypes import NAMES, heart_rate
 
 RENDERER_VERSION = 1
 LABELS = {

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-NUM_FRAMES = 50
+from cpgg_hf.grid import NUM_FRAMES
 
 
 @dataclass(frozen=True)

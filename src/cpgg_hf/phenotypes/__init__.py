@@ -3,6 +3,7 @@
 Every interface of the package speaks physical units and these names; NaN is a missing value.
 """
 
+from cpgg_hf.errors import PhenotypeError
 from cpgg_hf.phenotypes.identities import (
     DERIVED_INDICES,
     FREE_INDICES,
@@ -12,7 +13,7 @@ from cpgg_hf.phenotypes.identities import (
     identity_residuals,
     pulse_pressure,
 )
-from cpgg_hf.phenotypes.schema import NAMES, PHENOTYPES, Phenotype, PhenotypeError, phenotype_index
+from cpgg_hf.phenotypes.schema import NAMES, PHENOTYPES, Phenotype, phenotype_index
 from cpgg_hf.phenotypes.tables import as_array, as_frame, read_csv, write_csv
 from cpgg_hf.phenotypes.validation import Finding, ValidationReport, validate
 

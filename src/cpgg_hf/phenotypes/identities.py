@@ -8,7 +8,8 @@ rate = 1000 CO / SV.
 
 import numpy as np
 
-from cpgg_hf.phenotypes.schema import NAMES, PHENOTYPES, PhenotypeError, phenotype_index
+from cpgg_hf.errors import PhenotypeError
+from cpgg_hf.phenotypes.schema import NAMES, PHENOTYPES, phenotype_index
 
 # (largest volume, smallest volume, stroke volume, ejection fraction)
 CHAMBERS: tuple[tuple[int, int, int, int], ...] = tuple(

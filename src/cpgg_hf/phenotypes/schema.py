@@ -12,6 +12,8 @@ import reprlib
 from dataclasses import dataclass
 from importlib import resources
 
+from cpgg_hf.errors import PhenotypeError
+
 _COLUMN = re.compile(r"(?:participant\.)?(?:f\.|p)?(\d{5})(?:-\d+\.\d+|\.\d+\.\d+|(?:_i\d+)?(?:_a\d+)?)")
 _IN_FOUR_CHAMBER_VIEW = frozenset(
     ["LVEDV", "LVESV", "LVSV", "LVEF", "LVCO", "RVEDV", "RVESV", "RVSV", "RVEF"]
@@ -21,10 +23,6 @@ _IN_FOUR_CHAMBER_VIEW = frozenset(
     + [f"Ell_{segment}" for segment in range(1, 7)]
     + ["Ell_Global"]
 )
-
-
-class PhenotypeError(ValueError):
-    """Phenotypes that cannot be what was meant: the message names the column, the value and what to do."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cpgg_hf.phenotypes.schema import NAMES, PHENOTYPES, PhenotypeError, phenotype_index
+from cpgg_hf.errors import PhenotypeError
+from cpgg_hf.phenotypes.schema import NAMES, PHENOTYPES, phenotype_index
 from cpgg_hf.phenotypes.units import check_magnitudes
 
 if TYPE_CHECKING:

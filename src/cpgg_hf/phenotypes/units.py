@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from cpgg_hf.phenotypes.schema import NAMES, PHENOTYPES, Phenotype, PhenotypeError
+from cpgg_hf.errors import PhenotypeError
+from cpgg_hf.phenotypes.schema import NAMES, PHENOTYPES, Phenotype
 
 # unit -> (unit that was probably meant, factor from that unit to ours)
 _MISTAKEN_UNITS: dict[str, tuple[tuple[str, float], ...]] = {
@@ -37,7 +38,7 @@ def describe(phenotype: Phenotype, value: float) -> str:
     return f"{phenotype.short_name} = {value:.6g} {phenotype.unit} ({limits})"
 
 
-def wrong_magnitudes(array: np.ndarray) -> Iterator[tuple[int, int, str]]:
+def find_unit_errors(array: np.ndarray) -> Iterator[tuple[int, int, str]]:
     """Every value whose magnitude says that the unit is wrong.
 
     Args:
@@ -87,5 +88,5 @@ def check_magnitudes(array: np.ndarray) -> None:
         raise PhenotypeError(
             f"row {row}: {describe(PHENOTYPES[column], array[row, column])}: it is not finite; missing values are NaN"
         )
-    for row, _, sentence in wrong_magnitudes(array):
+    for row, _, sentence in find_unit_errors(array):
         raise PhenotypeError(f"row {row}: {sentence}")

@@ -20,7 +20,7 @@ from cpgg_hf.phenotypes.identities import (
 )
 from cpgg_hf.phenotypes.schema import NAMES, PHENOTYPES
 from cpgg_hf.phenotypes.tables import parse_table
-from cpgg_hf.phenotypes.units import describe, wrong_magnitudes
+from cpgg_hf.phenotypes.units import describe, find_unit_errors
 
 HEART_RATE_RANGE = (30.0, 180.0)
 PULSE_PRESSURE_RANGE = (10.0, 150.0)
@@ -105,7 +105,7 @@ def validate(table: Any) -> ValidationReport:
 def _magnitudes_and_ranges(array: np.ndarray) -> list[Finding]:
     findings = [
         Finding(row, NAMES[column], array[row, column], "magnitude", True, sentence)
-        for row, column, sentence in wrong_magnitudes(array)
+        for row, column, sentence in find_unit_errors(array)
     ]
     explained = {(finding.row, finding.column) for finding in findings}
     minimum = np.array([phenotype.minimum for phenotype in PHENOTYPES])

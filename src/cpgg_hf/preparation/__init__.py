@@ -1,5 +1,1 @@
-"""From files to a data set: read, check the view, resample over the cycle, crop around the heart, normalise."""
-
-from cpgg_hf.data.errors import PreparationError
-
-__all__ = ["PreparationError"]
+"""From scans, collections and phantoms to data sets on the package's grid."""

@@ -14,8 +14,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from cpgg_hf import phantom
-from cpgg_hf.data.card import write_card
-from cpgg_hf.data.cine_dataset import (
+from cpgg_hf.dataset import (
     SPLITS,
     cine_row,
     read_plan,
@@ -23,8 +22,9 @@ from cpgg_hf.data.cine_dataset import (
     write_description,
     write_shard,
 )
-from cpgg_hf.data.errors import PreparationError
-from cpgg_hf.phantom.rasterise import SPACING_MM
+from cpgg_hf.dataset.card import write_card
+from cpgg_hf.errors import InputError
+from cpgg_hf.grid import SPACING_MM
 
 _CINES_PER_TASK = 4
 
@@ -81,7 +81,7 @@ def prepare_phantom(
         The content of the data set's `dataset.json`.
 
     Raises:
-        PreparationError: the folder holds shards of other cines.
+        InputError: the folder holds shards of other cines.
     """
     out = Path(out)
     counts = dict(zip(SPLITS, (num_train, num_validation, num_test), strict=True))
@@ -130,7 +130,7 @@ def _shard_paths(out: Path, split: str, num_cines: int, shard_size: int) -> list
     paths = [shard_path(out, split, shard, num_shards) for shard in range(num_shards)]
     foreign = sorted(set(out.glob(f"{split}-*.parquet")) - set(paths))
     if foreign:
-        raise PreparationError(
+        raise InputError(
             f"{foreign[0]} is no shard of {num_cines} cines in shards of {shard_size}; choose another folder, "
             "or delete the split first."
         )
@@ -146,6 +146,6 @@ def _counted(rows: Iterator[dict[str, Any]], bar: tqdm) -> Iterator[dict[str, An
 def _check_plan(path: Path, plan: str) -> None:
     found = read_plan(path)
     if found != plan:
-        raise PreparationError(
+        raise InputError(
             f"{path} was made as {found!r}, asked for is {plan!r}; choose another folder, or delete this one first."
         )

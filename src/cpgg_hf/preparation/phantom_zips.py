@@ -17,11 +17,11 @@ from pathlib import Path
 import numpy as np
 
 from cpgg_hf import phantom
-from cpgg_hf.data.dicom_export import dicom_frames
-from cpgg_hf.data.staging import staged_file
+from cpgg_hf.exports.dicom import dicom_frames
+from cpgg_hf.files.staging import staged_file
 from cpgg_hf.phenotypes import PHENOTYPES
-from cpgg_hf.preparation.ukb import LONG_AXIS_FIELD
-from cpgg_hf.preparation.view import reference_normals
+from cpgg_hf.preparation.grid.view import reference_normals
+from cpgg_hf.preparation.layouts.ukb import LONG_AXIS_FIELD
 
 # How a zip deviates from the plain one, and whether its cine can be used nevertheless.
 KINDS = {

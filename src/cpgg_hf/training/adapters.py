@@ -10,8 +10,8 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedType
 from transformers import PreTrainedModel
 
-from cpgg_hf.data.optional import import_optional
-from cpgg_hf.training.errors import TrainingError
+from cpgg_hf.errors import TrainingError
+from cpgg_hf.optional import import_optional
 
 
 def add_lora(network: PreTrainedModel, rank: int, accelerator: Accelerator) -> None:

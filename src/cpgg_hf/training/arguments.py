@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeVar
 
 import yaml
 
-from cpgg_hf.training.errors import TrainingError
+from cpgg_hf.errors import TrainingError
 
 MODEL_FLAG = "--model."
 

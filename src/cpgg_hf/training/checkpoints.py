@@ -15,8 +15,7 @@ import torch
 from accelerate import Accelerator
 from safetensors import SafetensorError
 
-from cpgg_hf.data.errors import brief
-from cpgg_hf.training.errors import TrainingError
+from cpgg_hf.errors import TrainingError, brief
 
 STATE_FILE = "run_state.json"
 

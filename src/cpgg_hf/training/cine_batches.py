@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from cpgg_hf.data.cine_dataset import load_cines
+from cpgg_hf.dataset import load_cines
 
 _FINGERPRINT_CINES = 64
 

@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 from torch.utils.data import Sampler
 
-from cpgg_hf.training.errors import TrainingError
+from cpgg_hf.errors import TrainingError
 
 
 @dataclass(frozen=True)

@@ -25,19 +25,17 @@ from accelerate.utils import send_to_device, set_seed
 from tqdm.auto import tqdm
 from transformers.utils.logging import disable_progress_bar
 
-from cpgg_hf.checkpoint_files import CheckpointError
-from cpgg_hf.data.errors import PreparationError
+from cpgg_hf.errors import CheckpointError, InputError, TrainingError
 from cpgg_hf.training.arguments import default_settings, parse_arguments
 from cpgg_hf.training.checkpoints import RunState, find_checkpoint, load_checkpoint, save_checkpoint
 from cpgg_hf.training.data_order import DataOrder
-from cpgg_hf.training.draws import Draws, seed_global_generator
-from cpgg_hf.training.errors import TrainingError
-from cpgg_hf.training.inheritance import record_policy
 from cpgg_hf.training.log import RunLog
-from cpgg_hf.training.optimisation import Learner
-from cpgg_hf.training.setting_up import checkpoint_activations, identify, load_batches, make_accelerator
+from cpgg_hf.training.optimizer import OptimizedModule
+from cpgg_hf.training.policy import record_policy
+from cpgg_hf.training.preemption import StopRequest, refuse_step
+from cpgg_hf.training.randomness import StepRandomness, seed_global_generator
+from cpgg_hf.training.setup import checkpoint_activations, identify, load_batches, make_accelerator
 from cpgg_hf.training.stage import Stage
-from cpgg_hf.training.stopping import StopRequest, refuse_step
 from cpgg_hf.training.streamed_cines import StreamedCines
 from cpgg_hf.training.throughput import Throughput, count_flops
 from cpgg_hf.training.trackers import check_tracker, log_pictures, start_tracker
@@ -50,7 +48,7 @@ def launch(stage_class: type[Stage], argv: Sequence[str] | None = None) -> int:
     disable_progress_bar()  # transformers would draw one for every checkpoint
     try:
         train(stage_class(parse_arguments(stage_class.arguments_class, argv)))
-    except (TrainingError, PreparationError, CheckpointError) as error:
+    except (TrainingError, InputError, CheckpointError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except OSError as error:
@@ -100,13 +98,13 @@ class _Run:
             (arguments.num_train_epochs or 0) * self.order.steps_per_epoch
         )
         length = (self.num_steps, self.order.steps_per_epoch)
-        self.learner = Learner(
+        self.learner = OptimizedModule(
             self.accelerator, self.network, stage.loss, arguments,
             arguments.learning_rate, arguments.adam_betas, *length,
         )  # fmt: skip
-        self.judge: Learner | None = None
+        self.judge: OptimizedModule | None = None
         if (adversary := self.adversary) is not None:
-            self.judge = Learner(
+            self.judge = OptimizedModule(
                 self.accelerator, adversary.network, adversary.loss, arguments,
                 adversary.learning_rate, adversary.adam_betas, *length,
             )  # fmt: skip
@@ -196,7 +194,7 @@ class _Run:
             batch = send_to_device(batch, accelerator.device, non_blocking=True)
             part, weight = self.plan.part(micro_batch, process), self.plan.weight(micro_batch, process)
             seed_global_generator(seed, step, micro_batch, process)
-            draws = Draws(seed, step, part.start, len(part), accelerator.device)
+            draws = StepRandomness(seed, step, part.start, len(part), accelerator.device)
             with accelerator.accumulate(*modules):
                 if adversary is not None:
                     adversary.network.requires_grad_(False)
@@ -267,7 +265,7 @@ class _Run:
         first = next(self.batches)
         self.batches = chain([first], self.batches)
         sample = send_to_device({name: values[:1] for name, values in first.items()}, self.accelerator.device)
-        draws = Draws(self.arguments.seed, self.state.step, 0, 1, self.accelerator.device)
+        draws = StepRandomness(self.arguments.seed, self.state.step, 0, 1, self.accelerator.device)
         module = self.learner.module.eval()
         flops = count_flops(lambda: module(sample, draws))
         module.train()

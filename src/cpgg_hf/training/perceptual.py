@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from cpgg_hf.measure.segmenter import CineSegmenter
-from cpgg_hf.training.errors import TrainingError
+from cpgg_hf.errors import TrainingError
+from cpgg_hf.segmentation.segmenter import CineSegmenter
 from cpgg_hf.training.stage import at_least_float32
 from cpgg_hf.training.trained_models import load_trained
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from cpgg_hf.errors import TrainingError
 from cpgg_hf.phenotypes import NAMES
-from cpgg_hf.training.errors import TrainingError
 
 
 def fit_scaler(phenotypes: np.ndarray) -> tuple[list[float], list[float]]:

@@ -14,12 +14,12 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from cpgg_hf.measure.segmenter import CineSegmenter
 from cpgg_hf.models.autoencoder_kl_cpgg import AutoencoderKLCPGG
 from cpgg_hf.models.configuration_cpgg_mar import CPGGMARConfig
 from cpgg_hf.models.modeling_cpgg_mar import CPGGMARModel
 from cpgg_hf.models.phenotype_vae import CPGGPhenotypeVAE
 from cpgg_hf.phantom import LABELS
+from cpgg_hf.segmentation.segmenter import CineSegmenter
 
 # Bytes a parameter in float32: weight, gradient, AdamW's two moments, moving average.
 BYTES_PER_PARAMETER = 5 * 4

@@ -12,11 +12,11 @@ import torch
 from accelerate import Accelerator
 
 from cpgg_hf.training.arguments import TrainingArguments
-from cpgg_hf.training.draws import Draws
-from cpgg_hf.training.inheritance import inherited_policy
+from cpgg_hf.training.policy import inherited_policy
+from cpgg_hf.training.randomness import StepRandomness
 
 Batch = dict[str, torch.Tensor]
-Loss = Callable[[Any, Batch, Draws], dict[str, torch.Tensor]]
+Loss = Callable[[Any, Batch, StepRandomness], dict[str, torch.Tensor]]
 
 
 @dataclass
@@ -73,7 +73,7 @@ class Stage(ABC):
         return None
 
     @abstractmethod
-    def loss(self, network: Any, batch: Batch, draws: Draws) -> dict[str, torch.Tensor]:
+    def loss(self, network: Any, batch: Batch, draws: StepRandomness) -> dict[str, torch.Tensor]:
         """Scalars to log, each a mean over the samples; `loss` is the one that is minimised.
 
         Randomness comes from `draws`, so that a sample has the same noise however the step is shared out. What draws
@@ -104,7 +104,7 @@ class LossModule(torch.nn.Module):
         self.network = network
         self._loss = loss
 
-    def forward(self, batch: Batch, draws: Draws) -> dict[str, torch.Tensor]:
+    def forward(self, batch: Batch, draws: StepRandomness) -> dict[str, torch.Tensor]:
         """The loss terms of a batch."""
         return self._loss(self.network, batch, draws)
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 
-from cpgg_hf.data.cine_stream import CineStream
+from cpgg_hf.dataset.stream import CineStream
+from cpgg_hf.errors import TrainingError
 from cpgg_hf.training.data_order import BatchPlan
-from cpgg_hf.training.errors import TrainingError
 
 
 class StreamedCines:

@@ -9,8 +9,8 @@ from typing import Any
 
 from accelerate import Accelerator
 
+from cpgg_hf.errors import TrainingError
 from cpgg_hf.training.arguments import TrainingArguments
-from cpgg_hf.training.errors import TrainingError
 
 
 def check_tracker(report_to: str) -> None:

@@ -7,9 +7,8 @@ from typing import Any
 
 from diffusers import AutoencoderKL
 
-from cpgg_hf.checkpoint_files import check_model
-from cpgg_hf.data.errors import brief
-from cpgg_hf.training.errors import TrainingError
+from cpgg_hf.errors import TrainingError, brief
+from cpgg_hf.models.checkpoint_files import check_model
 
 
 def load_trained(model_class: Any, source: str) -> Any:

@@ -15,11 +15,11 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from cpgg_hf.data.data_policy import UNKNOWN_POLICY
-from cpgg_hf.publishing.checkpoint_description import RECORD_FILE
-from cpgg_hf.publishing.model_card import write_model_card
+from cpgg_hf.data_policy import UNKNOWN_POLICY
+from cpgg_hf.errors import TrainingError
+from cpgg_hf.release.checkpoint_description import RECORD_FILE
+from cpgg_hf.release.model_card import write_model_card
 from cpgg_hf.training.checkpoints import RunState
-from cpgg_hf.training.errors import TrainingError
 from cpgg_hf.training.stage import Stage
 
 _LOG_FILE = "log.jsonl"
@@ -46,7 +46,7 @@ class RunUploads:
                 "out --push_to_hub, or give the reason why it may go there with --hub_override_policy."
             )
         if accelerator.is_main_process:
-            from cpgg_hf.publishing.background import BackgroundPushes
+            from cpgg_hf.hub.background import BackgroundPushes
 
             self.pushes = BackgroundPushes(
                 repo_id,

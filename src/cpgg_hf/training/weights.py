@@ -12,8 +12,8 @@ from accelerate import Accelerator
 from diffusers.training_utils import EMAModel
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from cpgg_hf.errors import TrainingError
 from cpgg_hf.training.checkpoints import replace_folder
-from cpgg_hf.training.errors import TrainingError
 from cpgg_hf.training.stage import Stage
 
 

@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
-from phantom_files import heart, save_dicom, save_nifti, save_stack_of_nifti
 
+from cpgg_hf.errors import InputError
 from cpgg_hf.phenotypes import NAMES
-from cpgg_hf.preparation import PreparationError
-from cpgg_hf.preparation.cohort import prepare_cohort
+from cpgg_hf.preparation.cohorts.cohort import prepare_cohort
 from cpgg_hf.preparation.layouts import LAYOUTS, find_subjects
+
+from .phantom_files import heart, save_dicom, save_nifti, save_stack_of_nifti
 
 FOUR_CHAMBER = (0.99781, -0.04245, 0.05064, 0.0, 0.76634, 0.64244)
 
@@ -33,16 +34,16 @@ def test_acdc_gives_the_middle_slice_from_end_diastole_on(acdc):
     for subject in subjects[1:3]:
         assert np.array_equal(subject.read().frames, heart())
     assert "begins at frame 4" in subjects[2].read().warnings[-1]
-    with pytest.raises(PreparationError, match="has 10 frames, but end-diastole is said to be frame 99"):
+    with pytest.raises(InputError, match="has 10 frames, but end-diastole is said to be frame 99"):
         subjects[0].read()
-    with pytest.raises(PreparationError, match=r"Info\.cfg is missing"):
+    with pytest.raises(InputError, match=r"Info\.cfg is missing"):
         subjects[3].read()
 
 
 def test_acdc_without_frame_times_takes_the_beat_that_is_given(acdc):
     for path in acdc.rglob("patient001_4d.nii.gz"):
         save_stack_of_nifti(path, heart(), frame_time=1.0)
-    with pytest.raises(PreparationError, match="makes no heart beat"):
+    with pytest.raises(InputError, match="makes no heart beat"):
         find_subjects("acdc", acdc, "any")[1].read()
     rr_ms = [subject.read().rr_ms for subject in find_subjects("acdc", acdc, "any", rr_ms=800)[1:3]]
     assert rr_ms == pytest.approx([800, 900])  # patient002 states its own
@@ -64,9 +65,9 @@ def test_mnms_takes_its_subjects_from_the_table(tmp_path):
     assert [subject.identifier for subject in subjects] == ["A0S9V9", "A5C2D2", "A9Z9Z9", "A5C2D2"]
     for subject in subjects[:2]:
         assert np.array_equal(subject.read().frames, heart())
-    with pytest.raises(PreparationError, match="its short-axis file is not there"):
+    with pytest.raises(InputError, match="its short-axis file is not there"):
         subjects[2].read()
-    with pytest.raises(PreparationError, match="names no ED frame"):
+    with pytest.raises(InputError, match="names no ED frame"):
         subjects[3].read()
 
 
@@ -81,7 +82,7 @@ def test_mnms2_prefers_the_four_chamber_cine(tmp_path):
     first, second = find_subjects("mnms2", tmp_path)
     assert (first.identifier, second.identifier) == ("001", "012")
     assert np.array_equal(first.read().frames, heart())
-    with pytest.raises(PreparationError, match=r"012_LA_CINE\.nii\.gz does not exist"):
+    with pytest.raises(InputError, match=r"012_LA_CINE\.nii\.gz does not exist"):
         second.read()
     assert np.array_equal(find_subjects("mnms2", tmp_path, "any")[1].read().frames, heart(1))
 
@@ -120,15 +121,15 @@ def test_kaggle_joins_volumes_and_takes_the_last_four_chamber_series(kaggle):
     assert known(subjects["1"]) == pytest.approx({"LVEDV": 180, "LVESV": 60, "LVSV": 120, "LVEF": 200 / 3})
     assert subjects["501"].phenotypes is None
     assert [name for name, subject in subjects.items() if subject.without_row] == ["501"]
-    with pytest.raises(PreparationError, match=r"volumes cannot be right: .*LVEDV must be above LVESV"):
+    with pytest.raises(InputError, match=r"volumes cannot be right: .*LVEDV must be above LVESV"):
         subjects["2"].read()
-    with pytest.raises(PreparationError, match="no four-chamber series"):
+    with pytest.raises(InputError, match="no four-chamber series"):
         subjects["3"].read()
 
 
 def test_kaggle_studies_of_other_tables_are_refused_and_those_without_a_table_are_not(kaggle):
     (kaggle / "train.csv").write_text("Id,Systole,Diastole\n11,60.0,180.0\n")
-    with pytest.raises(PreparationError, match=r"train.csv have a row for none of the 4 studies: .* column 'Id'"):
+    with pytest.raises(InputError, match=r"train.csv have a row for none of the 4 studies: .* column 'Id'"):
         find_subjects("kaggle", kaggle)
     (kaggle / "train.csv").unlink()
     assert not any(subject.without_row for subject in find_subjects("kaggle", kaggle))
@@ -158,7 +159,7 @@ def test_a_table_maps_files_to_subjects_and_phenotypes(tmp_path):
     assert np.array_equal(bert.read().frames, heart(1))
     assert known(bert) == {}
     for subject, message in ((carl, "LVEDV must be above LVESV"), (dora, "could not convert")):
-        with pytest.raises(PreparationError, match=f"the table's row cannot be used: .*{message}"):
+        with pytest.raises(InputError, match=f"the table's row cannot be used: .*{message}"):
             subject.read()
 
 
@@ -173,15 +174,15 @@ def test_a_table_maps_files_to_subjects_and_phenotypes(tmp_path):
 )
 def test_a_table_of_another_form_is_refused_at_once(tmp_path, content, message):
     (tmp_path / "cohort.csv").write_text(content)
-    with pytest.raises(PreparationError, match=message):
+    with pytest.raises(InputError, match=message):
         find_subjects("table", tmp_path / "cohort.csv")
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_folder_of_another_form_is_refused(tmp_path, layout):
-    with pytest.raises(PreparationError, match=r"give the folder|holds no subject|is no CSV file"):
+    with pytest.raises(InputError, match=r"give the folder|holds no subject|is no CSV file"):
         find_subjects(layout, tmp_path, "any")
-    with pytest.raises(PreparationError, match=r"short-axis stacks only|is no (folder|CSV file)"):
+    with pytest.raises(InputError, match=r"short-axis stacks only|is no (folder|CSV file)"):
         find_subjects(layout, tmp_path if layout in ("acdc", "mnms", "sunnybrook") else tmp_path / "absent")
 
 

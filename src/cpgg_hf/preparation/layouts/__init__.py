@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from cpgg_hf.data.cine_series import check_rr_ms
-from cpgg_hf.data.errors import PreparationError
+from cpgg_hf.errors import InputError
 from cpgg_hf.preparation.layouts.acdc import find_acdc_subjects
 from cpgg_hf.preparation.layouts.kaggle import find_kaggle_subjects
 from cpgg_hf.preparation.layouts.mnms import find_mnms_subjects
 from cpgg_hf.preparation.layouts.mnms2 import find_mnms2_subjects
+from cpgg_hf.preparation.layouts.subject import Subject
 from cpgg_hf.preparation.layouts.sunnybrook import find_sunnybrook_subjects
 from cpgg_hf.preparation.layouts.table import find_table_subjects
-from cpgg_hf.preparation.subjects import Subject
+from cpgg_hf.scans.series import check_rr_ms
 
 __all__ = ["LAYOUTS", "find_subjects"]
 
@@ -33,19 +33,17 @@ def find_subjects(
         rr_ms: length of the heart beat to assume, with a warning, for NIfTI files that state no usable frame time.
 
     Raises:
-        PreparationError: no such folder, not of this layout, or short-axis only where four-chamber cines are asked
+        InputError: no such folder, not of this layout, or short-axis only where four-chamber cines are asked
             for.
     """
     check_rr_ms(rr_ms)
     source = Path(source).absolute()
     if not (source.is_file() if layout == "table" else source.is_dir()):
-        raise PreparationError(
+        raise InputError(
             f"{source} is no {'CSV file' if layout == 'table' else 'folder'}, as the layout {layout} needs; check it."
         )
     if layout in _SHORT_AXIS_ONLY and view != "any":
-        raise PreparationError(
-            f"the layout {layout} holds short-axis stacks only; take their middle slice with --view any."
-        )
+        raise InputError(f"the layout {layout} holds short-axis stacks only; take their middle slice with --view any.")
     match layout:
         case "acdc":
             subjects = find_acdc_subjects(source, rr_ms)
@@ -62,5 +60,5 @@ def find_subjects(
         case _:
             raise ValueError(f"unknown layout {layout!r}; expected one of {', '.join(LAYOUTS)}.")
     if not subjects:
-        raise PreparationError(f"{source} holds no subject in the layout {layout}; check the folder and the layout.")
+        raise InputError(f"{source} holds no subject in the layout {layout}; check the folder and the layout.")
     return subjects

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from cpgg_hf.preparation.layouts.reading import read_nifti_slice, refuse
-from cpgg_hf.preparation.subjects import Subject
+from cpgg_hf.preparation.layouts.subject import Subject
 
 
 def find_acdc_subjects(folder: Path, rr_ms: float | None = None) -> list[Subject]:

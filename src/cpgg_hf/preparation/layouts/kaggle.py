@@ -15,12 +15,11 @@ import re
 from functools import partial
 from pathlib import Path
 
-from cpgg_hf.data.dicom import read_dicom_folder
-from cpgg_hf.data.dicom_stack import read_middle_slice
-from cpgg_hf.data.errors import PreparationError
-from cpgg_hf.phenotypes import PhenotypeError
+from cpgg_hf.errors import InputError, PhenotypeError
 from cpgg_hf.preparation.layouts.reading import known_phenotypes, read_table, refuse
-from cpgg_hf.preparation.subjects import Subject
+from cpgg_hf.preparation.layouts.subject import Subject
+from cpgg_hf.scans.dicom import read_dicom_folder
+from cpgg_hf.scans.dicom_stack import read_middle_slice
 
 _DEPTHS = ("", "*/", "*/*/")  # a split's folder, the unpacked archives, or both levels of them
 
@@ -31,7 +30,7 @@ def find_kaggle_subjects(folder: Path, view: str = "4ch") -> list[Subject]:
     volumes = {row["Id"]: row for name in tables for row in read_table(folder / name, "Id", "Systole", "Diastole")}
     studies = sorted(path for depth in _DEPTHS for path in folder.glob(f"{depth}[0-9]*/study") if path.is_dir())
     if tables and studies and volumes.keys().isdisjoint(study.parent.name for study in studies):
-        raise PreparationError(
+        raise InputError(
             f"{folder}: {' and '.join(tables)} have a row for none of the {len(studies)} studies: their folders' "
             "numbers were looked for in the column 'Id', beside the volumes in 'Systole' and 'Diastole'; put the "
             "tables of these studies there, or none."

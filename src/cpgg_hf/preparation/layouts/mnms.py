@@ -13,9 +13,9 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from cpgg_hf.data.errors import PreparationError
+from cpgg_hf.errors import InputError
 from cpgg_hf.preparation.layouts.reading import read_nifti_slice, read_table, refuse
-from cpgg_hf.preparation.subjects import Subject
+from cpgg_hf.preparation.layouts.subject import Subject
 
 _TABLE = "*M&Ms_Dataset_information*.csv"
 
@@ -24,7 +24,7 @@ def find_mnms_subjects(folder: Path, rr_ms: float | None = None) -> list[Subject
     """A subject for each row of the table; the cine begins at the frame that the table names as ED."""
     tables = sorted(folder.rglob(_TABLE))
     if not tables:
-        raise PreparationError(f"{folder} has no table {_TABLE}; give the folder OpenDataset of M&Ms.")
+        raise InputError(f"{folder} has no table {_TABLE}; give the folder OpenDataset of M&Ms.")
     files = {path.name: path for path in tables[0].parent.rglob("*_sa.nii.gz")}
     return [
         Subject(row["External code"], _reader(row, files, rr_ms), source="mnms")

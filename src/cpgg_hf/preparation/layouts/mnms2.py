@@ -13,9 +13,9 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from cpgg_hf.data.errors import PreparationError
+from cpgg_hf.errors import InputError
 from cpgg_hf.preparation.layouts.reading import read_nifti_slice, read_table
-from cpgg_hf.preparation.subjects import Subject
+from cpgg_hf.preparation.layouts.subject import Subject
 
 _TABLE = "dataset_information.csv"
 
@@ -24,7 +24,7 @@ def find_mnms2_subjects(folder: Path, view: str = "4ch", rr_ms: float | None = N
     """A subject for each row of the table: the four-chamber cine, or with "any" the short axis where it is missing."""
     tables = sorted(folder.rglob(_TABLE))
     if not tables:
-        raise PreparationError(f"{folder} has no table {_TABLE}; give the folder MnM2 of M&Ms-2.")
+        raise InputError(f"{folder} has no table {_TABLE}; give the folder MnM2 of M&Ms-2.")
     subjects = []
     for row in read_table(tables[0], "SUBJECT_CODE"):
         code = row["SUBJECT_CODE"].removesuffix(".0").zfill(3)

@@ -11,10 +11,10 @@ from typing import NoReturn
 
 import numpy as np
 
-from cpgg_hf.data.cine_series import CineSeries
-from cpgg_hf.data.errors import PreparationError, brief
-from cpgg_hf.data.nifti import read_nifti
-from cpgg_hf.phenotypes import PhenotypeError, as_array, complete_identities
+from cpgg_hf.errors import InputError, PhenotypeError, brief
+from cpgg_hf.phenotypes import as_array, complete_identities
+from cpgg_hf.scans.nifti import read_nifti
+from cpgg_hf.scans.series import CineSeries
 
 
 def read_nifti_slice(path: str, assumed_rr_ms: float | None = None, first_frame: int = 0) -> CineSeries:
@@ -27,7 +27,7 @@ def read_nifti_slice(path: str, assumed_rr_ms: float | None = None, first_frame:
     """
     series = read_nifti(path, middle_slice=True, assumed_rr_ms=assumed_rr_ms)
     if not 0 <= first_frame < len(series.frames):
-        raise PreparationError(
+        raise InputError(
             f"{path} has {len(series.frames)} frames, but end-diastole is said to be frame {first_frame + 1}; check "
             "the collection's table."
         )
@@ -40,7 +40,7 @@ def read_nifti_slice(path: str, assumed_rr_ms: float | None = None, first_frame:
 
 def refuse(message: str) -> NoReturn:
     """Stands in for reading where the table already says that a subject cannot be used."""
-    raise PreparationError(message)
+    raise InputError(message)
 
 
 def known_phenotypes(values: Mapping[str, object]) -> np.ndarray:
@@ -59,16 +59,16 @@ def read_table(path: Path, *columns: str) -> list[dict[str, str]]:
     """The rows of a CSV file whose first named column is filled; cells without the spaces around them.
 
     Raises:
-        PreparationError: it cannot be read, or lacks one of the columns.
+        InputError: it cannot be read, or lacks one of the columns.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             names, *rows = [[cell.strip() for cell in row] for row in csv.reader(file)] or [[]]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise PreparationError(f"{path} cannot be read as a CSV table ({brief(error)}); export it again.") from None
+        raise InputError(f"{path} cannot be read as a CSV table ({brief(error)}); export it again.") from None
     missing = [column for column in columns if column not in names]
     if missing:
-        raise PreparationError(
+        raise InputError(
             f"{path} has no column {missing[0]!r}, only {brief(', '.join(filter(None, names)) or 'none')}; expected "
             f"the columns {', '.join(columns)}."
         )

@@ -12,8 +12,8 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from cpgg_hf.data.dicom_stack import read_middle_slice
-from cpgg_hf.preparation.subjects import Subject
+from cpgg_hf.preparation.layouts.subject import Subject
+from cpgg_hf.scans.dicom_stack import read_middle_slice
 
 
 def find_sunnybrook_subjects(folder: Path) -> list[Subject]:

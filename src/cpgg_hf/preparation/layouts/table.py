@@ -13,13 +13,13 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from cpgg_hf.data.cine_series import CineSeries
-from cpgg_hf.data.dicom import read_dicom_folder
-from cpgg_hf.data.errors import PreparationError
-from cpgg_hf.data.nifti import read_nifti
-from cpgg_hf.phenotypes import PhenotypeError, phenotype_index
+from cpgg_hf.errors import InputError, PhenotypeError
+from cpgg_hf.phenotypes import phenotype_index
 from cpgg_hf.preparation.layouts.reading import known_phenotypes, read_table, refuse
-from cpgg_hf.preparation.subjects import Subject
+from cpgg_hf.preparation.layouts.subject import Subject
+from cpgg_hf.scans.dicom import read_dicom_folder
+from cpgg_hf.scans.nifti import read_nifti
+from cpgg_hf.scans.series import CineSeries
 
 _OWN_COLUMNS = ("subject", "path", "rr_ms")
 
@@ -32,7 +32,7 @@ def find_table_subjects(table: Path, rr_ms: float | None = None) -> list[Subject
             try:
                 phenotype_index(column)
             except PhenotypeError as error:
-                raise PreparationError(f"{table}: {error}.") from None
+                raise InputError(f"{table}: {error}.") from None
     return [_subject(row, table.parent, rr_ms) for row in rows]
 
 

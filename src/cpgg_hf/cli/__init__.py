@@ -1,0 +1,1 @@
+"""The `cpgg` command line: one file per command."""

@@ -1,0 +1,19 @@
+"""How the commands print: JSON on stdout for scripts, notes on stderr for people."""
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from cpgg_hf.errors import printable
+
+
+def print_json(content: Any) -> None:
+    """Prints `content`, which is plain, to stdout."""
+    print(json.dumps(content, indent=2))
+
+
+def print_notes(warnings: Sequence[str]) -> None:
+    """Prints `warnings` to stderr, each in a line of its own."""
+    for warning in warnings:
+        print(f"note: {printable(warning)}", file=sys.stderr)

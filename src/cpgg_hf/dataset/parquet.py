@@ -1,0 +1,133 @@
+"""Shards: the parquet files of a cine data set, named `<split>-00000-of-000NN.parquet`, each whole or not there."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cpgg_hf.dataset.rows import GENERATED_COLUMNS, PREVIEW_COLUMN, row_schema
+from cpgg_hf.errors import InputError, brief
+from cpgg_hf.files.staging import staged_file
+
+if TYPE_CHECKING:
+    import pyarrow
+
+FORMAT_VERSION = 2
+SPLITS = ("train", "validation", "test")
+ROWS_PER_GROUP = 50  # about 8 MB on disk, 23 MB of pixels: what a stream fetches, unpacks and shuffles at a time
+_PLAN, _VERSION = b"cpgg_plan", b"cpgg_format_version"
+
+
+def shard_name(split: str, index: int, num_shards: int) -> str:
+    """`<split>-00000-of-000NN.parquet`."""
+    if split not in SPLITS:
+        raise ValueError(f"unknown split {split!r}; expected one of {', '.join(SPLITS)}.")
+    return f"{split}-{index:05d}-of-{num_shards:05d}.parquet"
+
+
+def shard_path(folder: str | os.PathLike[str], split: str, index: int, num_shards: int) -> Path:
+    """`<folder>/<split>-00000-of-000NN.parquet`."""
+    return Path(folder) / shard_name(split, index, num_shards)
+
+
+def write_shard(rows: Iterable[Mapping[str, Any]], path: str | os.PathLike[str], plan: str = "") -> int:
+    """Write rows from `cine_row` as one parquet file that appears whole or not at all.
+
+    `plan` says what the shard was made from; `read_plan` gives it back, so that a resumed run knows its own shards.
+    Returns the number of rows.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = row_schema()
+    schema = schema.with_metadata({**schema.metadata, _PLAN: plan, _VERSION: str(FORMAT_VERSION)})
+    # Dictionaries and statistics of whole cines would only cost time and space.
+    settings = {
+        "compression": "zstd",
+        "compression_level": 1,
+        "use_dictionary": ["view", "source", "data_policy"],
+        "write_statistics": [name for name in schema.names if name != "cine"],
+    }
+    num_rows = 0
+    with staged_file(path) as partial, pq.ParquetWriter(partial, schema, **settings) as writer:
+        for group in _grouped(rows, ROWS_PER_GROUP):
+            writer.write_table(pa.Table.from_pylist(group, schema=schema))
+            num_rows += len(group)
+    return num_rows
+
+
+def _grouped(rows: Iterable[Mapping[str, Any]], size: int) -> Iterator[list[Mapping[str, Any]]]:
+    remaining = iter(rows)
+    while group := list(islice(remaining, size)):
+        yield group
+
+
+def group_sizes(num_rows: int) -> list[int]:
+    """The rows of each row group of a shard that `write_shard` wrote."""
+    return [min(ROWS_PER_GROUP, num_rows - first) for first in range(0, num_rows, ROWS_PER_GROUP)]
+
+
+def read_plan(path: str | os.PathLike[str]) -> str:
+    """What `write_shard` was told the shard is made from.
+
+    Raises:
+        InputError: the file is no shard, or one of another format version.
+    """
+    return check_shard(path).metadata.get(_PLAN, b"").decode()
+
+
+def check_shard(path: str | os.PathLike[str]) -> pyarrow.Schema:
+    """The schema of a shard on disk; InputError for a file that is damaged, foreign or of another format."""
+    import pyarrow.parquet as pq
+
+    try:
+        schema = pq.read_schema(path)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path} is not a readable parquet shard ({brief(error)}); delete it and run `cpgg prepare` again."
+        ) from None
+    version = (schema.metadata or {}).get(_VERSION, b"1").decode()
+    later = {PREVIEW_COLUMN, *GENERATED_COLUMNS}  # than the first format, whose shards are refused by their version
+    missing = set(row_schema().names) - later - set(schema.names)
+    if missing:
+        raise InputError(
+            f"{path} is no shard of cines: it has no column {min(missing)!r}; give a folder that `cpgg prepare` wrote."
+        )
+    if version != str(FORMAT_VERSION):
+        raise InputError(f"{path} {other_version(version)}")
+    return schema
+
+
+def other_version(version: object) -> str:
+    """The end of a sentence about a data set that this package cannot read."""
+    return (
+        f"has format version {version}, this package reads version {FORMAT_VERSION}; "
+        "prepare the data again into a new folder."
+    )
+
+
+def find_shards(folder: str | os.PathLike[str], split: str) -> list[Path]:
+    """The shards of a split in order; empty where the split does not exist.
+
+    Raises:
+        InputError: shards are missing, or come from two different splits of the data.
+    """
+    paths = sorted(Path(folder).glob(f"{split}-*-of-*.parquet"))
+    check_complete([path.name for path in paths], split, folder)
+    return paths
+
+
+def check_complete(names: Sequence[str], split: str, place: object) -> None:
+    """InputError unless the sorted `names` are those of all shards of a split, or none."""
+    if not names:
+        return
+    count = max(int(re.sub(r".*-of-(\d+)\.parquet$", r"\1", name)) for name in names)
+    if list(names) != [shard_name(split, index, count) for index in range(count)]:
+        raise InputError(
+            f"{place} holds {len(names)} shards of the split {split!r} where {count} are expected; "
+            "run the preparation again until it ends."
+        )

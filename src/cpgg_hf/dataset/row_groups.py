@@ -1,0 +1,108 @@
+"""Row groups of a split as arrays: what a stream fetches and unpacks at a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cpgg_hf.dataset.parquet import group_sizes
+from cpgg_hf.dataset.rows import NUM_PHENOTYPES
+from cpgg_hf.errors import InputError, brief
+
+if TYPE_CHECKING:
+    import pyarrow
+
+    from cpgg_hf.dataset.source import CineSource
+
+_COLUMNS = ("cine", "shape", "phenotypes")
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Some rows of a group.
+
+    Attributes:
+        encoded: (N, T, H, W) uint8, the cines as `cine_encoding` stores them, in parquet's own memory.
+        phenotypes: (N, 82) float32 in physical units, NaN = missing.
+    """
+
+    encoded: np.ndarray
+    phenotypes: np.ndarray
+
+
+class GroupReader:
+    """Reads the row groups of one split, counted through all its shards; safe to share between threads.
+
+    Args:
+        source: the data set.
+        split: one of its splits.
+
+    Attributes:
+        group_sizes: rows of every group.
+
+    Raises:
+        InputError: no such split, or shards that are missing, damaged or of other data.
+    """
+
+    def __init__(self, source: CineSource, split: str) -> None:
+        self._source = source
+        self._groups: list[tuple[str, int]] = []  # of every group: its shard, and its number in there
+        self._counts: dict[str, int] = {}
+        self.group_sizes: list[int] = []
+        self._footers: dict[str, pyarrow.parquet.FileMetaData] = {}
+        counts = source.description["splits"].get(split, {}).get("cines_per_shard", [])
+        for path, count in zip(source.shards(split), counts, strict=True):
+            self._counts[path] = count
+            sizes = group_sizes(count)
+            self._groups += [(path, index) for index in range(len(sizes))]
+            self.group_sizes += sizes
+
+    def read(self, group: int, first: int, last: int) -> Rows:
+        """Rows `first` to `last` - 1 of a group.
+
+        Raises:
+            InputError: the shard is damaged, has another number of rows, or its cines differ in shape.
+        """
+        path, index = self._groups[group]
+        try:
+            table = self._fetch(path, index)
+        except InputError:
+            raise
+        except (OSError, ValueError) as error:
+            raise InputError(f"{path} cannot be read ({brief(error)}); fetch or prepare the data set again.") from None
+        shapes = _values(table["shape"], first, last, 3)
+        if (shapes != shapes[0]).any():
+            raise InputError(
+                f"{path} holds cines of shape {tuple(shapes[0])} and others; a stream gives batches of one shape: "
+                "read it with load_cines."
+            )
+        encoded = _joined(table["cine"]).reshape(len(table), *shapes[0])[first:last]
+        phenotypes = _values(table["phenotypes"], first, last, NUM_PHENOTYPES).astype(np.float32)
+        return Rows(encoded, phenotypes)
+
+    def _fetch(self, path: str, index: int) -> pyarrow.Table:
+        import pyarrow.parquet as pq
+
+        with self._source.filesystem().open(path, "rb", cache_type="none") as file:
+            shard = pq.ParquetFile(file, metadata=self._footers.get(path), pre_buffer=True)
+            self._footers[path] = shard.metadata
+            if shard.metadata.num_rows != self._counts[path]:
+                raise InputError(
+                    f"{path} holds {shard.metadata.num_rows} cines where dataset.json tells of {self._counts[path]}; "
+                    "fetch or prepare the data set again."
+                )
+            return shard.read_row_group(index, columns=_COLUMNS, use_threads=False)
+
+
+def _values(column: Any, first: int, last: int, width: int) -> np.ndarray:
+    """Rows of a column of lists that all have `width` numbers: (last - first, width)."""
+    return column.combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(-1, width)[first:last]
+
+
+def _joined(column: Any) -> np.ndarray:
+    """The bytes of a binary column one after another, without a copy."""
+    array = column.combine_chunks()
+    offsets = np.frombuffer(array.buffers()[1], np.int32)[array.offset : array.offset + len(array) + 1]
+    return np.frombuffer(array.buffers()[2], np.uint8)[offsets[0] : offsets[-1]]

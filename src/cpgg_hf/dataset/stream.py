@@ -1,0 +1,230 @@
+"""`CineStream`: batches for training from a folder or the hub, shuffled, and exactly resumable.
+
+`datasets` shuffles a stream through a buffer, which is lost when a run is interrupted. Here the order is a function of
+(seed, epoch, share), see `cine_stream_order`, so a position says all. Row groups are fetched and unpacked by threads
+ahead of the loop (zstd and parquet let go of the interpreter meanwhile), so a training loop needs no worker processes;
+with them (`DataLoader(stream, batch_size=None, num_workers=2)`) each takes a share of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import IterableDataset, get_worker_info
+
+from cpgg_hf.dataset.encoding import decode_cine_into
+from cpgg_hf.dataset.row_groups import GroupReader, Rows
+from cpgg_hf.dataset.source import open_source
+from cpgg_hf.dataset.stream_order import Piece, Window, plan_windows, share_of, skip_rows
+
+
+class CineStream(IterableDataset):
+    """Batches `{"cine": (B, T, H, W) uint8, "phenotypes": (B, 82) float32}` of one split, one epoch an iteration.
+
+    `set_epoch` before each epoch gives it an order of its own. `state_dict` names the position after the batch given
+    last; a stream built alike that loads it goes on with the next one, also inside torchdata's `StatefulDataLoader`.
+
+    Args:
+        path_or_repo: a folder that `cpgg prepare` or `CineWriter` wrote, or a data set repository on the hub.
+        split: "train", "validation" or "test".
+        batch_size: cines a batch; the last batch of a process is smaller where they do not divide.
+        seed: of the order; None gives the stored order.
+        rank: which of the processes that share an epoch this one is.
+        world_size: how many processes share an epoch.
+        drop_last: whether to leave out what fills no batch, so that all processes give equally many.
+        groups_per_window: row groups (50 cines, 23 MB) whose rows are permuted together; twice as many are in memory.
+        num_threads: threads that fetch and unpack row groups.
+        revision: branch, tag or commit of a repository.
+
+    Raises:
+        InputError: no data set there, no such split, or shards that are missing, damaged or of other data.
+    """
+
+    def __init__(
+        self,
+        path_or_repo: str | os.PathLike[str],
+        split: str = "train",
+        *,
+        batch_size: int = 32,
+        seed: int | None = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        drop_last: bool = False,
+        groups_per_window: int = 4,
+        num_threads: int = 2,
+        revision: str | None = None,
+    ) -> None:
+        for name, value in (
+            ("batch_size", batch_size),
+            ("world_size", world_size),
+            ("groups_per_window", groups_per_window),
+            ("num_threads", num_threads),
+        ):
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, given {value}.")
+        if not 0 <= rank < world_size:
+            raise ValueError(f"rank must lie in 0 to {world_size - 1}, given {rank}.")
+        source = open_source(path_or_repo, revision)
+        self._reader = GroupReader(source, split)
+        self._settings: dict[str, Any] = {
+            "data": _digest(source.description),
+            "split": split,
+            "batch_size": batch_size,
+            "seed": seed,
+            "rank": rank,
+            "world_size": world_size,
+            "drop_last": drop_last,
+            "groups_per_window": groups_per_window,
+        }
+        self._num_threads = num_threads
+        # Shared memory, so that a data loader's persistent workers see `set_epoch`.
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+        self._given = (0, 0)  # epoch, and batches given of it
+        self._resume: dict[str, Any] | None = None
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that the next iteration gives."""
+        return int(self._epoch)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch of the next iteration; a position loaded for another epoch is dropped."""
+        self._epoch.fill_(epoch)
+
+    def __len__(self) -> int:
+        """Batches of this process in an epoch."""
+        first, last = self._rows_of_process()
+        num_rows, batch_size = last - first, self._settings["batch_size"]
+        return num_rows // batch_size if self._settings["drop_last"] else -(-num_rows // batch_size)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The position after the batch given last, and the settings that it holds for; plain numbers and text."""
+        epoch, batches_given = self._given
+        batches_given = batches_given if epoch == self.epoch else 0
+        return {"epoch": self.epoch, "batches_given": batches_given, **self._settings, **_worker()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on, at the next iteration, after the position that `state_dict` gave.
+
+        Raises:
+            ValueError: the state is of other data or other settings.
+        """
+        for name, value in self._settings.items():
+            if state.get(name) != value:
+                raise ValueError(
+                    f"the position was saved with {name} = {state.get(name)!r}, this stream has {value!r}; "
+                    "build it as it was built then."
+                )
+        self._epoch.fill_(state["epoch"])
+        self._given = (state["epoch"], state["batches_given"])
+        self._resume = dict(state)
+
+    def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
+        batch_size, epoch, worker = self._settings["batch_size"], self.epoch, _worker()
+        first_batch, last_batch = share_of(len(self), worker["num_workers"], worker["worker"])
+        start, end = self._rows_of_process()
+        first, last = start + first_batch * batch_size, min(start + last_batch * batch_size, end)
+        windows = plan_windows(
+            self._reader.group_sizes,
+            first,
+            last,
+            self._settings["groups_per_window"],
+            self._settings["seed"],
+            epoch,
+        )
+        given = self._take_resumed(worker)
+        self._given = (epoch, given)
+        rows = self._rows(skip_rows(windows, given * batch_size))
+        try:
+            while batch := _next_batch(rows, batch_size):
+                given += 1
+                self._given = (epoch, given)
+                yield batch
+        finally:
+            rows.close()
+
+    def _rows_of_process(self) -> tuple[int, int]:
+        total, world_size, rank = sum(self._reader.group_sizes), self._settings["world_size"], self._settings["rank"]
+        if self._settings["drop_last"]:
+            return total // world_size * rank, total // world_size * (rank + 1)
+        return share_of(total, world_size, rank)
+
+    def _take_resumed(self, worker: dict[str, int]) -> int:
+        """The batches that a loaded position says were given; a position is used once."""
+        resume, self._resume = self._resume, None
+        if resume is None or resume["epoch"] != self.epoch:
+            return 0
+        saved = {name: resume[name] for name in worker}
+        if saved != worker:
+            raise ValueError(
+                f"the position was saved by data loader worker {saved['worker']} of {saved['num_workers']} and cannot "
+                f"be continued by {worker['worker']} of {worker['num_workers']}; use as many workers as then, with "
+                "StatefulDataLoader, or none: the stream reads ahead by itself."
+            )
+        return resume["batches_given"]
+
+    def _rows(self, windows: Sequence[Window]) -> Generator[tuple[Rows, int], None, None]:
+        """The rows of windows, one after another, each as the piece that holds it and its index in there."""
+        pieces = self._read_ahead([piece for window in windows for piece in window.pieces])
+        try:
+            for window in windows:
+                held = [next(pieces) for _ in window.pieces]
+                ends = np.cumsum([len(piece) for piece in window.pieces])
+                for index in window.order:
+                    which = int(np.searchsorted(ends, index, side="right"))
+                    yield held[which], int(index - ends[which]) + len(window.pieces[which])
+        finally:
+            pieces.close()
+
+    def _read_ahead(self, pieces: Sequence[Piece]) -> Generator[Rows, None, None]:
+        """The pieces in order, a window's worth being read ahead by threads."""
+        waiting: deque[Future[Rows]] = deque()
+        remaining = iter(pieces)
+        pool = ThreadPoolExecutor(self._num_threads, thread_name_prefix="cine-stream")
+        try:
+            while True:
+                for piece in remaining:
+                    waiting.append(pool.submit(self._reader.read, piece.group, piece.first, piece.last))
+                    if len(waiting) > self._settings["groups_per_window"]:
+                        break
+                if not waiting:
+                    return
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+            pool.shutdown()
+
+
+def _next_batch(rows: Iterator[tuple[Rows, int]], batch_size: int) -> dict[str, torch.Tensor]:
+    """The next rows as tensors; empty at the end."""
+    chosen = list(islice(rows, batch_size))
+    if not chosen:
+        return {}
+    cines = np.empty((len(chosen), *chosen[0][0].encoded.shape[1:]), np.uint8)
+    for cine, (piece, index) in zip(cines, chosen, strict=True):
+        decode_cine_into(cine, piece.encoded[index])
+    return {
+        "cine": torch.from_numpy(cines),
+        "phenotypes": torch.from_numpy(np.stack([piece.phenotypes[index] for piece, index in chosen])),
+    }
+
+
+def _worker() -> dict[str, int]:
+    """Which data loader worker this process is, of how many."""
+    info = get_worker_info()
+    return {"worker": 0, "num_workers": 1} if info is None else {"worker": info.id, "num_workers": info.num_workers}
+
+
+def _digest(description: dict[str, Any]) -> str:
+    """A hash of `dataset.json`: tells data of other counts, sources or seeds apart."""
+    return hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()[:16]

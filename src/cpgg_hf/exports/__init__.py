@@ -1,0 +1,1 @@
+"""Cines as files: NIfTI, DICOM, GIF, WebP, MP4, npz and sheets of frames."""

@@ -1,0 +1,108 @@
+"""Results that appear whole or not at all: they are written beside their place and moved there at the end."""
+
+import errno
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from cpgg_hf.errors import OutputError
+
+
+@contextmanager
+def staged_folder(out: str | os.PathLike[str], overwrite: bool = False) -> Iterator[Path]:
+    """Gives a temporary folder that becomes `out` when the block ends well, and vanishes when it does not.
+
+    Args:
+        out: the folder; created with its parents.
+        overwrite: whether `out` may have content. Files of the same names are replaced then, others stay.
+
+    Raises:
+        OutputError: `out` is a file, cannot be created, or has content that may not be overwritten.
+    """
+    out = Path(out)
+    if out.exists() and not out.is_dir():
+        raise OutputError(f"{out} is a file; give a folder.")
+    if not overwrite and out.is_dir() and any(out.iterdir()):
+        raise OutputError(f"{out} exists and is not empty; give a new folder, or delete it first.")
+    # A folder that exists may lie on a disk of its own, or be the one that the user is in.
+    place = out if out.is_dir() else out.parent
+    partial = place / f".{os.getpid()}.partial"
+    with _existing(place):
+        try:
+            try:
+                partial.mkdir()
+            except OSError as error:
+                raise _unwritable(place, error) from error
+            yield partial
+            if out.is_dir():
+                for path in sorted(partial.iterdir()):
+                    path.replace(out / path.name)
+                partial.rmdir()
+            else:
+                partial.replace(out)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+
+
+@contextmanager
+def staged_file(out: str | os.PathLike[str]) -> Iterator[Path]:
+    """Gives a temporary path that becomes the file `out` when the block ends well, and vanishes when it does not.
+
+    It ends as `out` does, for writers that choose a format by that. The folder of `out` is created with its parents.
+
+    Raises:
+        OutputError: `out` is a folder, or its folder cannot be created.
+    """
+    out = Path(out)
+    if out.is_dir():
+        raise OutputError(f"{out} is a folder; give a file.")
+    # Process ids repeat between the nodes and containers that share a folder.
+    partial = out.with_name(f".{secrets.token_hex(8)}.partial.{out.name}")
+    with _existing(out.parent):
+        try:
+            yield partial
+            partial.replace(out)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def disk_full_as_error(out: str | os.PathLike[str]) -> Iterator[None]:
+    """Turns a full disk into a sentence, for work on `out` that the same call continues.
+
+    Raises:
+        OutputError: the disk, or the user's share of it, is full.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise OutputError(
+            f"the disk of {out} is full; free some space and give the same command again: what is finished is kept."
+        ) from error
+
+
+@contextmanager
+def _existing(folder: Path) -> Iterator[None]:
+    """Creates a folder with its parents, and removes what it created when the block fails."""
+    created = [one for one in (folder, *folder.absolute().parents) if not one.exists()]  # innermost first
+    try:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _unwritable(folder, error) from error
+        yield
+    except BaseException:
+        for one in created:
+            if one.is_dir() and not any(one.iterdir()):
+                one.rmdir()
+        raise
+
+
+def _unwritable(folder: Path, error: OSError) -> OutputError:
+    return OutputError(f"the folder {folder} cannot be written ({error.strerror}); give another one.")

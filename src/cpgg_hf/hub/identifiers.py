@@ -1,0 +1,67 @@
+"""Finds participants' numbers (UK Biobank EIDs, 7 digits) in files before they are published.
+
+Without the secret key of the pseudonyms only what is named as an EID is found, and UK Biobank's own file names. With
+it, `preparation.cohorts.participants` recognises any 7-digit number that belongs to a subject of the cohort.
+"""
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from cpgg_hf.errors import PolicyError
+from cpgg_hf.hub.policy import is_hidden
+from cpgg_hf.hub.text_extraction import extract_text
+
+_NUMBER = re.compile(r"(?<!\d)(?<!\d\.)[1-9]\d{6}(?!\d)")
+_NAMED = re.compile(r"\beid\b\W{1,6}([1-9]\d{6})(?!\d)", re.IGNORECASE)
+_DELIVERED = re.compile(r"(?<!\d)([1-9]\d{6})_2\d{4}_\d+_\d+")
+_DIGEST = re.compile(r"\b(?=[0-9]*[a-f])[0-9a-f]{16,}\b")  # hashes and pseudonyms have runs of digits by chance
+
+
+def check_identifiers(folder: str | os.PathLike[str], is_participant: Callable[[str], bool] | None = None) -> None:
+    """Refuse a folder with a file, hidden ones apart, whose name or content holds a participant's number.
+
+    Args:
+        folder: what is to be published.
+        is_participant: whether 7 digits are a participant's number; None = only what is named as one is looked for.
+
+    Raises:
+        PolicyError: one was found. The message says where, and does not repeat the number.
+    """
+    found = [f"{path} ({place})" for path, place in find_identifiers(folder, is_participant)]
+    if found:
+        shown = ", ".join(found[:3]) + (f" and {len(found) - 3} more" if len(found) > 3 else "")
+        raise PolicyError(
+            f"{folder} holds numbers of participants in {shown}; take them out before anything is pushed."
+        )
+
+
+def find_identifiers(
+    folder: str | os.PathLike[str], is_participant: Callable[[str], bool] | None = None
+) -> Iterator[tuple[str, str]]:
+    """(file, place in it) of each file that holds a participant's number, the first place only."""
+    folder = Path(folder)
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder)
+        if not path.is_file() or is_hidden(name):
+            continue
+        if _holds_identifier(str(name), is_participant):
+            yield _without_numbers(str(name)), "file name"
+            continue
+        for place, text in extract_text(path):
+            if _holds_identifier(text, is_participant):
+                yield str(name), _without_numbers(place)
+                break
+
+
+def _holds_identifier(text: str, is_participant: Callable[[str], bool] | None) -> bool:
+    if _NAMED.search(text) or _DELIVERED.search(text):
+        return True
+    if is_participant is None:
+        return False
+    return any(is_participant(number) for number in set(_NUMBER.findall(_DIGEST.sub("", text))))
+
+
+def _without_numbers(text: str) -> str:
+    return _NUMBER.sub("#######", text)

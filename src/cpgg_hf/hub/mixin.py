@@ -1,0 +1,73 @@
+"""`push_to_hub` of the package's models and pipeline: the libraries' own, behind the data policy.
+
+A base class before the library's. Hub repositories that load without the package leave it out.
+"""
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from cpgg_hf.hub.policy import ADAPTER_POLICY_FILE
+
+_OPTIONS = ("repo_id", "private", "token", "commit_message", "revision", "override_policy")
+
+
+class HubPolicyMixin:
+    """Sends what `save_pretrained` writes through `cpgg_hf.hub.push_folder`."""
+
+    def save_pretrained(
+        self,
+        save_directory: str | os.PathLike[str],
+        *,
+        variant: str | None = None,
+        max_shard_size: int | str | None = None,
+        push_to_hub: bool = False,
+        **options: Any,
+    ) -> None:
+        """Write configuration and weights, as safetensors, into a folder.
+
+        Args:
+            save_directory: the folder.
+            variant: "fp16" or another name of these weights, which becomes part of the files' names.
+            max_shard_size: largest file of weights, such as "2GB"; larger ones are split.
+            push_to_hub: whether to push the folder too.
+            options: of the library's `save_pretrained`; with `push_to_hub` also of `push_to_hub`, where `repo_id` is
+                the folder's name if it is not given.
+        """
+        hub = {name: options.pop(name) for name in _OPTIONS if name in options}
+        for name, value in (("variant", variant), ("max_shard_size", max_shard_size)):
+            if value is not None:
+                options[name] = value
+        super().save_pretrained(save_directory, **options)  # type: ignore[misc]
+        if (Path(save_directory) / "adapter_config.json").is_file():
+            policy = {"data_policy": self.config.data_policy}  # type: ignore[attr-defined]
+            (Path(save_directory) / ADAPTER_POLICY_FILE).write_text(json.dumps(policy) + "\n", encoding="utf-8")
+        if push_to_hub:
+            self._push(Path(save_directory), **{"repo_id": Path(save_directory).name, **hub})
+
+    def push_to_hub(self, repo_id: str, **options: Any) -> str:
+        """Push to a hub repository, which is made, private, when there is none; the address of the commit.
+
+        Args:
+            repo_id: "owner/name".
+            options: `private` (default: True), `token`, `commit_message`, `revision` (branch) and `override_policy`
+                of `cpgg_hf.hub.push_folder`; others go to `save_pretrained`, such as `variant="fp16"` and
+                `max_shard_size="2GB"`.
+
+        Raises:
+            PolicyError: what was trained on restricted data is not pushed.
+            PublishingError: the hub refused, or could not be reached after several tries.
+        """
+        hub = {name: options.pop(name) for name in _OPTIONS if name in options}
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / repo_id.rsplit("/", 1)[-1]
+            self.save_pretrained(path, **options)
+            return self._push(path, repo_id, **hub)
+
+    def _push(self, folder: Path, repo_id: str, **hub: Any) -> str:
+        from cpgg_hf.hub.push import push_folder
+
+        message = {"commit_message": f"Upload {type(self).__name__}"}
+        return push_folder(folder, repo_id, **{**message, **hub})

@@ -1,0 +1,129 @@
+"""A folder pushed to a hub repository: judged first, retried, resumable, private unless told otherwise.
+
+What is on the hub already is not sent again, so a push that was cut off goes on when it is called again.
+"""
+
+import logging
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from huggingface_hub import HfApi
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError, LocalTokenNotFoundError
+
+from cpgg_hf.data_policy import UNKNOWN_POLICY
+from cpgg_hf.errors import PolicyError, PublishingError, brief
+from cpgg_hf.hub.identifiers import check_identifiers
+from cpgg_hf.hub.policy_gate import check_policy
+
+_SECONDS_BETWEEN_TRIES = (1, 4, 16, 60)  # beside the client's own retries of single requests
+_HIDDEN = [".*", "*/.*"]
+_WHAT_TO_DO = {
+    401: "the hub does not accept the token: log in with `hf auth login`, or set HF_TOKEN",
+    403: "the token may not write there: take one with write access, or ask the repository's owner",
+    404: "there is no such repository or branch, or the token may not see it: check the name",
+    409: "the repository is being changed or has a conflict: look at it on the hub, then push again",
+    412: "somebody else pushed meanwhile: push again, what was sent already is kept",
+}
+
+_logger = logging.getLogger(__name__)
+Result = TypeVar("Result")
+
+
+def push_folder(
+    folder: str | os.PathLike[str],
+    repo_id: str,
+    *,
+    repo_type: str = "model",
+    revision: str | None = None,
+    private: bool = True,
+    token: str | None = None,
+    commit_message: str | None = None,
+    override_policy: str | None = None,
+    is_participant: Callable[[str], bool] | None = None,
+) -> str:
+    """Upload all of a folder but hidden files in one commit; the address of the commit.
+
+    Args:
+        folder: a checkpoint, a component, a data set.
+        repo_id: "owner/name"; made when there is none.
+        repo_type: "model" or "dataset".
+        revision: branch, made when there is none; None is the main one.
+        private: whether a repository that is made is private.
+        token: of the hub; None takes the one of `hf auth login` or HF_TOKEN.
+        commit_message: default: names the folder.
+        override_policy: why something restricted may be pushed, into a private repository alone; see `check_policy`.
+        is_participant: see `check_identifiers`.
+
+    Raises:
+        PolicyError: the folder is restricted and has no override, or a restricted one would become public.
+        PolicyError: a file names a participant.
+        PublishingError: the hub refused, or could not be reached after several tries.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise PublishingError(f"there is no folder {folder}; give the one to push.")
+    policy = check_policy(folder, repo_id, override_policy)
+    check_identifiers(folder, is_participant)
+    if policy == UNKNOWN_POLICY and not private:
+        raise PolicyError(f"{folder} is restricted: no reason lets it be public; leave out --public.")
+    api = HfApi(token=token)
+
+    def push() -> str:
+        api.create_repo(repo_id, repo_type=repo_type, private=private, exist_ok=True)
+        if private and not api.repo_info(repo_id, repo_type=repo_type).private:
+            if policy == UNKNOWN_POLICY:
+                raise PolicyError(f"{folder} is restricted and {repo_id} is public; name a private repository.")
+            _logger.warning("%s exists and is public", repo_id)
+        if revision is not None:
+            api.create_branch(repo_id, repo_type=repo_type, branch=revision, exist_ok=True)
+        commit = api.upload_folder(
+            repo_id=repo_id,
+            repo_type=repo_type,
+            revision=revision,
+            folder_path=folder,
+            ignore_patterns=_HIDDEN,
+            commit_message=commit_message or f"Upload {folder.name}",
+            commit_description=None if override_policy is None else f"Data policy overridden: {override_policy}",
+        )
+        return commit.commit_url
+
+    return _with_retries(push, f"{folder} was not pushed to {repo_id}")
+
+
+def _with_retries(push: Callable[[], Result], what_failed: str) -> Result:
+    """Tries again where that may help: after cut connections, 429 and 5xx."""
+    for seconds in (*_SECONDS_BETWEEN_TRIES, None):
+        try:
+            return push()
+        except LocalTokenNotFoundError as error:
+            raise PublishingError(f"{what_failed}: {_WHAT_TO_DO[401]}.") from error
+        except HFValidationError as error:
+            raise PublishingError(f"{what_failed}: {brief(error)}.") from error
+        except (HTTPError, RuntimeError) as error:
+            cause = _http_error(error)
+            if cause is None:
+                raise
+            status = cause.response.status_code if isinstance(cause, HfHubHTTPError) else None
+            if status is not None and status < 500 and status not in (408, 429):
+                remedy = _WHAT_TO_DO.get(status, brief(cause))
+                raise PublishingError(f"{what_failed} ({status}): {remedy}.") from error
+            if seconds is None:
+                said = "could not be reached" if status is None else f"answered {status}"
+                raise PublishingError(
+                    f"{what_failed}: the hub {said} {len(_SECONDS_BETWEEN_TRIES) + 1} times; push again later, what "
+                    "was sent already is kept."
+                ) from error
+            _logger.warning("%s (%s), trying again in %d s", what_failed, brief(cause), seconds)
+            time.sleep(seconds)
+    raise AssertionError("the last try returns or raises")
+
+
+def _http_error(error: BaseException) -> HTTPError | None:
+    """The HTTP error that another was raised from: the client wraps those of single files in a RuntimeError."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, HTTPError):
+        cause = cause.__cause__
+    return cause

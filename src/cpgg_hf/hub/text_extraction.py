@@ -1,0 +1,154 @@
+"""All that a file says in words or digits, whatever its format: what a scanner has to look at before it is published.
+
+Values come with their names (`eid: 1234567`), as a number alone says little.
+"""
+
+import csv
+import gzip
+import json
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+_PRINTABLE = bytes(byte if 32 <= byte < 127 else 10 for byte in range(256))
+_CHUNK = 1 << 24
+_OVERLAP = 64
+
+
+def extract_text(path: Path) -> Iterator[tuple[str, str]]:
+    """(place, text) of everything in a file: JSON, CSV, parquet, safetensors, pictures, archives; else its bytes.
+
+    What one of these readers cannot read is read as bytes.
+    """
+    reader = _READERS.get(path.suffix.lower(), _bytes)
+    try:
+        yield from reader(path)
+    except (OSError, ValueError, zipfile.BadZipFile, EOFError):
+        yield from _bytes(path)
+
+
+def _json(path: Path) -> Iterator[tuple[str, str]]:
+    yield from _labelled(json.loads(path.read_text(encoding="utf-8")), "")
+
+
+def _json_lines(path: Path) -> Iterator[tuple[str, str]]:
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                yield from ((f"line {number}", text) for _, text in _labelled(json.loads(line), ""))
+
+
+def _labelled(content: Any, name: str) -> Iterator[tuple[str, str]]:
+    if isinstance(content, Mapping):
+        for key, value in content.items():
+            yield f"{name}.{key}".lstrip("."), str(key)
+            yield from _labelled(value, f"{name}.{key}".lstrip("."))
+    elif isinstance(content, list):
+        for value in content:
+            yield from _labelled(value, name)
+    elif isinstance(content, str | int | float) and not isinstance(content, bool):
+        yield name, f"{name.rsplit('.', 1)[-1]}: {content}"
+
+
+def _csv(path: Path) -> Iterator[tuple[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file, restkey="beyond", delimiter="\t" if path.suffix == ".tsv" else ","):
+            for name, value in row.items():
+                yield f"column {name}", f"{name}: {value}"
+
+
+def _parquet(path: Path) -> Iterator[tuple[str, str]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as file:
+        for key, value in (file.schema_arrow.metadata or {}).items():
+            yield "metadata", f"{key.decode(errors='replace')}: {value.decode(errors='replace')}"
+        columns = [field.name for field in file.schema_arrow if _can_speak(field.type, pa)]
+        for batch in file.iter_batches(batch_size=256, columns=columns):
+            for name, column in zip(batch.schema.names, batch.columns, strict=True):
+                for value in (
+                    column.unique().to_pylist() if not pa.types.is_nested(column.type) else column.to_pylist()
+                ):
+                    if isinstance(value, Mapping) and isinstance(value.get("bytes"), bytes):  # an encoded picture
+                        yield f"column {name}", f"{name}: {value.get('path')}"
+                        yield from ((f"column {name}", text) for _, text in _picture_bytes(value["bytes"]))
+                    else:
+                        yield from ((f"column {name}", text) for _, text in _labelled(value, name))
+
+
+def _can_speak(column_type: Any, pa: Any) -> bool:
+    """Raw bytes and vectors of floating-point numbers name nobody; a text or a number may."""
+    types = pa.types
+    if any(is_of_many(column_type) for is_of_many in (types.is_list, types.is_large_list, types.is_fixed_size_list)):
+        return not types.is_floating(column_type.value_type) and _can_speak(column_type.value_type, pa)
+    silent = (types.is_binary, types.is_large_binary, types.is_fixed_size_binary)
+    return not any(is_silent(column_type) for is_silent in silent)
+
+
+def _safetensors(path: Path) -> Iterator[tuple[str, str]]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="np") as file:
+            yield from _labelled(dict(file.metadata() or {}), "metadata")
+            yield from (("tensor names", name) for name in file.keys())  # noqa: SIM118 - no mapping
+    except SafetensorError as error:
+        raise ValueError(f"{path} is no safetensors file.") from error
+
+
+def _picture(path: Path) -> Iterator[tuple[str, str]]:
+    return _picture_bytes(path.read_bytes())
+
+
+def _picture_bytes(content: bytes) -> Iterator[tuple[str, str]]:
+    """Comments, text chunks and EXIF of a picture; its pixels are not read."""
+    import io
+
+    import PIL.Image
+
+    with PIL.Image.open(io.BytesIO(content)) as picture:
+        told: dict[Any, Any] = {**picture.info, **picture.getexif()}
+        for key, value in told.items():
+            text = value.decode("latin-1") if isinstance(value, bytes) else str(value)
+            yield f"picture's {key}", f"{key}: {text}"
+
+
+def _gzip(path: Path) -> Iterator[tuple[str, str]]:
+    with gzip.open(path) as file:
+        yield from _chunks(file.read)
+
+
+def _zip(path: Path) -> Iterator[tuple[str, str]]:
+    with zipfile.ZipFile(path) as archive:
+        for name in archive.namelist():
+            yield "name in the archive", name
+            with archive.open(name) as member:
+                yield from _chunks(member.read)
+
+
+def _bytes(path: Path) -> Iterator[tuple[str, str]]:
+    with path.open("rb") as file:
+        yield from _chunks(file.read)
+
+
+def _chunks(read: Callable[[int], bytes]) -> Iterator[tuple[str, str]]:
+    """Printable characters of a stream, chunk by overlapping chunk."""
+    before = b""
+    while chunk := read(_CHUNK):
+        yield "content", (before + chunk).translate(_PRINTABLE).decode("ascii")
+        before = chunk[-_OVERLAP:]
+
+
+_READERS: dict[str, Callable[[Path], Iterator[tuple[str, str]]]] = {
+    ".json": _json,
+    ".jsonl": _json_lines,
+    ".csv": _csv,
+    ".tsv": _csv,
+    ".parquet": _parquet,
+    ".safetensors": _safetensors,
+    **dict.fromkeys((".png", ".gif", ".webp", ".jpg", ".jpeg"), _picture),
+    ".gz": _gzip,
+    **dict.fromkeys((".zip", ".npz"), _zip),
+}

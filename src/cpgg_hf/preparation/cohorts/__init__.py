@@ -1,0 +1,1 @@
+"""Whole cohorts: pseudonyms, parallel and resumable preparation, redaction, report."""

@@ -1,0 +1,1 @@
+"""One scan onto the package's grid: view, heart, crop, resampling, intensities."""

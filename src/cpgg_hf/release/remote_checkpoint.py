@@ -1,0 +1,68 @@
+"""A checkpoint in the form that loads with `trust_remote_code=True`, for the branch `remote-code` of its repository.
+
+The two forms cannot share a branch: `model_index.json` names either this package or the files beside the weights.
+"""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from cpgg_hf.errors import PublishingError
+from cpgg_hf.hub.policy import is_hidden
+from cpgg_hf.release.remote_code import FILES, flatten
+
+REMOTE_CODE_BRANCH = "remote-code"
+
+
+def write_remote_checkpoint(folder: Path, out: Path) -> None:
+    """Copy a pipeline, or a single MAR, and put the code that it needs beside its weights.
+
+    Args:
+        folder: as `save_pretrained` wrote it, and whatever lies in it.
+        out: new or empty.
+
+    Raises:
+        PublishingError: the folder is neither.
+    """
+    index = _read(folder / "model_index.json")
+    config = _read(folder / "config.json")
+    if "CPGGPipeline" not in _names(index.get("_class_name")) and config.get("model_type") != "cpgg_mar":
+        raise PublishingError(
+            f"{folder} is neither a pipeline nor a MAR of this package; only these load with code from a hub."
+        )
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder)
+        if path.is_file() and not is_hidden(name):
+            (out / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, out / name)
+    if not index:
+        (file,) = (file for file in FILES if file.class_name == "CPGGMARModel")
+        module = Path(file.path).stem
+        config["auto_map"] = {"AutoConfig": f"{module}.CPGGMARConfig", "AutoModel": f"{module}.CPGGMARModel"}
+        _write(out / "config.json", config)
+        (out / Path(file.path).name).write_text(flatten(file.module, file.class_name), encoding="utf-8")
+        return
+    for file in FILES:
+        path = Path(file.path)
+        component = str(path.parent)
+        if component == ".":
+            index["_class_name"] = [path.stem, file.class_name]
+        elif index[component][-1] == file.class_name:  # else a scheduler of diffusers
+            index[component] = [path.stem, file.class_name]
+        else:
+            continue
+        (out / path).write_text(flatten(file.module, file.class_name), encoding="utf-8")
+    _write(out / "model_index.json", index)
+
+
+def _names(class_name: Any) -> list[str]:
+    return class_name if isinstance(class_name, list) else [class_name]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -1,0 +1,46 @@
+"""`--push_to_hub` and its companions for scripts that end with a folder; those that train have them as arguments."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from cpgg_hf.errors import PublishingError
+
+
+def add_push_options(parser: argparse.ArgumentParser) -> None:
+    """`--push_to_hub`, `--hub_model_id`, `--hub_public`, `--hub_override_policy`."""
+    group = parser.add_argument_group("hub")
+    group.add_argument("--push_to_hub", action="store_true", help="push the result when it is done")
+    group.add_argument("--hub_model_id", metavar="OWNER/NAME", help="repository (default: the folder's name)")
+    group.add_argument("--hub_public", action="store_true", help="make a new repository public")
+    group.add_argument("--hub_override_policy", metavar="REASON", help="push although restricted; logged")
+
+
+def push_result(arguments: argparse.Namespace, folder: Path, repo_type: str = "model") -> int:
+    """Pushes a finished folder where that was asked for, from the first process alone.
+
+    Returns:
+        Exit status: 1 where the push failed; the folder is whole all the same.
+    """
+    if not arguments.push_to_hub or os.environ.get("RANK", "0") != "0":
+        return 0
+    from cpgg_hf.hub.push import push_folder
+    from cpgg_hf.release.model_card import CARD_FILE, write_model_card
+
+    repo_id = arguments.hub_model_id or folder.resolve().name
+    try:
+        if repo_type == "model" and not (folder / CARD_FILE).exists():
+            write_model_card(folder, repo_id=repo_id)
+        url = push_folder(
+            folder,
+            repo_id,
+            repo_type=repo_type,
+            private=not arguments.hub_public,
+            override_policy=arguments.hub_override_policy,
+        )
+    except PublishingError as error:
+        print(f"error: {folder} is whole, but was not pushed: {error}", file=sys.stderr)
+        return 1
+    print(f"pushed {url}")
+    return 0

@@ -1,0 +1,1 @@
+"""DICOM, NIfTI and zip files read as cines."""

@@ -1,0 +1,62 @@
+"""Values and pixels out of a DICOM data set, whatever is wrong with it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from cpgg_hf.errors import InputError, brief
+from cpgg_hf.optional import import_optional
+
+
+def value_of(dataset: Any, name: str) -> Any:
+    """The value of a tag, or None where it is absent or damaged: pydicom converts values when they are asked for."""
+    try:
+        return dataset.get(name)
+    except Exception:  # damaged values raise many kinds
+        return None
+
+
+def numbers_of(dataset: Any, name: str, count: int) -> np.ndarray | None:
+    """The numbers of a tag as (count,) float64, or None where they are absent or no numbers."""
+    try:
+        numbers = np.atleast_1d(np.asarray(value_of(dataset, name), dtype=np.float64))
+    except (TypeError, ValueError, ArithmeticError):
+        return None
+    return numbers if numbers.shape == (count,) and np.isfinite(numbers).all() else None
+
+
+def pixels_of(dataset: Any, name: str) -> np.ndarray:
+    """One frame (H, W), float32, with the file's rescaling applied."""
+    colours = value_of(dataset, "PhotometricInterpretation")
+    if colours != "MONOCHROME2" or value_of(dataset, "SamplesPerPixel") not in (1, None):
+        raise InputError(
+            f"{name} is no plain grey image ({brief(colours) if colours else 'kind not stated'}), "
+            "perhaps a screenshot; give the original frames."
+        )
+    uids = import_optional("pydicom.uid", "imaging")
+    syntax = value_of(dataset.file_meta, "TransferSyntaxUID")
+    try:
+        pixels = dataset.pixel_array
+    except Exception as error:  # decoders and header checks raise many kinds
+        if syntax in uids.AllTransferSyntaxes and syntax.is_compressed:
+            raise InputError(
+                f"{name} is compressed ({syntax.name}) and cannot be decoded here ({brief(error)}); install "
+                "`pylibjpeg[all]`, or decompress the files first."
+            ) from None
+        raise InputError(
+            f"{name} is cut off or damaged: its pixels cannot be read ({brief(error)}); copy it again."
+        ) from None
+    if pixels.ndim != 2:
+        raise InputError(
+            f"{name} holds pixels of shape {pixels.shape}, expected rows and columns; give single-frame grey images."
+        )
+    slope = numbers_of(dataset, "RescaleSlope", 1)
+    intercept = numbers_of(dataset, "RescaleIntercept", 1)
+    frame = pixels.astype(np.float32)
+    if slope is not None and slope[0] != 0:
+        frame *= np.float32(slope[0])
+    if intercept is not None:
+        frame += np.float32(intercept[0])
+    return frame

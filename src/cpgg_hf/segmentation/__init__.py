@@ -1,0 +1,1 @@
+"""The segmentation U-Net, and the synthetic images it is trained on."""

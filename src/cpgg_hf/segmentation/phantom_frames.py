@@ -1,0 +1,133 @@
+"""What the segmenter learns from: phantom frames with the share of each pixel that each structure covers.
+
+The seeds are its own (`SEED_ROOTS`), far from those of every phantom data set, so that no cine it measures was seen.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from cpgg_hf import phantom
+from cpgg_hf.grid import GRID_SIZE
+from cpgg_hf.phantom.geometry import HeartOutlines
+from cpgg_hf.phantom.rasterise import StarShape
+
+SEED_ROOTS = {"train": 90210, "validation": 90211, "test": 90212}
+# The frame itself between an earlier and a later one: a moving border is seen more surely than a still one.
+CONTEXT_FRAMES = (-2, 0, 2)
+_FRAMES_PER_SUBJECT = 6
+_SUBJECTS_PER_FILE = 50
+_CIRCLE = np.linspace(0, 2 * np.pi, 96, endpoint=False)
+
+Split = Literal["train", "validation", "test"]
+
+
+def subject_seed(split: Split, index: int) -> int:
+    """The seed of phantom `index` of a split; it gives both its phenotypes and its picture."""
+    sequence = np.random.SeedSequence([SEED_ROOTS[split], index])
+    return int(sequence.generate_state(1, np.uint64)[0] >> 1)
+
+
+def render_subject(split: Split, index: int) -> phantom.PhantomCine:
+    """Phantom `index` of a split of the segmenter's own."""
+    seed = subject_seed(split, index)
+    return phantom.render(phantom.sample_phenotypes(1, seed)[0], seed)
+
+
+def coverage(outlines: HeartOutlines, frames: np.ndarray) -> np.ndarray:
+    """The share of each pixel that each structure covers, by the exact outlines.
+
+    Args:
+        outlines: A phantom's outlines over the cycle.
+        frames: (F,) which frames.
+
+    Returns:
+        (F, 7, 96, 96) float32 in [0, 1], channels as `phantom.LABELS`; they sum to one.
+    """
+    circle = np.stack([np.cos(_CIRCLE), np.sin(_CIRCLE)], axis=-1)
+    aorta = outlines.aorta_centre + outlines.aorta_radius[frames, None, None] * circle
+
+    def share(outline: np.ndarray) -> np.ndarray:
+        shape = StarShape(outline, 2.0)
+        covered = np.zeros((len(frames), GRID_SIZE, GRID_SIZE), dtype=np.float32)
+        covered[:, shape.window.rows, shape.window.columns] = shape.coverage()
+        return covered
+
+    result = np.zeros((len(frames), len(phantom.LABELS), GRID_SIZE, GRID_SIZE), dtype=np.float32)
+    cavity, wall = share(outlines.lv_cavity[frames]), share(outlines.lv_wall[frames])
+    result[:, phantom.LABELS["LV cavity"]] = cavity
+    result[:, phantom.LABELS["LV myocardium"]] = np.maximum(wall - cavity, 0)
+    rest = 1 - np.maximum(wall, cavity)
+    # Where two structures share a pixel, the one behind gets what the one in front leaves.
+    for name, outline in (
+        ("RV cavity", outlines.rv_blob[frames]),
+        ("LA", outlines.la[frames]),
+        ("RA", outlines.ra[frames]),
+        ("descending aorta", aorta),
+    ):
+        visible = np.minimum(share(outline), rest)
+        result[:, phantom.LABELS[name]] = visible
+        rest = rest - visible
+    result[:, phantom.LABELS["background"]] = rest
+    return result
+
+
+class PhantomFrames:
+    """Training frames, rendered once into a folder: a data set that takes a list of indices.
+
+    `frames[[3, 17]]` is `{"frames": (2, 3, 96, 96) uint8, "coverage": (2, 6, 96, 96) uint8}`: a frame between two
+    others (`CONTEXT_FRAMES`), and the coverage of labels 1 to 6 in 255ths.
+
+    Args:
+        folder: Where the frames are kept; what is missing is rendered (about 4 subjects a second).
+        num_subjects: How many phantoms, a multiple of 50; six frames each, end diastole and end systole among them.
+        progress: Whether to show a progress bar.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], num_subjects: int, progress: bool = True):
+        if num_subjects < 1 or num_subjects % _SUBJECTS_PER_FILE:
+            raise ValueError(f"num_subjects must be a positive multiple of {_SUBJECTS_PER_FILE}, given {num_subjects}")
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        version = f"p{phantom.POPULATION_VERSION}r{phantom.RENDERER_VERSION}"
+        starts = range(0, num_subjects, _SUBJECTS_PER_FILE)
+        self._paths = [folder / f"frames-{version}-{start:05d}.npy" for start in starts]
+        for start, path in zip(tqdm(starts, desc="training frames", disable=not progress), self._paths, strict=True):
+            if not path.exists():
+                unfinished = path.with_suffix(".unfinished")
+                with unfinished.open("wb") as file:
+                    np.save(file, np.concatenate([_subject_frames(start + i) for i in range(_SUBJECTS_PER_FILE)]))
+                unfinished.replace(path)
+        self._files = [np.load(path, mmap_mode="r") for path in self._paths]
+
+    def __len__(self) -> int:
+        return sum(map(len, self._files))
+
+    def __getitem__(self, indices: list[int]) -> dict[str, object]:
+        import torch
+
+        per_file = len(self._files[0])
+        rows = torch.from_numpy(np.stack([self._files[i // per_file][i % per_file] for i in indices]))
+        return {"frames": rows[:, : len(CONTEXT_FRAMES)], "coverage": rows[:, len(CONTEXT_FRAMES) :]}
+
+    def fingerprint(self) -> str:
+        """Changes with what the frames are: the phantom's versions, the seeds, the number of subjects."""
+        told = f"{[path.name for path in self._paths]} {SEED_ROOTS['train']} {CONTEXT_FRAMES} {_FRAMES_PER_SUBJECT}"
+        return hashlib.sha256(told.encode()).hexdigest()
+
+
+def _subject_frames(index: int) -> np.ndarray:
+    """(6, 9, 96, 96) uint8: three frames and six coverages for each chosen frame of a training subject."""
+    subject = render_subject("train", index)
+    others = np.setdiff1d(np.arange(len(subject.cine)), [0, subject.end_systole])
+    rng = np.random.default_rng([SEED_ROOTS["train"], index])
+    chosen = np.array([0, subject.end_systole, *rng.choice(others, _FRAMES_PER_SUBJECT - 2, replace=False)])
+    context = (chosen[:, None] + np.array(CONTEXT_FRAMES)) % len(subject.cine)
+    shares = np.rint(255 * coverage(subject.outlines, chosen)[:, 1:]).astype(np.uint8)
+    return np.concatenate([subject.cine[context], shares], axis=1)

@@ -1,0 +1,98 @@
+"""A network that learns: its loss as a module, its AdamW and its learning rate schedule, prepared by accelerate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from diffusers.optimization import get_scheduler
+
+from cpgg_hf.training.arguments import TrainingArguments
+from cpgg_hf.training.randomness import StepRandomness
+from cpgg_hf.training.stage import Batch, Loss, LossModule
+
+
+class OptimizedModule:
+    """One network with its optimizer and schedule; a stage has one, with an adversary two.
+
+    Args:
+        accelerator: prepares network and optimizer, and keeps the schedule in its checkpoints.
+        network: bare.
+        loss: of the network.
+        arguments: the run's.
+        learning_rate: peak of the schedule.
+        betas: AdamW's.
+        num_steps: of the run.
+        steps_per_epoch: of the run, for a warm-up in epochs.
+    """
+
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        network: torch.nn.Module,
+        loss: Loss,
+        arguments: TrainingArguments,
+        learning_rate: float,
+        betas: Sequence[float],
+        num_steps: int,
+        steps_per_epoch: int,
+    ) -> None:
+        self._accelerator, self._max_grad_norm = accelerator, arguments.max_grad_norm
+        optimizer = _adamw(network, learning_rate, betas, arguments.weight_decay)
+        module = LossModule(network, loss).train()
+        self.module, self._optimizer = accelerator.prepare(module, optimizer)
+        warmup = arguments.lr_warmup_steps
+        if arguments.lr_warmup_epochs is not None:
+            warmup = round(arguments.lr_warmup_epochs * steps_per_epoch)
+        # On the bare optimizer: accelerate's own schedule would take a step for every process.
+        self._schedule = get_scheduler(
+            arguments.lr_scheduler,
+            getattr(self._optimizer, "optimizer", self._optimizer),
+            num_warmup_steps=warmup,
+            num_training_steps=num_steps,
+        )
+        accelerator.register_for_checkpointing(self._schedule)
+
+    @property
+    def learning_rate(self) -> float:
+        """Of the next step."""
+        return float(self._schedule.get_last_lr()[0])
+
+    def backward(self, batch: Batch, draws: StepRandomness, weight: float) -> dict[str, torch.Tensor]:
+        """Add the gradients of one part of the global batch; returns its loss terms, weighted and detached.
+
+        Args:
+            batch: a micro-batch's part of this process.
+            draws: of its samples.
+            weight: what its mean counts in the mean over all parts.
+        """
+        terms: dict[str, Any] = self.module(batch, draws)
+        self._accelerator.backward(weight * terms["loss"])
+        return {name: weight * term.detach() for name, term in terms.items()}
+
+    def clip(self) -> float | None:
+        """Clip the gradients of a step; returns their norm before, or None where nothing is clipped."""
+        if self._max_grad_norm is None:
+            return None
+        return float(self._accelerator.clip_grad_norm_(self.module.parameters(), self._max_grad_norm))
+
+    def step(self) -> None:
+        """Change the weights, forget the gradients and move on in the schedule."""
+        self._optimizer.step()
+        self._optimizer.zero_grad()
+        self._schedule.step()
+
+
+def _adamw(
+    network: torch.nn.Module, learning_rate: float, betas: Sequence[float], weight_decay: float
+) -> torch.optim.AdamW:
+    """Weight decay acts on matrices and kernels, not on biases and norms."""
+    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    beta1, beta2 = betas
+    return torch.optim.AdamW(groups, lr=learning_rate, betas=(beta1, beta2), fused=True)

@@ -1,0 +1,1 @@
+"""The stages that can be trained: data, network, loss and validation of each."""

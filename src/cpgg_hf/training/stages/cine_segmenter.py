@@ -1,0 +1,112 @@
+"""The segmenter of `cpgg_hf.measure`: cross-entropy against the share of each pixel that each structure covers.
+
+Its data are phantoms of seeds of its own (`data` is the folder where they are kept); it never sees generated cines.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch.utils.data import Dataset
+
+from cpgg_hf.measure import measure_cines
+from cpgg_hf.metrics.controllability import adherence
+from cpgg_hf.phantom import PhantomCine
+from cpgg_hf.segmentation.augmentation import augment
+from cpgg_hf.segmentation.phantom_frames import CONTEXT_FRAMES, SEED_ROOTS, PhantomFrames, render_subject
+from cpgg_hf.segmentation.segmenter import CineSegmenter
+from cpgg_hf.training.arguments import TrainingArguments, check_keys
+from cpgg_hf.training.randomness import StepRandomness
+from cpgg_hf.training.stage import Batch, Stage
+
+_WATCHED = (
+    "LVEDV",
+    "LVEF",
+    "RVEDV",
+    "LAV_max",
+    "RAV_max",
+    "DAo_max_area",
+    "Ell_Global",
+    "septal_wall",
+    "lateral_wall",
+)
+
+
+@dataclass
+class CineSegmenterArguments(TrainingArguments):
+    """Arguments of the segmenter's stage."""
+
+    num_subjects: int = field(default=550, metadata={"help": "Training phantoms, six frames each."})
+    test_samples: int = field(default=200, metadata={"help": "Test phantoms whose R2 the trained network records."})
+
+
+class CineSegmenterStage(Stage):
+    """Trains `CineSegmenter`; validation is the R2 of what is measured in held-out phantoms."""
+
+    name: ClassVar[str] = "segmenter"
+    arguments_class: ClassVar[type[TrainingArguments]] = CineSegmenterArguments
+    arguments: CineSegmenterArguments
+
+    def __init__(self, arguments: CineSegmenterArguments) -> None:
+        super().__init__(arguments)
+        self.test_subjects: list[PhantomCine] = []
+
+    def load_data(self, accelerator: Accelerator) -> tuple[Dataset, str]:
+        """Frames of the training phantoms, rendered on first use; held-out cines for `validate`."""
+        with accelerator.main_process_first():
+            frames = PhantomFrames(self.arguments.data, self.arguments.num_subjects, accelerator.is_main_process)
+        self.held_out = [render_subject("validation", index) for index in range(self.arguments.validation_samples)]
+        return frames, frames.fingerprint()  # type: ignore[return-value]
+
+    def build(self) -> CineSegmenter:
+        """The segmenter of the settings under `model:`."""
+        check_keys(self.arguments.model, list(inspect.signature(CineSegmenter.__init__).parameters)[1:], "model")
+        return CineSegmenter(**{"context_frames": CONTEXT_FRAMES, **self.arguments.model})
+
+    def loss(self, network: CineSegmenter, batch: Batch, draws: StepRandomness) -> dict[str, torch.Tensor]:  # noqa: ARG002
+        """Cross-entropy per pixel against the coverage of augmented frames."""
+        frames, coverage = augment(batch["frames"].float() / 255, batch["coverage"].float() / 255)
+        logits = network(2 * frames - 1).float()
+        background = (1 - coverage.sum(dim=1, keepdim=True)).clamp_min(0)
+        target = torch.cat([background, coverage], dim=1)
+        return {"loss": torch.nn.functional.cross_entropy(logits, target)}
+
+    def validate(self, network: CineSegmenter, folder: Path) -> dict[str, float]:  # noqa: ARG002 - draws nothing
+        """R2 of some phenotypes measured in the held-out cines."""
+        r2 = measured_r2(network, self.held_out)
+        return {f"r2_{name}": r2[name] for name in _WATCHED}
+
+    def data_policy(self) -> str:
+        """Of phantoms alone, which the stage renders itself."""
+        return "phantom"
+
+    def finish(self, network: CineSegmenter) -> None:
+        """Say in the configuration how the weights were trained, and what they reach on the test phantoms."""
+        if not self.test_subjects:
+            self.test_subjects = [render_subject("test", index) for index in range(self.arguments.test_samples)]
+        record = {
+            "command": "python training_scripts/train_segmenter.py "
+            "--config training_scripts/configs/phantom_small_segmenter.yaml",
+            "training_phantoms": f"{self.arguments.num_subjects} of numpy SeedSequence([{SEED_ROOTS['train']}, i])",
+            "steps": self.arguments.max_train_steps,
+            "batch_size": self.arguments.batch_size,
+            "test_phantoms": f"{len(self.test_subjects)} of numpy SeedSequence([{SEED_ROOTS['test']}, i])",
+            "test_r2": {name: round(value, 4) for name, value in measured_r2(network, self.test_subjects).items()},
+        }
+        network.register_to_config(training_record=record)
+
+
+def measured_r2(segmenter: CineSegmenter, subjects: Sequence[PhantomCine]) -> dict[str, float]:
+    """R2 = 1 - SSE / SST of what is measured in phantoms: each measurable phenotype, septal and lateral wall."""
+    cines = [subject.cine for subject in subjects]
+    frame_times = [subject.frame_time_ms for subject in subjects]
+    measured = measure_cines(cines, subjects[0].spacing_mm, frame_times, segmenter)
+    table = adherence(np.stack([subject.phenotypes for subject in subjects]), measured, num_resamples=1)
+    return table.loc[table["measurable"], "r2"].astype(float).to_dict()

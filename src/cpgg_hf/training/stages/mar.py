@@ -1,0 +1,232 @@
+"""The MAR stage (paper, section 2.3): masked tokens of cached latents, conditioned on phenotypes, diffusion loss."""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from dataclasses import fields as dataclass_fields
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.data import Dataset
+
+from cpgg_hf.errors import TrainingError
+from cpgg_hf.exports.gif import write_gif
+from cpgg_hf.models.autoencoder_kl_cpgg import AutoencoderKLCPGG
+from cpgg_hf.models.configuration_cpgg_mar import CPGGMARConfig
+from cpgg_hf.models.modeling_cpgg_mar import CPGGMARModel
+from cpgg_hf.segmentation.segmenter import CineSegmenter
+from cpgg_hf.training.adapters import add_lora
+from cpgg_hf.training.arguments import TrainingArguments, check_keys
+from cpgg_hf.training.cine_batches import CineBatches
+from cpgg_hf.training.generated_cines import HeldOutHearts, generate_cines, judge_cines
+from cpgg_hf.training.latent_cache import encode_split
+from cpgg_hf.training.phenotype_scaler import fit_scaler, read_scaler
+from cpgg_hf.training.randomness import StepRandomness
+from cpgg_hf.training.stage import Batch, Stage
+from cpgg_hf.training.trained_models import load_trained
+
+
+@dataclass
+class MARArguments(TrainingArguments):
+    """Arguments of the MAR stage."""
+
+    vae: str = field(default="", metadata={"help": "Folder or repository of the trained 3D-VAE."})
+    phenotype_vae: str | None = field(
+        default=None,
+        metadata={"help": "Phenotype VAE whose scaler to use; unset: fitted on the training split."},
+    )
+    init_from: str | None = field(
+        default=None, metadata={"help": "Trained MAR to start from, say on an earlier 3D-VAE; its configuration."}
+    )
+    lora_rank: int = field(
+        default=0, metadata={"help": "Train a LoRA of this rank beside init_from's frozen weights; 0 trains these."}
+    )
+    latent_cache: str | None = field(
+        default=None, metadata={"help": "Folder of the cached latents; <output_dir>/latents if unset."}
+    )
+    generated_cines: int = field(
+        default=0, metadata={"help": "Held-out hearts whose cines a validation generates and judges; 0 for none."}
+    )
+    generated_inference_steps: int = field(default=25, metadata={"help": "Diffusion steps a token of these cines."})
+    segmenter: str | None = field(
+        default=None, metadata={"help": "Segmenter that measures generated cines, for the R2 of their phenotypes."}
+    )
+    missing_probability: float = field(
+        default=0.0, metadata={"help": "Probability that a sample loses a random subset of its phenotypes."}
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.lora_rank < 0:
+            raise TrainingError(f"lora_rank must be at least 0, given {self.lora_rank}.")
+        if self.lora_rank > 0 and self.init_from is None:
+            raise TrainingError(f"lora_rank is {self.lora_rank}, but nothing is trained yet; name a MAR by init_from.")
+
+
+class MARStage(Stage):
+    """Trains `CPGGMARModel` on draws from the latents' cached moments, standardised by the VAE's statistics."""
+
+    name: ClassVar[str] = "mar"
+    arguments_class: ClassVar[type[TrainingArguments]] = MARArguments
+    arguments: MARArguments
+
+    def load_data(self, accelerator: Accelerator) -> tuple[Dataset, str]:
+        """Encodes both splits where the cache lacks them, and settles the phenotype scaler."""
+        arguments, self.accelerator = self.arguments, accelerator
+        if not arguments.vae:
+            raise TrainingError("the MAR needs a trained 3D-VAE; pass its folder with --vae.")
+        vae = load_trained(AutoencoderKLCPGG, arguments.vae).to(accelerator.device).eval()
+        if vae.config.latents_mean is None or vae.config.latents_std is None:
+            raise TrainingError(
+                f"the VAE {arguments.vae} has no latents_mean and latents_std in its configuration; take one that "
+                "train_vae.py has finished."
+            )
+        shape = (1, -1, 1, 1, 1)
+        self.latents_mean = torch.tensor(vae.config.latents_mean, device=accelerator.device).view(shape)
+        self.latents_std = torch.tensor(vae.config.latents_std, device=accelerator.device).view(shape)
+
+        with accelerator.main_process_first():
+            training_cines = CineBatches(arguments.data, "train")
+            validation_cines = CineBatches(arguments.data, "validation")
+        cache = Path(arguments.latent_cache or Path(arguments.output_dir) / "latents")
+        self.training_moments, fingerprint = encode_split(accelerator, vae, training_cines, "train", cache)
+        self.validation_moments, _ = encode_split(accelerator, vae, validation_cines, "validation", cache)
+        if arguments.generated_cines > 0:
+            self.held_out = self._hearts_to_judge(validation_cines)
+            self.vae = vae.cpu()
+        self.segmenter = None if arguments.segmenter is None else load_trained(CineSegmenter, arguments.segmenter)
+
+        if arguments.phenotype_vae is None:
+            self.phenotype_mean, self.phenotype_sd = fit_scaler(training_cines.phenotypes())
+        else:
+            self.phenotype_mean, self.phenotype_sd = read_scaler(arguments.phenotype_vae)
+        scaler = np.array([self.phenotype_mean, self.phenotype_sd])
+        return self.training_moments, hashlib.sha256(fingerprint.encode() + scaler.tobytes()).hexdigest()
+
+    def build(self) -> CPGGMARModel:
+        """The MAR of the settings under `model:`, for latents of the VAE's shape, with the scaler inside."""
+        settings = self.arguments.model
+        channels, *size = self.training_moments.mean.shape[1:]
+        given = {"latent_channels": channels, "latent_size": tuple(size)}
+        scaler = {"phenotype_mean": self.phenotype_mean, "phenotype_sd": self.phenotype_sd}
+        if self.arguments.init_from is not None:
+            if settings:
+                raise TrainingError("model settings come from init_from; leave out the section `model:`.")
+            network = load_trained(CPGGMARModel, self.arguments.init_from)
+            for key, expected in {**given, **scaler}.items():
+                if list(np.ravel(getattr(network.config, key))) != list(np.ravel(expected)):
+                    raise TrainingError(f"{key} of {self.arguments.init_from} is not that of these VAEs; train anew.")
+            if self.arguments.lora_rank > 0:
+                add_lora(network, self.arguments.lora_rank, self.accelerator)
+            return network
+        check_keys(settings, [entry.name for entry in dataclass_fields(CPGGMARConfig)], "model")
+        for key, expected in given.items():
+            value = settings.get(key, expected)
+            if (tuple(value) if isinstance(value, list) else value) != expected:
+                raise TrainingError(
+                    f"model.{key} is {value}, the latents of {self.arguments.vae} have {expected}; correct or omit it."
+                )
+        return CPGGMARModel(CPGGMARConfig(**{**settings, **given, **scaler}))
+
+    def loss(self, network: CPGGMARModel, batch: Batch, draws: StepRandomness) -> dict[str, torch.Tensor]:
+        """MSE + VLB of the masked tokens' noise (a flow's velocity: MSE), for one draw of each cine's latents.
+
+        All samples of a step have as many masked tokens: their share is the step's, which tokens is the sample's.
+        """
+        config, phenotypes = network.config, batch["phenotypes"]
+        if network.training and self.arguments.missing_probability > 0:
+            phenotypes = hide_phenotypes(phenotypes, self.arguments.missing_probability, draws)
+        # On the CPU, where the number of masked tokens is known without waiting for the device.
+        order = draws.on("cpu").uniform("order", config.num_tokens)
+        mask = network.mask_of(draws.of_step("mask ratio"), order)
+        tokens = (config.timesteps_per_token, int(mask[0].sum()))
+        drop_condition = draws.uniform("drop condition") < config.condition_dropout if network.training else None
+        if config.head_type == "flow_matching":
+            timesteps = config.num_train_timesteps * draws.uniform("timesteps", *tokens)
+        else:
+            timesteps = draws.integers("timesteps", config.num_train_timesteps, *tokens)
+        with _attention_for_training(network):
+            output = network(
+                latents=self._draw_latents(batch, draws, network.dtype),
+                phenotypes=phenotypes,
+                mask=mask,
+                drop_condition=drop_condition,
+                noise=draws.normal("noise", *tokens, config.token_dim),
+                timesteps=timesteps,
+            )
+        terms = {"loss": output.loss, "mse": output.loss_mse, "vlb": output.loss_vlb}
+        return {name: term for name, term in terms.items() if term is not None}
+
+    def validate(self, network: CPGGMARModel, folder: Path) -> dict[str, float]:
+        """The loss terms on held-out latents, each batch weighted by its size and with a mask ratio of its own.
+
+        With `generated_cines` also what `judge_cines` says of cines generated from held-out phenotypes, and a grid of
+        pairs: the true cine of a heart, and the one generated from its phenotypes.
+        """
+        count = min(self.arguments.validation_samples, len(self.validation_moments))
+        sums: dict[str, float] = {}
+        for first in range(0, count, self.arguments.batch_size):
+            indices = range(first, min(first + self.arguments.batch_size, count))
+            batch = {name: part.to(network.device) for name, part in self.validation_moments[indices].items()}
+            draws = StepRandomness(self.arguments.seed, first, first, len(indices), network.device)
+            for name, term in self.loss(network, batch, draws).items():
+                sums[name] = sums.get(name, 0.0) + float(term) * len(indices)
+        figures = {name: total / count for name, total in sums.items()}
+        if self.arguments.generated_cines > 0:
+            figures |= self._generate(network, folder)
+        return figures
+
+    def _generate(self, network: CPGGMARModel, folder: Path) -> dict[str, float]:
+        hearts, arguments = self.held_out, self.arguments
+        vae = self.vae.to(network.device)
+        cines = generate_cines(
+            network, vae, hearts.phenotypes[: len(hearts.cines) // 2], arguments.generated_inference_steps,
+            arguments.batch_size, arguments.seed,
+        )  # fmt: skip
+        self.vae.cpu()
+        pairs = [
+            cine for true, made in zip(hearts.cines / np.float32(255), cines, strict=False) for cine in (true, made)
+        ]
+        write_gif(folder / "generated.gif", pairs[:32], float(hearts.frame_time_ms.mean()), columns=8)
+        return judge_cines(cines, hearts, self.segmenter)
+
+    def tokens_per_sample(self, network: CPGGMARModel) -> int:
+        """Tokens of a cine."""
+        return network.config.num_tokens
+
+    def _hearts_to_judge(self, cines: CineBatches) -> HeldOutHearts:
+        count = 2 * self.arguments.generated_cines
+        if count > len(cines):
+            raise TrainingError(
+                f"generated_cines is {self.arguments.generated_cines}, which takes {count} held-out cines (half of "
+                f"them for the floor); the validation split has {len(cines)}: generate fewer."
+            )
+        batch = cines[range(count)]
+        return HeldOutHearts(batch["cine"].numpy(), batch["phenotypes"], *cines.geometry(count))
+
+    def _draw_latents(self, batch: Batch, draws: StepRandomness, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+        mean, logvar = (batch[name].to(torch.promote_types(dtype, torch.float32)) for name in ("mean", "logvar"))
+        drawn = mean + (0.5 * logvar).exp() * draws.normal("latents", *mean.shape[1:])
+        return (drawn - self.latents_mean) / self.latents_std
+
+
+def _attention_for_training(network: CPGGMARModel) -> AbstractContextManager:
+    """On a CPU plain attention: the fused one's backward pass is slower for few tokens (0.70 s a step, 0.64 s so).
+
+    Not where activations are computed again: that happens in the backward pass, outside of this.
+    """
+    plain = network.device.type == "cpu" and not network.is_gradient_checkpointing
+    return sdpa_kernel(SDPBackend.MATH) if plain else nullcontext()
+
+
+def hide_phenotypes(phenotypes: torch.Tensor, probability: float, draws: StepRandomness) -> torch.Tensor:
+    """With `probability` a row of (B, 82) loses a subset of its values to NaN; its share is uniform in (0, 1)."""
+    chosen, share = draws.uniform("hidden rows", 2, 1).unbind(1)
+    hidden = (chosen < probability) & (draws.uniform("hidden values", phenotypes.shape[1]) < share)
+    return phenotypes.masked_fill(hidden, float("nan"))

@@ -1,0 +1,108 @@
+"""The field segmenter of `cpgg_hf.measure`: hearts found and segmented in whole scans that it never saw the like of.
+
+Cross-entropy and Dice on randomised fields (`random_fields.py`). Its data are phantoms of seeds of its own (`data` is
+the folder where they are kept).
+"""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from accelerate import Accelerator
+from torch.utils.data import Dataset
+
+from cpgg_hf.grid import NUM_FRAMES
+from cpgg_hf.segmentation.heart_shapes import NUM_TIMES, SEED_ROOTS, STRUCTURES, HeartShapes
+from cpgg_hf.segmentation.random_fields import CONTEXT_TIMES, random_fields
+from cpgg_hf.segmentation.segmenter import CineSegmenter
+from cpgg_hf.training.arguments import TrainingArguments, check_keys
+from cpgg_hf.training.randomness import StepRandomness
+from cpgg_hf.training.stage import Batch, Stage
+from cpgg_hf.training.trained_models import load_trained
+
+_VALIDATION_HEARTS = 50
+
+
+@dataclass
+class ScanSegmenterArguments(TrainingArguments):
+    """Arguments of the field segmenter's stage."""
+
+    num_subjects: int = field(default=600, metadata={"help": "Moving hearts to train on, ten times of the beat each."})
+    init_from: str | None = field(default=None, metadata={"help": "Trained field segmenter to go on from."})
+
+
+class ScanSegmenterStage(Stage):
+    """Trains `CineSegmenter` on randomised fields; validation is the Dice overlap in fields of held-out hearts."""
+
+    name: ClassVar[str] = "field_segmenter"
+    arguments_class: ClassVar[type[TrainingArguments]] = ScanSegmenterArguments
+    arguments: ScanSegmenterArguments
+
+    def load_data(self, accelerator: Accelerator) -> tuple[Dataset, str]:
+        """Moving hearts, rendered on first use."""
+        with accelerator.main_process_first():
+            shown = accelerator.is_main_process
+            hearts = HeartShapes(self.arguments.data, self.arguments.num_subjects, "train", shown)
+            self.held_out = HeartShapes(self.arguments.data, _VALIDATION_HEARTS, "validation", shown)
+        return hearts, hearts.fingerprint()  # type: ignore[return-value]
+
+    def build(self) -> CineSegmenter:
+        """The segmenter of the settings under `model:`, or the trained one to go on from."""
+        if self.arguments.init_from is not None:
+            return load_trained(CineSegmenter, self.arguments.init_from)
+        check_keys(self.arguments.model, list(inspect.signature(CineSegmenter.__init__).parameters)[1:], "model")
+        frames = tuple(time * NUM_FRAMES // NUM_TIMES for time in CONTEXT_TIMES)
+        return CineSegmenter(**{"context_frames": frames, **self.arguments.model})
+
+    def loss(self, network: CineSegmenter, batch: Batch, draws: StepRandomness) -> dict[str, torch.Tensor]:  # noqa: ARG002
+        """Cross-entropy per pixel + 1 - Dice of the structures that are there."""
+        frames, coverage = _fields(batch)
+        # On a CPU convolutions are twice as fast where channels lie innermost.
+        frames = frames.contiguous(memory_format=torch.channels_last)
+        logits = network(2 * frames - 1).float()
+        background = (1 - coverage.sum(dim=1, keepdim=True)).clamp_min(0)
+        cross_entropy = torch.nn.functional.cross_entropy(logits, torch.cat([background, coverage], dim=1))
+        dice = soft_dice(logits.softmax(dim=1)[:, 1:], coverage)
+        missed = 1 - dice[coverage.sum(dim=(2, 3)) > 0].mean()
+        return {"loss": cross_entropy + 0.5 * missed, "cross_entropy": cross_entropy, "missed": missed}
+
+    def validate(self, network: CineSegmenter, folder: Path) -> dict[str, float]:  # noqa: ARG002 - draws nothing
+        """Mean Dice overlap of each structure where it is there; the loop fixes the seed of the fields."""
+        overlaps = []
+        for first in range(0, len(self.held_out), self.arguments.batch_size):
+            indices = list(range(first, min(first + self.arguments.batch_size, len(self.held_out))))
+            frames, coverage = _fields(self.held_out[indices])  # type: ignore[arg-type]
+            probabilities = network(2 * frames.to(network.device) - 1).float().softmax(dim=1)[:, 1:].cpu()
+            dice = soft_dice((probabilities > 0.5).float(), (coverage > 0.5).float())
+            overlaps.append(torch.where(coverage.sum(dim=(2, 3)) > 0, dice, torch.nan))
+        means = torch.cat(overlaps).nanmean(dim=0)
+        return {f"dice_{name.replace(' ', '_')}": float(mean) for name, mean in zip(STRUCTURES, means, strict=True)}
+
+    def data_policy(self) -> str:
+        """Of phantoms alone, which the stage renders itself."""
+        return "phantom"
+
+    def finish(self, network: CineSegmenter) -> None:
+        """Say in the configuration how the weights were trained."""
+        record = {
+            "command": "python training_scripts/train_field_segmenter.py "
+            "--config training_scripts/configs/phantom_small_field_segmenter.yaml",
+            "training_hearts": f"{self.arguments.num_subjects} of numpy SeedSequence([{SEED_ROOTS['train']}, i])",
+            "steps": self.arguments.max_train_steps,
+            "batch_size": self.arguments.batch_size,
+        }
+        network.register_to_config(training_record=record)
+
+
+def _fields(batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    return random_fields(batch["cine"].float() / 255, batch["coverage"].float() / 255, batch["is_phantom"])
+
+
+def soft_dice(given: torch.Tensor, expected: torch.Tensor) -> torch.Tensor:
+    """Dice overlap 2 |A B| / (|A| + |B|) of maps (N, C, H, W) in [0, 1]: (N, C), 1 where both are empty."""
+    shared = (given * expected).sum(dim=(2, 3))
+    return (2 * shared + 1e-3) / (given.sum(dim=(2, 3)) + expected.sum(dim=(2, 3)) + 1e-3)

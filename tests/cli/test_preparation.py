@@ -1,0 +1,102 @@
+"""`cpgg prepare`: what it writes and prints; a plane of another view, subjects that cannot be used."""
+
+import json
+import sys
+
+import nibabel
+import numpy as np
+import pyarrow.parquet
+import pytest
+
+from cpgg_hf import phantom
+from cpgg_hf.hub.policy import policy_of
+from cpgg_hf.preparation.cohorts.cohort import prepare_cohort
+from cpgg_hf.scans.nifti import affine_of_plane, write_nifti
+
+from .running import assert_one_sentence, run
+
+
+def test_a_short_axis_plane_is_named_and_can_be_taken_anyway(model, subject, tmp_path, capsys):
+    heart = nibabel.load(subject / "cine.nii.gz")
+    cine = np.asarray(heart.dataobj)[:, :, 0].transpose(2, 1, 0)
+    # A row to the left and back, a column down: the plane's normal is the textbook long axis.
+    short_axis = affine_of_plane((1.8, 1.8), np.array([0.707, 0.707, 0.0, -0.332, 0.332, -0.883]))
+    write_nifti(tmp_path / "sax.nii.gz", cine, 18.0, affine=short_axis)
+    assert run("prepare", "nifti", tmp_path / "sax.nii.gz", "--out", tmp_path / "out") == 1
+    assert_one_sentence(capsys, "looks like short-axis.*--view any")
+    assert not (tmp_path / "out").exists()
+    assert run("prepare", "nifti", tmp_path / "sax.nii.gz", "--view", "any", "--out", tmp_path / "out") == 0
+    assert "view judged sax" in capsys.readouterr().out
+    measure = ("measure", tmp_path / "sax.nii.gz", "--segmenter", f"{model}/field_segmenter")
+    assert run(*measure) == 1
+    assert_one_sentence(capsys, "looks like short-axis.*--view any")
+    assert run(*measure, "--view", "any") == 0
+
+
+@pytest.fixture
+def collection(tmp_path):
+    """A table of one phantom, and of one subject whose file is not there."""
+    heart = phantom.render(phantom.sample_phenotypes(1, 4)[0], 4)
+    write_nifti(tmp_path / "anna.nii.gz", heart.cine[::5], 5 * heart.frame_time_ms, heart.spacing_mm)
+    (tmp_path / "cohort.csv").write_text(
+        "subject,path,LVEDV\nAnna-Example,anna.nii.gz,150\nBert-Example,absent.nii,\n"
+    )
+    return tmp_path
+
+
+def test_prepare_cohort_sets_aside_and_goes_on(collection, capsys):
+    arguments = ["--layout", "table", "--out", collection / "out", "--key-file", collection / "key"]
+    assert run("prepare", "cohort", collection / "cohort.csv", *arguments) == 0
+    printed = capsys.readouterr()
+    assert "1 of 2 subjects prepared" in printed.out
+    assert "set aside 1: the input does not exist; give a .nii or .nii.gz file." in printed.err
+    assert "Example" not in printed.out
+    assert run("prepare", "cohort", collection / "cohort.csv", *arguments, "--json") == 0
+    assert json.loads(capsys.readouterr().out) == json.loads((collection / "out/report.json").read_text())
+
+
+def test_a_collection_is_restricted_unless_it_is_said_to_be_public(collection, capsys):
+    arguments = ["prepare", "cohort", collection / "cohort.csv", "--layout", "table", "--key-file", collection / "key"]
+    found = {}
+    for name, policy in (("restricted", []), ("public", ["--data-policy", "public"])):
+        assert run(*arguments, "--segmenter", "none", *policy, "--out", collection / name) == 0
+        assert f"{name} data; look at report.html there" in capsys.readouterr().out
+        assert policy_of(collection / name) == name
+        (path,) = (collection / name).glob("*.parquet")
+        found[name] = path.name, pyarrow.parquet.read_table(path)["subject"].to_pylist()
+    assert found["public"] == found["restricted"]  # pseudonyms and splits
+    for wrong in (["prepare", "ukb", "--bulk", "x", "--phenotypes", "x", "--data-policy", "public"], arguments):
+        with pytest.raises(SystemExit):
+            run(*wrong, "--data-policy", "phantom", "--key-file", "x", "--out", "x")
+    with pytest.raises(ValueError, match="unknown data_policy 'phantom' of a cohort"):
+        prepare_cohort([], collection / "out", collection / "key", data_policy="phantom")
+
+
+def test_prepare_cohort_fails_where_nobody_can_be_used(collection, capsys):
+    (collection / "anna.nii.gz").unlink()
+    arguments = ["--layout", "table", "--out", collection / "out", "--key-file", collection / "key"]
+    assert run("prepare", "cohort", collection / "cohort.csv", *arguments) == 1
+    assert "none of the 2 subjects could be used" in capsys.readouterr().err
+    assert (collection / "out/report.html").is_file()
+    assert run("prepare", "cohort", collection, "--layout", "acdc", *arguments[2:]) == 1
+    assert "take their middle slice with --view any" in capsys.readouterr().err
+
+
+def test_prepare_ukb_prepares_what_the_reader_finds(collection, capsys, monkeypatch):
+    from types import ModuleType
+
+    from cpgg_hf.preparation.layouts import find_subjects
+
+    asked = []
+
+    def find_ukb_subjects(*arguments):
+        asked.append(arguments)
+        return find_subjects("table", collection / "cohort.csv")
+
+    reader = ModuleType("cpgg_hf.preparation.layouts.ukb")
+    reader.find_ukb_subjects = find_ukb_subjects
+    monkeypatch.setitem(sys.modules, "cpgg_hf.preparation.layouts.ukb", reader)
+    arguments = ["--bulk", "zips", "--phenotypes", "table.csv", "--instance", 3, "--key-file", collection / "key"]
+    assert run("prepare", "ukb", *arguments, "--out", collection / "out") == 0
+    assert asked == [("zips", "table.csv", 3)]
+    assert "1 of 2 subjects prepared" in capsys.readouterr().out

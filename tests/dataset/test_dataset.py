@@ -1,0 +1,191 @@
+"""What is written as a data set comes back, through this package and through plain `datasets`."""
+
+import json
+
+import datasets
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+import pytest
+from datasets.distributed import split_dataset_by_node
+from torch.utils.data import DataLoader
+
+from cpgg_hf.dataset import (
+    CineWriter,
+    cine_row,
+    decode_cine,
+    load_cines,
+    read_plan,
+    write_description,
+    write_shard,
+)
+from cpgg_hf.errors import InputError
+
+
+def description(subject: str = "a") -> dict:
+    return {"spacing_mm": 1.8, "frame_time_ms": 18.5, "subject": subject, "source": "phantom", "data_policy": "open"}
+
+
+@pytest.fixture
+def cines() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (5, 6, 8, 10), dtype=np.uint8)
+
+
+@pytest.fixture
+def folder(tmp_path, cines):
+    phenotypes = np.arange(82.0)
+    phenotypes[3] = np.nan
+    with CineWriter(tmp_path / "data", "train", shard_size=2) as writer:
+        for index, cine in enumerate(cines):
+            writer.add(cine, seed=index or None, phenotypes=phenotypes, **description(f"subject-{index}"))
+    write_description(tmp_path / "data", spacing_mm=1.8)
+    return tmp_path / "data"
+
+
+def test_cines_come_back_bit_by_bit_and_in_order(folder, cines, tmp_path):
+    loaded = load_cines(folder, cache_dir=tmp_path / "cache")
+    assert [row["subject"] for row in loaded] == [f"subject-{index}" for index in range(5)]
+    assert np.array_equal(np.stack([decode_cine(row) for row in loaded]), cines)
+    assert loaded[0]["seed"] is None
+    assert loaded[4]["seed"] == 4
+    assert np.array_equal(np.flatnonzero(np.isnan(loaded[2]["phenotypes"])), [3])
+
+
+def test_the_set_is_mapped_from_disk_not_held_in_memory(folder, tmp_path):
+    loaded = load_cines(folder, cache_dir=tmp_path / "cache")
+    assert loaded.cache_files
+    assert all(str(tmp_path / "cache") in file["filename"] for file in loaded.cache_files)
+
+
+def test_plain_datasets_reads_the_folder(folder, cines, tmp_path):
+    shards = sorted(str(path) for path in folder.glob("train-*-of-00003.parquet"))
+    stream = datasets.load_dataset("parquet", data_files={"train": shards}, split="train", streaming=True)
+    assert np.array_equal(np.stack([decode_cine(row) for row in stream]), cines)
+    whole = datasets.load_dataset(str(folder), cache_dir=str(tmp_path / "cache"))
+    assert whole["train"].num_rows == 5
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_rows_hold_the_cine_as_it_is_used(folder, cines, tmp_path, streaming):
+    cache = {} if streaming else {"cache_dir": tmp_path / "cache"}
+    rows = list(load_cines(folder, streaming=streaming, **cache))
+    assert np.array_equal(np.stack([row["cine"] for row in rows]), cines)
+    assert rows[0]["cine"].dtype == np.uint8
+    assert rows[0]["phenotypes"].shape == (82,)
+    assert "preview" not in rows[0]
+    floats = next(iter(load_cines(folder, streaming=streaming, dtype="float32", **cache)))["cine"]
+    assert floats.dtype == np.float32
+    assert np.array_equal(floats, cines[0].astype(np.float32) / 255)
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_data_loader_batches_cines_and_phenotypes(folder, cines, tmp_path, streaming):
+    cache = {} if streaming else {"cache_dir": tmp_path / "cache"}
+    rows = load_cines(folder, streaming=streaming, **cache).select_columns(["cine", "shape", "phenotypes"])
+    batches = list(DataLoader(rows, batch_size=4))
+    assert np.array_equal(np.concatenate([batch["cine"].numpy() for batch in batches]), cines)
+    assert [tuple(batch["phenotypes"].shape) for batch in batches] == [(4, 82), (1, 82)]
+
+
+def test_a_plain_stream_is_shared_and_resumed_by_the_means_of_datasets(folder):
+    stream = load_cines(folder, streaming=True)
+    parts = [split_dataset_by_node(stream, rank, 2) for rank in range(2)]
+    assert sorted(row["subject"] for part in parts for row in part) == [f"subject-{index}" for index in range(5)]
+    rows = iter(stream)
+    begun = [next(rows)["subject"] for _ in range(3)]
+    restarted = load_cines(folder, streaming=True)
+    restarted.load_state_dict(stream.state_dict())
+    assert begun + [row["subject"] for row in restarted] == [f"subject-{index}" for index in range(5)]
+    assert len(list(rows)) == 2
+
+
+def test_columns_can_be_chosen_but_a_cine_needs_its_shape(folder, tmp_path):
+    rows = load_cines(folder, cache_dir=tmp_path / "cache")
+    assert rows.select_columns(["subject", "phenotypes"])[1]["subject"] == "subject-1"
+    with pytest.raises(InputError, match="a cine is read with the column 'shape'"):
+        rows.select_columns(["cine"])[0]
+    with pytest.raises(ValueError, match="dtype must be one of uint8, float32, given 'int8'"):
+        load_cines(folder, dtype="int8")
+
+
+def test_data_of_an_older_format_say_what_to_do(folder, cines):
+    description = json.loads((folder / "dataset.json").read_text())
+    (folder / "dataset.json").write_text(json.dumps({**description, "format_version": 1}))
+    with pytest.raises(InputError, match="has format version 1, this package reads version 2; prepare the data"):
+        load_cines(folder)
+    (folder / "dataset.json").write_text(json.dumps(description))
+    shard = sorted(folder.glob("train-*"))[1]
+    old = pyarrow.parquet.read_table(shard).drop_columns(["preview"]).replace_schema_metadata({"cpgg_plan": "x"})
+    pyarrow.parquet.write_table(old, shard)
+    for read in (load_cines, lambda _: read_plan(shard)):
+        with pytest.raises(InputError, match=f"{shard.name} has format version 1"):
+            read(folder)
+
+
+def test_rows_can_be_read_and_written_again(folder, tmp_path):
+    source = folder / "train-00000-of-00003.parquet"
+    rows = pyarrow.parquet.read_table(source).to_pylist()
+    write_shard(rows, tmp_path / "again.parquet")
+    assert (tmp_path / "again.parquet").read_bytes() == source.read_bytes()
+
+
+def test_float_cines_are_rounded_to_255_levels():
+    cine = np.random.default_rng(1).random((4, 5, 6))
+    assert np.abs(decode_cine(cine_row(cine, **description())) / 255 - cine).max() <= 0.5 / 255 + 1e-12
+
+
+@pytest.mark.parametrize(
+    ("cine", "message"),
+    [
+        (np.full((4, 5, 6), 1.5), r"must lie in \[0, 1\].*1.5"),
+        (np.full((4, 5, 6), np.nan), r"must lie in \[0, 1\]"),
+        (np.zeros((1, 4, 5, 6), np.uint8), r"three axes \(T, H, W\), given \(1, 4, 5, 6\)"),
+    ],
+)
+def test_what_is_no_cine_is_refused(cine, message):
+    with pytest.raises(ValueError, match=message):
+        cine_row(cine, **description())
+
+
+def test_an_interrupted_writer_leaves_nothing(tmp_path, cines):
+    def interrupted() -> None:
+        with CineWriter(tmp_path, "train", shard_size=1) as writer:
+            writer.add(cines[0], **description())
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_shard_is_noticed(folder):
+    (folder / "train-00001-of-00003.parquet").unlink()
+    with pytest.raises(InputError, match="2 shards of the split 'train' where 3 are expected"):
+        load_cines(folder)
+
+
+def test_an_absent_split_is_named_with_those_that_exist(folder):
+    with pytest.raises(InputError, match="no split 'test'; it has train"):
+        load_cines(folder, split="test")
+
+
+def test_a_damaged_or_foreign_shard_is_named(folder):
+    shard = sorted(folder.glob("train-*"))[1]
+    shard.write_bytes(shard.read_bytes()[:100])
+    with pytest.raises(InputError, match=f"{shard.name} is not a readable parquet shard"):
+        load_cines(folder)
+    pyarrow.parquet.write_table(pyarrow.table({"image": [1]}), shard)
+    with pytest.raises(InputError, match=f"{shard.name} is no shard of cines: it has no column 'cine'"):
+        load_cines(folder)
+
+
+def test_an_unfinished_set_is_no_set(tmp_path, cines):
+    with CineWriter(tmp_path, "train") as writer:
+        writer.add(cines[0], **description())
+    with pytest.raises(InputError, match=r"no dataset\.json"):
+        load_cines(tmp_path)
+
+
+def test_a_split_is_not_written_twice(folder):
+    with pytest.raises(InputError, match="exists already"):
+        CineWriter(folder, "train")

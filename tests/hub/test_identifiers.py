@@ -1,0 +1,133 @@
+"""Participants' numbers are found wherever a file can hold them, and other numbers pass."""
+
+import gzip
+import json
+import zipfile
+
+import numpy as np
+import pandas as pd
+import PIL.Image
+import PIL.PngImagePlugin
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from cpgg_hf.dataset import CineWriter, write_description
+from cpgg_hf.errors import InputError, PolicyError
+from cpgg_hf.hub.identifiers import check_identifiers, find_identifiers
+from cpgg_hf.hub.push import push_folder
+from cpgg_hf.preparation.cohorts.participants import participants
+from cpgg_hf.preparation.cohorts.pseudonyms import pseudonym, read_key
+
+EID = "4215736"
+
+
+def _picture(path, text):
+    info = PIL.PngImagePlugin.PngInfo()
+    info.add_text("Comment", text)
+    PIL.Image.new("L", (4, 4)).save(path, pnginfo=info)
+
+
+def _in_parquet_picture(path, text):
+    _picture(path.with_suffix(".png"), text)
+    content = path.with_suffix(".png").read_bytes()
+    path.with_suffix(".png").unlink()
+    pd.DataFrame({"preview": [{"bytes": content, "path": None}]}).to_parquet(path)
+
+
+def _zipped(path, text):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("notes.txt", text)
+
+
+WRITERS = {
+    "model.safetensors": lambda path, text: save_file({"w": torch.zeros(2)}, path, metadata={"source": text}),
+    "other.safetensors": lambda path, text: save_file({f"table.{text}": torch.zeros(2)}, path),
+    "config.json": lambda path, text: path.write_text(json.dumps({"a": [{"b": text}]})),
+    "keys.json": lambda path, text: path.write_text(json.dumps({text: 1})),
+    "log.jsonl": lambda path, text: path.write_text('{"step": 1}\n' + json.dumps({"sample": text}) + "\n"),
+    "text.parquet": lambda path, text: pd.DataFrame({"subject": ["a", text]}).to_parquet(path),
+    "numbers.parquet": lambda path, text: pd.DataFrame({"who": [1, int(text)]}).to_parquet(path),
+    "floats.parquet": lambda path, text: pd.DataFrame({"who": [np.nan, float(text)]}).to_parquet(path),
+    "lists.parquet": lambda path, text: pd.DataFrame({"who": [[text], []]}).to_parquet(path),
+    "pictures.parquet": _in_parquet_picture,
+    "sheet.png": _picture,
+    "report.html": lambda path, text: path.write_text(f"<td>{text}</td>"),
+    "README.md": lambda path, text: path.write_text(f"# Trained without {text}, who withdrew\n"),
+    "table.csv": lambda path, text: path.write_text(f"id,LVEF\n{text},60\n"),
+    "cine.nii.gz": lambda path, text: path.write_bytes(gzip.compress(b"\0" * 300 + text.encode() + b"\0" * 300)),
+    "cine.npz": _zipped,
+    "image.dcm": lambda path, text: path.write_bytes(b"\0" * 128 + b"DICM\x10\0\x20\0LO" + text.encode() + b"\0"),
+    "broken.json": lambda path, text: path.write_text(f"{{{text}"),
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_participant_is_found_in_every_kind_of_file(tmp_path, name):
+    WRITERS[name](tmp_path / name, EID)
+    assert [path for path, _ in find_identifiers(tmp_path, EID.__eq__)] == [name]
+    assert list(find_identifiers(tmp_path, "1111111".__eq__)) == []
+
+
+def test_names_of_files_count_and_the_message_repeats_no_number(tmp_path):
+    (tmp_path / f"sub-{EID}").mkdir()
+    (tmp_path / f"sub-{EID}" / "cine.gif").write_bytes(b"")
+    with pytest.raises(PolicyError, match=r"participants in sub-#######/cine\.gif \(file name\)") as raised:
+        check_identifiers(tmp_path, EID.__eq__)
+    assert EID not in str(raised.value).replace(str(tmp_path), "")
+
+
+def test_without_the_key_what_is_called_an_eid_is_found(tmp_path):
+    (tmp_path / "fine.json").write_text(json.dumps({"steps": 4215736, "bytes": 1048576}))
+    assert list(find_identifiers(tmp_path)) == []
+    (tmp_path / "a.json").write_text(json.dumps({"eid": 4215736}))
+    (tmp_path / "b.csv").write_text("f.eid,LVEF\n4215736,60\n")
+    (tmp_path / "c.txt").write_text("read from 4215736_20208_2_0.zip")
+    pd.DataFrame({"eid": [4215736.0]}).to_parquet(tmp_path / "d.parquet")
+    assert [path for path, _ in find_identifiers(tmp_path)] == ["a.json", "b.csv", "c.txt", "d.parquet"]
+
+
+def test_digits_of_other_numbers_are_no_participant(tmp_path):
+    digest = "a1" + EID + "f0c2e4"
+    text = f"0.{EID} 1{EID} {EID}9 sha {digest} pseudonym 00aa{EID}bb00cc{EID}dd"
+    (tmp_path / "README.md").write_text(text)
+    (tmp_path / "config.json").write_text(json.dumps({"mean": float(f"0.{EID}")}))
+    assert list(find_identifiers(tmp_path, EID.__eq__)) == []
+
+
+@pytest.fixture
+def cohort(tmp_path):
+    """A data set of one subject under a key, and one who was set aside."""
+    folder, key_file = tmp_path / "cohort", tmp_path / "key"
+    key = read_key(key_file, folder)
+    with CineWriter(folder, "train") as writer:
+        cine = np.zeros((2, 3, 4), np.uint8)
+        subject = pseudonym(EID, key)
+        writer.add(cine, spacing_mm=1.8, frame_time_ms=20.0, subject=subject, source="ukb", data_policy="restricted")
+    write_description(folder, data_policy="restricted")
+    aside = {"subject": pseudonym("5000001", key), "reason": "another view"}
+    (folder / "report.json").write_text(json.dumps({"subjects": [aside]}))
+    return folder, key_file
+
+
+def test_the_key_file_tells_the_cohorts_participants(cohort, tmp_path):
+    folder, key_file = cohort
+    is_participant = participants(key_file, [folder])
+    assert [is_participant(number) for number in (EID, "5000001", "1234567")] == [True, True, False]
+    assert list(find_identifiers(folder, is_participant)) == [], "pseudonyms are no identifiers"
+    with pytest.raises(InputError, match="there is no key file"):
+        participants(tmp_path / "absent", [folder])
+    with pytest.raises(InputError, match="holds no cine data set"):
+        participants(key_file, [tmp_path / "absent"])
+    with pytest.raises(InputError, match="no cohort is named"):
+        participants(key_file, [])
+
+
+def test_nothing_that_names_a_participant_is_pushed(hub, cohort, network):
+    folder, key_file = cohort
+    trained = network(data_policy="phantom")
+    (trained / "log.jsonl").write_text(json.dumps({"samples": [int(EID)]}) + "\n")
+    before = len(hub.httpd.log)
+    with pytest.raises(PolicyError, match=r"log\.jsonl"):
+        push_folder(trained, "user/leak", is_participant=participants(key_file, [folder]))
+    assert hub.httpd.log[before:] == []

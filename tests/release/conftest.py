@@ -1,0 +1,3 @@
+from publishing import checkpoint, network, no_waiting
+
+__all__ = ["checkpoint", "network", "no_waiting"]

@@ -1,0 +1,151 @@
+"""Checkpoints that load with `trust_remote_code=True` where the package is not installed."""
+
+import ast
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cpgg_hf import CPGGMARModel, CPGGPipeline
+from cpgg_hf.errors import PublishingError
+from cpgg_hf.hub.push import push_folder
+from cpgg_hf.release.remote_checkpoint import write_remote_checkpoint
+from cpgg_hf.release.remote_code import FILES, changed_remote_code, export_remote_code, flatten
+
+PIPELINES = Path(__file__).parents[2] / "pipelines"
+
+# `-S` leaves out site-packages and with them the installed package, which comes by a .pth file or lies there.
+WITHOUT_THE_PACKAGE = """
+import sys
+sys.path.append(sys.argv[1])
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == "cpgg_hf":
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Absent())
+import numpy as np
+import torch
+torch.set_num_threads(1)
+"""
+
+
+def _run(script, tmp_path, *arguments):
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    environment["HF_HOME"] = str(tmp_path / "home")
+    site_packages = sysconfig.get_paths()["purelib"]
+    command = [sys.executable, "-S", "-c", WITHOUT_THE_PACKAGE + script, site_packages, *map(str, arguments)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def test_what_is_committed_is_what_the_sources_give():
+    assert changed_remote_code(PIPELINES) == [], "run `cpgg export-remote-code`"
+
+
+def test_a_changed_or_missing_file_is_noticed(tmp_path):
+    export_remote_code(tmp_path)
+    assert changed_remote_code(tmp_path) == []
+    (tmp_path / FILES[0].path).write_text("")
+    (tmp_path / FILES[1].path).unlink()
+    assert changed_remote_code(tmp_path) == [FILES[0].path, FILES[1].path]
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.class_name)
+def test_each_file_stands_alone(file):
+    tree = ast.parse((PIPELINES / file.path).read_text())
+    imported = {
+        name.split(".")[0]
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import | ast.ImportFrom) and node.col_offset == 0  # fitting imports sklearn
+        for name in ([node.module] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names])
+    }
+    allowed = {"torch", "numpy", "pandas", "PIL", "diffusers", "transformers", "huggingface_hub", "safetensors"}
+    assert imported <= allowed | set(sys.stdlib_module_names)
+    assert file.class_name in {node.name for node in tree.body if isinstance(node, ast.ClassDef)}
+
+
+@pytest.fixture(scope="module")
+def without_the_package(hub, checkpoint, tmp_path_factory):
+    """What one process without the package printed and wrote: a cine of the pipeline, a loss of the transformer."""
+    tmp_path = tmp_path_factory.mktemp("without")
+    write_remote_checkpoint(checkpoint, tmp_path / "remote")
+    push_folder(checkpoint, "user/both")
+    push_folder(tmp_path / "remote", "user/both", revision="remote-code")
+    write_remote_checkpoint(checkpoint / "mar", tmp_path / "mar")
+    push_folder(tmp_path / "mar", "user/remote-mar")
+    script = """
+from diffusers import DiffusionPipeline
+from transformers import AutoModel
+pipe = DiffusionPipeline.from_pretrained("user/both", revision="remote-code", trust_remote_code=True)
+out = pipe({"LVEF": 30.0}, num_samples=2, generator=torch.Generator().manual_seed(0))
+model = AutoModel.from_pretrained("user/remote-mar", trust_remote_code=True).eval()
+latents = torch.linspace(-1, 1, 4 * 10 * 6 * 6).reshape(1, 4, 10, 6, 6)
+torch.manual_seed(0)
+loss = model(latents=latents, phenotypes=torch.full((1, 82), torch.nan)).loss.detach()
+np.savez(sys.argv[2], cines=out.cines, phenotypes=out.phenotypes.to_numpy(), loss=loss)
+assert not any(name.split(".")[0] == "cpgg_hf" for name in sys.modules)
+print(type(pipe).__module__, type(model).__module__, pipe.data_policy)
+"""
+    printed = _run(script, tmp_path, tmp_path / "out.npz")
+    with np.load(tmp_path / "out.npz") as found:
+        return printed.split(), dict(found), tmp_path / "cache"
+
+
+def test_a_pipeline_from_the_hub_generates_the_same_bytes_without_the_package(without_the_package):
+    (module, _, policy), found, cache = without_the_package
+    assert module.startswith("diffusers_modules.")
+    assert policy == "phantom"
+    pipe = CPGGPipeline.from_pretrained("user/both", cache_dir=cache)
+    expected = pipe({"LVEF": 30.0}, num_samples=2, generator=torch.Generator().manual_seed(0))
+    assert found["cines"].tobytes() == expected.cines.tobytes()
+    assert found["phenotypes"].tobytes() == expected.phenotypes.to_numpy().tobytes()
+
+
+def test_a_transformer_loads_by_auto_model_without_the_package(without_the_package, checkpoint):
+    (_, module, _), found, _ = without_the_package
+    assert module.startswith("transformers_modules.")
+    model = CPGGMARModel.from_pretrained(checkpoint / "mar").eval()
+    latents = torch.linspace(-1, 1, 4 * 10 * 6 * 6).reshape(1, 4, 10, 6, 6)
+    torch.manual_seed(0)
+    loss = model(latents=latents, phenotypes=torch.full((1, 82), torch.nan)).loss.detach()
+    assert float(found["loss"]) == pytest.approx(float(loss), rel=1e-6)
+
+
+def test_what_has_no_code_of_its_own_is_refused(checkpoint, tmp_path):
+    with pytest.raises(PublishingError, match="neither a pipeline nor a MAR"):
+        write_remote_checkpoint(checkpoint / "vae", tmp_path / "out")
+
+
+def test_a_scheduler_of_diffusers_stays_what_it_is(checkpoint, tmp_path):
+    index = json.loads((checkpoint / "model_index.json").read_text())
+    write_remote_checkpoint(checkpoint, tmp_path / "own")
+    assert json.loads((tmp_path / "own" / "model_index.json").read_text())["scheduler"] == [
+        "scheduling_cpgg_ddpm",
+        "CPGGDDPMScheduler",
+    ]
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "model_index.json").write_text(json.dumps({**index, "scheduler": ["diffusers", "DDIMScheduler"]}))
+    for component in ("mar", "vae", "phenotype_vae"):
+        (other / component).mkdir()
+        (other / component / "config.json").write_text("{}")
+    write_remote_checkpoint(other, tmp_path / "theirs")
+    written = json.loads((tmp_path / "theirs" / "model_index.json").read_text())
+    assert written["scheduler"] == ["diffusers", "DDIMScheduler"]
+    assert not (tmp_path / "theirs" / "scheduler").exists()
+
+
+def test_the_table_of_phenotypes_is_inside():
+    text = flatten("cpgg_hf.phenotypes.schema", "PHENOTYPES")
+    namespace = {"__name__": "flattened"}
+    exec(compile(text, "flattened", "exec"), namespace)
+    from cpgg_hf.phenotypes import PHENOTYPES
+
+    assert [vars(one) for one in namespace["PHENOTYPES"]] == [vars(one) for one in PHENOTYPES]

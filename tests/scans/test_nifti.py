@@ -1,0 +1,237 @@
+"""NIfTI out and in: true place in the patient, true frame time, and refusals that say what is wrong."""
+
+import gzip
+
+import nibabel
+import numpy as np
+import pytest
+
+from cpgg_hf.errors import InputError
+from cpgg_hf.scans.nifti import TYPICAL_4CH_ORIENTATION, affine_of_plane, read_nifti, write_nifti
+
+ORIENTATION = np.array([0.8, 0.6, 0.0, 0.0, 0.0, -1.0])
+POSITION = np.array([-100.0, -50.0, 70.0])
+
+
+@pytest.fixture
+def cine() -> np.ndarray:
+    return np.random.default_rng(0).random((12, 20, 30)).astype(np.float32)
+
+
+def save(path, array, zooms, units=("mm", "sec")):
+    image = nibabel.Nifti1Image(array, None)
+    image.header.set_zooms(zooms)
+    image.header.set_xyzt_units(*units)
+    nibabel.save(image, path)
+    return path
+
+
+def test_the_affine_is_dicoms_plane_equation_in_nifti_axes():
+    affine = affine_of_plane((1.5, 1.25), ORIENTATION, POSITION)
+    row, column = 7, 11
+    in_patient = POSITION + column * 1.25 * ORIENTATION[:3] + row * 1.5 * ORIENTATION[3:]
+    assert (affine @ [column, row, 0, 1])[:3] == pytest.approx(in_patient * [-1, -1, 1])
+    assert np.linalg.norm(affine[:3, 2]) == pytest.approx(6)
+
+
+def test_header_says_size_and_time(tmp_path, cine):
+    image = nibabel.load(write_nifti(tmp_path / "cine.nii.gz", cine, frame_time_ms=17.25))
+    assert image.shape == (30, 20, 1, 12)
+    assert image.header.get_zooms()[:2] == pytest.approx((1.8, 1.8))
+    assert image.header.get_zooms()[3] == pytest.approx(17.25)
+    assert image.header.get_xyzt_units() == ("mm", "msec")
+    assert image.get_sform() == pytest.approx(image.affine, abs=1e-4)
+    assert image.get_qform() == pytest.approx(image.affine, abs=1e-3)
+    assert image.affine @ [14.5, 9.5, 0, 1] == pytest.approx([0, 0, 0, 1], abs=1e-4)
+    assert np.array_equal(np.asarray(image.dataobj)[11, 7, 0, 3], cine[3, 7, 11])
+
+
+def test_uint8_stays_uint8(tmp_path, cine):
+    quantised = np.round(cine * 255).astype(np.uint8)
+    image = nibabel.load(write_nifti(tmp_path / "cine.nii.gz", quantised, frame_time_ms=20))
+    assert image.get_data_dtype() == np.uint8
+    assert np.array_equal(np.asarray(image.dataobj)[..., 0, :].transpose(2, 1, 0), quantised)
+
+
+def test_what_is_written_is_read(tmp_path, cine):
+    affine = affine_of_plane((1.8, 1.8), ORIENTATION, POSITION, slice_thickness_mm=8)
+    series = read_nifti(write_nifti(tmp_path / "cine.nii.gz", cine, 70.0, affine=affine))
+    assert np.array_equal(series.frames, cine)
+    assert series.pixel_spacing_mm == pytest.approx([1.8, 1.8])
+    assert series.frame_time_ms == pytest.approx(70)
+    assert series.rr_ms == pytest.approx(12 * 70)
+    assert series.orientation == pytest.approx(ORIENTATION, abs=1e-6)
+    assert series.position == pytest.approx(POSITION, abs=1e-4)
+    assert series.slice_thickness_mm == pytest.approx(8)
+    assert series.warnings == ()
+
+
+def test_the_default_plane_is_made_of_unit_vectors():
+    axes = np.array(TYPICAL_4CH_ORIENTATION).reshape(2, 3)
+    assert axes @ axes.T == pytest.approx(np.eye(2), abs=1e-4)
+
+
+def test_axes_along_the_patients_mean_that_the_plane_is_unknown(tmp_path, cine):
+    series = read_nifti(write_nifti(tmp_path / "cine.nii", cine, 70.0, affine=np.diag([1.5, 1.5, 6.0, 1.0])))
+    assert series.orientation is None
+    assert series.normal is None
+    assert series.pixel_spacing_mm == pytest.approx([1.5, 1.5])
+    assert "the view cannot be judged" in series.warnings[0]
+
+
+@pytest.mark.parametrize(("time", "unit"), [(0.07, "sec"), (70.0, "msec"), (0.07, "unknown"), (70.0, "unknown")])
+def test_seconds_milliseconds_and_no_unit(tmp_path, cine, time, unit):
+    path = save(tmp_path / "a.nii", cine.transpose(2, 1, 0)[:, :, None], (1.4, 1.5, 6, time), ("mm", unit))
+    assert read_nifti(path).frame_time_ms == pytest.approx(70, rel=1e-6)
+
+
+def test_an_impossible_frame_time_needs_the_rr_interval(tmp_path, cine):
+    path = save(tmp_path / "a.nii", cine.transpose(2, 1, 0)[:, :, None], (1.4, 1.5, 6, 1.0))
+    with pytest.raises(InputError, match="frame time of 1 sec for 12 frames makes no heart beat"):
+        read_nifti(path)
+    assert read_nifti(path, rr_ms=960).frame_time_ms == pytest.approx(80)
+
+
+@pytest.mark.parametrize("rr_ms", [-5.0, 0.9, float("nan")])
+def test_an_rr_interval_that_no_heart_has_is_refused(tmp_path, cine, rr_ms):
+    path = save(tmp_path / "a.nii", cine.transpose(2, 1, 0)[:, :, None], (1.4, 1.5, 6, 70.0), ("mm", "msec"))
+    with pytest.raises(InputError, match=r"the RR interval is given as .* expected 240 to 2500"):
+        read_nifti(path, rr_ms=rr_ms)
+
+
+def test_a_folder_is_no_file(tmp_path):
+    with pytest.raises(InputError, match=r"is a folder; give a \.nii"):
+        read_nifti(tmp_path)
+
+
+def test_three_axes_are_read_as_time_and_it_is_said(tmp_path, cine):
+    path = save(tmp_path / "a.nii", cine.transpose(2, 1, 0), (1.4, 1.5, 1.0))
+    series = read_nifti(path, rr_ms=960)
+    assert np.array_equal(series.frames, cine)
+    assert series.pixel_spacing_mm == pytest.approx([1.5, 1.4])
+    assert "the third was read as time" in series.warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ((30, 20, 9, 12), "holds 9 slices of 12 frames"),
+        ((30, 20), r"has axes \(30, 20\)"),
+        ((30, 20, 1, 12, 3), "has axes"),
+        ((30, 20, 1, 1, 1, 12), "has axes"),
+        ((8, 8, 1, 12), "frames of 8 x 8 pixels"),
+    ],
+)
+def test_other_axes_are_refused(tmp_path, shape, message):
+    path = save(tmp_path / "a.nii.gz", np.ones(shape, np.float32), (1.4, 1.4, 6, 0.07, 1, 1)[: len(shape)])
+    with pytest.raises(InputError, match=message):
+        read_nifti(path)
+
+
+def test_damaged_and_foreign_files_are_refused(tmp_path, cine):
+    path = write_nifti(tmp_path / "cine.nii.gz", cine, 70.0)
+    path.write_bytes(path.read_bytes()[:-2000])
+    with pytest.raises(InputError, match="no readable NIfTI file, or cut off"):
+        read_nifti(path)
+    path = write_nifti(tmp_path / "cine.nii", cine, 70.0)
+    path.write_bytes(path.read_bytes()[:-2000])
+    with pytest.raises(InputError, match="no readable NIfTI file, or cut off"):
+        read_nifti(path)
+    path.write_text("not an image")
+    with pytest.raises(InputError, match="no readable NIfTI file"):
+        read_nifti(path)
+    with pytest.raises(InputError, match="does not exist"):
+        read_nifti(tmp_path / "absent.nii")
+
+
+def test_values_that_are_no_numbers_are_refused(tmp_path, cine):
+    cine[4, 3, 2] = np.nan
+    with pytest.raises(InputError, match="frame 5 of 12 holds values that are no numbers"):
+        read_nifti(write_nifti(tmp_path / "cine.nii", cine, 70.0))
+
+
+def set_field(path, name, value):
+    """A field of the header of an uncompressed file, as it stands on disk."""
+    content = path.read_bytes()
+    header = np.frombuffer(content[:348], nibabel.Nifti1Header.template_dtype).copy()
+    header[name] = value
+    path.write_bytes(header.tobytes() + content[348:])
+    return path
+
+
+@pytest.mark.parametrize("ending", ["nii", "nii.gz"])
+def test_a_header_that_claims_a_giant_image_is_refused_before_it_is_read(tmp_path, cine, ending):
+    path = write_nifti(tmp_path / "cine.nii", cine, 70.0)
+    set_field(path, "dim", [4, 32767, 32767, 1, 50, 1, 1, 1])
+    if ending == "nii.gz":
+        path = tmp_path / "cine.nii.gz"
+        path.write_bytes(gzip.compress((tmp_path / "cine.nii").read_bytes()))
+    with pytest.raises(InputError, match="50 frames of 32767 x 32767 pixels are more than a cine has"):
+        read_nifti(path)
+
+
+def test_more_frames_than_a_beat_has_are_refused(tmp_path):
+    path = save(tmp_path / "a.nii", np.zeros((16, 16, 1, 501), np.uint8), (1.4, 1.4, 6, 0.001))
+    with pytest.raises(InputError, match="holds 501 frames, a cine of one beat has at most 500"):
+        read_nifti(path)
+
+
+def test_no_integer_overflows(tmp_path, cine):
+    """uint16 voxels above 32767, and int16 ones that the header's slope takes far beyond int16."""
+    voxels = np.round(60_000 * cine).astype(np.uint16).transpose(2, 1, 0)[:, :, None]
+    path = save(tmp_path / "a.nii", voxels, (1.4, 1.4, 6, 70.0), ("mm", "msec"))
+    assert np.array_equal(read_nifti(path).frames, voxels[:, :, 0].transpose(2, 1, 0))
+    voxels = np.round(30_000 * cine).astype(np.int16).transpose(2, 1, 0)[:, :, None]
+    path = save(tmp_path / "b.nii", voxels, (1.4, 1.4, 6, 70.0), ("mm", "msec"))
+    for name, value in (("scl_slope", 10.0), ("scl_inter", -5.0)):
+        set_field(path, name, value)
+    assert np.array_equal(read_nifti(path).frames, 10.0 * voxels[:, :, 0].transpose(2, 1, 0) - 5)
+
+
+def test_a_time_unit_that_nobody_knows_is_no_unit(tmp_path, cine):
+    path = set_field(write_nifti(tmp_path / "cine.nii", cine, 70.0), "xyzt_units", 7)
+    assert read_nifti(path).frame_time_ms == pytest.approx(70)
+    with pytest.raises(InputError, match="frame time of 9 of unknown unit for 12 frames"):
+        read_nifti(set_field(path, "pixdim", [1, 1.8, 1.8, 6, 9, 1, 1, 1]))
+
+
+def test_what_is_repaired_in_a_header_is_said_in_a_warning_not_printed(tmp_path, cine, caplog):
+    path = set_field(write_nifti(tmp_path / "cine.nii", cine, 70.0), "sform_code", 77)
+    assert "header was repaired as it was read (sform_code 77 not valid; setting to 0)" in read_nifti(path).warnings[0]
+    assert caplog.records == []
+
+
+def test_a_sheared_plane_is_refused(tmp_path, cine):
+    path = write_nifti(tmp_path / "cine.nii", cine, 70.0, affine=affine_of_plane((1.8, 1.8), ORIENTATION, POSITION))
+    set_field(path, "srow_z", [0, -1.3, 0, 0])
+    set_field(path, "srow_x", [1.0, 1.2, 0, 0])
+    with pytest.raises(InputError, match="expected two perpendicular unit vectors"):
+        read_nifti(path)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_rescaling_that_overflows_is_refused_without_a_warning_of_numpys(tmp_path, cine):
+    voxels = np.round(30_000 * cine).astype(np.int16).transpose(2, 1, 0)[:, :, None]
+    path = save(tmp_path / "a.nii", voxels, (1.4, 1.4, 6, 70.0), ("mm", "msec"))
+    set_field(path, "scl_slope", 3e38)
+    with pytest.raises(InputError, match="holds values that are no numbers"):
+        read_nifti(path)
+
+
+@pytest.mark.parametrize("thickness", [1e-30, 1e30])
+def test_a_slice_thickness_of_no_slice_is_not_known(tmp_path, cine, thickness):
+    path = write_nifti(tmp_path / "cine.nii", cine, 70.0)
+    assert read_nifti(path).slice_thickness_mm == pytest.approx(6)
+    set_field(path, "pixdim", [1, 1.8, 1.8, thickness, 70, 1, 1, 1])
+    assert read_nifti(path).slice_thickness_mm is None
+
+
+def test_a_failed_write_leaves_no_file(tmp_path, cine, monkeypatch):
+    def fail(image, path):
+        path.write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(nibabel, "save", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_nifti(tmp_path / "cine.nii", cine, 70.0)
+    assert list(tmp_path.iterdir()) == []
