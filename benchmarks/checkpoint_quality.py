@@ -35,7 +35,7 @@ def held_out(num_samples: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.nd
     """Phenotypes (N, 82), true cines (N, 50, 96, 96) uint8 and frame times (N,) of subjects no training saw."""
     phenotypes = phantom.sample_phenotypes(num_samples, seed)
     hearts = [phantom.render(row, seed + index) for index, row in enumerate(phenotypes)]
-    return phenotypes, np.stack([h.cine for h in hearts]), np.array([h.frame_time_ms for h in hearts])
+    return phenotypes, np.stack([h.cine.pixels for h in hearts]), np.array([h.cine.frame_time_ms for h in hearts])
 
 
 def batches(count: int, size: int) -> Iterator[slice]:

@@ -137,7 +137,7 @@ def phantom_cines() -> np.ndarray:
     from cpgg_hf.phantom import render, sample_phenotypes
 
     subjects = sample_phenotypes(NUM_CINES, seed=0)
-    return np.stack([render(subject, index).cine for index, subject in enumerate(subjects)])
+    return np.stack([render(subject, index).cine.pixels for index, subject in enumerate(subjects)])
 
 
 def _measure(cines: np.ndarray, encode: Encode, decode: Decode, passes: int = 3) -> dict[str, float]:

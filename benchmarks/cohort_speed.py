@@ -68,10 +68,10 @@ def write_collection(folder: Path) -> None:
         heart = phantom.render(phenotypes, seed)
         field = np.repeat(body[None], 30, axis=0)
         top, left = (FIELD[0] - 96) // 2, (FIELD[1] - 96) // 2
-        field[:, top : top + 96, left : left + 96] = heart.cine[np.arange(30) * 50 // 30]
+        field[:, top : top + 96, left : left + 96] = heart.cine.pixels[np.arange(30) * 50 // 30]
         affine = affine_of_plane((1.8, 1.8), shape=FIELD)
         path = folder / f"subject-{seed:03d}.nii.gz"
-        write_nifti(path, field.round().astype(np.uint8), heart.frame_time_ms * 50 / 30, affine=affine)
+        write_nifti(path, field.round().astype(np.uint8), heart.cine.frame_time_ms * 50 / 30, affine=affine)
         lines.append(f"{path.stem},{path.name}")
     (folder / "cohort.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
 

@@ -33,7 +33,7 @@ REPORTED = ("LVEDV", "LVEF", "RVEDV", "LAV_max", "septal_wall")
 NUM_INFERENCE_STEPS = 25
 
 
-def render_all(phenotypes: np.ndarray, seed: int, scanner: phantom.Scanner) -> list[phantom.PhantomCine]:
+def render_all(phenotypes: np.ndarray, seed: int, scanner: phantom.Scanner) -> list[phantom.PhantomHeart]:
     """The subjects of these phenotypes (N, 82), imaged by a scanner."""
     return [phantom.render(row, seed + index, scanner) for index, row in enumerate(phenotypes)]
 
@@ -45,9 +45,9 @@ def write_data(arguments: argparse.Namespace) -> None:
             phenotypes = phantom.sample_phenotypes(count, seed)
             for index, heart in enumerate(render_all(phenotypes, seed, phantom.SCANNER_3T)):
                 writer.add(
-                    heart.cine,
-                    spacing_mm=heart.spacing_mm,
-                    frame_time_ms=heart.frame_time_ms,
+                    heart.cine.pixels,
+                    spacing_mm=heart.cine.pixel_size_mm,
+                    frame_time_ms=heart.cine.frame_time_ms,
                     subject=f"{split}-{index}",
                     source="phantom at 3 T",
                     data_policy="phantom",
@@ -61,7 +61,7 @@ def write_true(arguments: argparse.Namespace) -> None:
     count, vae = arguments.num_samples, CPGGPipeline.from_pretrained(arguments.model).vae
     for name, number, seed in (("true", 2 * count, SEED + 300_000), ("reconstructed", count, SEED)):
         hearts = render_all(phantom.sample_phenotypes(number, seed), seed, phantom.SCANNER_3T)
-        cines = np.stack([heart.cine for heart in hearts])
+        cines = np.stack([heart.cine.pixels for heart in hearts])
         if name == "reconstructed":
             np.save(arguments.out / "same_subjects.npy", cines)
             cines = np.concatenate([reconstruct(vae, cines[part]) for part in batches(number, 8)])

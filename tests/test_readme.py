@@ -28,7 +28,7 @@ def place(tmp_path_factory):
     place = tmp_path_factory.mktemp("clone")
     save_tiny_checkpoint(place / "checkpoints" / "cpgg-phantom-small")
     heart = phantom.render(phantom.sample_phenotypes(1, 4)[0], 4)
-    field = np.pad(heart.cine, ((0, 0), (16, 16), (16, 16)), mode="edge")
+    field = np.pad(heart.cine.pixels, ((0, 0), (16, 16), (16, 16)), mode="edge")
     write_dicom_series(place / "SERIES_FOLDER", field[::2], spacing=(1.8, 1.8))
     (known,) = re.findall(r'`({"phenotypes": .*})`', README)
     (place / "partial.json").write_text(known)

@@ -19,7 +19,7 @@ def subject(tmp_path_factory):
     """A phantom as a NIfTI file, and two of its phenotypes as JSON."""
     folder = tmp_path_factory.mktemp("subject")
     heart = phantom.render(phantom.sample_phenotypes(1, 4)[0], 4)
-    write_nifti(folder / "cine.nii.gz", heart.cine, heart.frame_time_ms, heart.spacing_mm)
+    write_nifti(folder / "cine.nii.gz", heart.cine.pixels, heart.cine.frame_time_ms, heart.cine.pixel_size_mm)
     known = {name: float(heart.phenotypes[phenotype_index(name)]) for name in ("LVEDV", "LVCO")}
     (folder / "phenotypes.json").write_text(json.dumps({"phenotypes": known}))
     return folder

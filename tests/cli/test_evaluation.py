@@ -36,7 +36,7 @@ def test_a_mask_is_measured_in_place_of_a_network(subject, tmp_path, capsys):
     """The phantom's own labels give its own volumes, by the formula that computed the labels from the volumes."""
     heart = phantom.render(phantom.sample_phenotypes(1, 4)[0], 4)
     labels = np.where(heart.labels == phantom.LABELS["descending aorta"], 0, heart.labels)
-    write_nifti(tmp_path / "mask.nii.gz", labels, heart.frame_time_ms, heart.spacing_mm)
+    write_nifti(tmp_path / "mask.nii.gz", labels, heart.cine.frame_time_ms, heart.cine.pixel_size_mm)
     assert run("measure", subject / "cine.nii.gz", "--mask", tmp_path / "mask.nii.gz", "--json") == 0
     measured = json.loads(capsys.readouterr().out)
     for name, tolerance in (("LVEDV", 0.04), ("LVEF", 0.04), ("RVEDV", 0.05), ("LAV_max", 0.06)):

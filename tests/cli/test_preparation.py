@@ -37,7 +37,9 @@ def test_a_short_axis_plane_is_named_and_can_be_taken_anyway(model, subject, tmp
 def collection(tmp_path):
     """A table of one phantom, and of one subject whose file is not there."""
     heart = phantom.render(phantom.sample_phenotypes(1, 4)[0], 4)
-    write_nifti(tmp_path / "anna.nii.gz", heart.cine[::5], 5 * heart.frame_time_ms, heart.spacing_mm)
+    write_nifti(
+        tmp_path / "anna.nii.gz", heart.cine.pixels[::5], 5 * heart.cine.frame_time_ms, heart.cine.pixel_size_mm
+    )
     (tmp_path / "cohort.csv").write_text(
         "subject,path,LVEDV\nAnna-Example,anna.nii.gz,150\nBert-Example,absent.nii,\n"
     )

@@ -28,7 +28,7 @@ def test_numpy_alone_reads_it_as_the_room_says():
 
 def test_the_preview_shows_end_diastole_and_end_systole():
     phenotypes = sample_phenotypes(1, seed=3)[0]
-    cine = render(phenotypes, seed=3).cine
+    cine = render(phenotypes, seed=3).cine.pixels
     shown = np.asarray(Image.open(io.BytesIO(preview(cine))).convert("L")).astype(float)
     assert shown.shape == (96, 192)
     assert np.abs(shown[:, :96] - cine[0]).mean() < 4
@@ -41,4 +41,4 @@ def test_end_systole_lies_where_the_left_ventricle_is_smallest():
     for seed in range(3):
         rendered = render(sample_phenotypes(1, seed)[0], seed)
         area = (rendered.labels == LABELS["LV cavity"]).sum(axis=(1, 2))
-        assert abs(end_systole(rendered.cine) - int(area.argmin())) <= 3
+        assert abs(end_systole(rendered.cine.pixels) - int(area.argmin())) <= 3

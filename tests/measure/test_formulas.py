@@ -20,7 +20,7 @@ def of(row, names):
 @pytest.fixture(scope="module")
 def measured(subjects, exact_coverage):
     return [
-        measure_labels(coverage, subject.spacing_mm, subject.frame_time_ms)
+        measure_labels(coverage, subject.cine.pixel_size_mm, subject.cine.frame_time_ms)
         for subject, coverage in zip(subjects, exact_coverage, strict=True)
     ]
 
@@ -42,7 +42,7 @@ def test_exact_labels_give_the_true_phenotypes(subjects, measured):
 def test_pixel_labels_without_partial_volume_will_do(subjects):
     for subject in subjects:
         hard = torch.nn.functional.one_hot(torch.from_numpy(subject.labels).long(), len(LABELS)).permute(0, 3, 1, 2)
-        found = measure_labels(hard, subject.spacing_mm, subject.frame_time_ms).phenotypes
+        found = measure_labels(hard, subject.cine.pixel_size_mm, subject.cine.frame_time_ms).phenotypes
         np.testing.assert_allclose(of(found, VOLUMES), of(subject.phenotypes, VOLUMES), rtol=0.06)
         np.testing.assert_allclose(of(found, WALLS), of(subject.phenotypes, WALLS), atol=0.8)
 

@@ -45,13 +45,13 @@ def test_it_reads_the_phenotypes_of_phantoms_it_never_saw(held_out, measured):
 
 def test_a_slight_blur_as_of_a_decoded_cine_changes_little(segmenter, held_out, measured):
     for subject, sharp in zip(held_out[:4], measured, strict=False):
-        frames = torch.from_numpy(subject.cine).float()[:, None] / 255
+        frames = torch.from_numpy(subject.cine.pixels).float()[:, None] / 255
         kernel = torch.exp(-0.5 * (torch.arange(-3.0, 4.0) / 0.7) ** 2)
         kernel = torch.outer(kernel, kernel) / kernel.sum() ** 2
         blurred = torch.nn.functional.conv2d(
             torch.nn.functional.pad(frames, [3] * 4, mode="replicate"), kernel[None, None]
         )
-        row = measure_cine(blurred[:, 0], 1.8, subject.frame_time_ms, segmenter).phenotypes
+        row = measure_cine(blurred[:, 0], 1.8, subject.cine.frame_time_ms, segmenter).phenotypes
         np.testing.assert_allclose(row[VOLUMES], sharp[VOLUMES], rtol=0.03)
         np.testing.assert_allclose(row[phenotype_index("LVEF")], sharp[phenotype_index("LVEF")], atol=1.0)
         np.testing.assert_allclose(row[phenotype_index("WT_AHA_9")], sharp[phenotype_index("WT_AHA_9")], atol=0.5)
@@ -68,7 +68,7 @@ def brighter(cine):
 @pytest.mark.parametrize("change", [moved, brighter])
 def test_place_and_contrast_change_little(segmenter, held_out, measured, change):
     subject, before = held_out[0], measured[0]
-    row = measure_cine(change(subject.cine), 1.8, subject.frame_time_ms, segmenter).phenotypes
+    row = measure_cine(change(subject.cine.pixels), 1.8, subject.cine.frame_time_ms, segmenter).phenotypes
     np.testing.assert_allclose(row[VOLUMES], before[VOLUMES], rtol=0.04)
 
 
@@ -78,7 +78,7 @@ def test_a_cine_without_a_heart_has_no_phenotypes(segmenter):
 
 def test_a_cine_gets_the_same_row_alone_and_among_others(segmenter, held_out, measured):
     subject = held_out[3]
-    alone = measure_cine(subject.cine / 255, 1.8, subject.frame_time_ms, segmenter).phenotypes
+    alone = measure_cine(subject.cine.pixels / 255, 1.8, subject.cine.frame_time_ms, segmenter).phenotypes
     np.testing.assert_allclose(alone, measured[3], rtol=1e-5)
 
 

@@ -23,12 +23,12 @@ def test_format(heart):
     assert heart.cine.shape == heart.labels.shape == (50, 96, 96)
     assert heart.cine.dtype == heart.labels.dtype == np.uint8
     assert set(np.unique(heart.labels)) == set(LABELS.values())
-    assert heart.spacing_mm == 1.8
+    assert heart.cine.pixel_size_mm == 1.8
 
 
 def test_same_seed_same_bytes_other_seed_other_picture(heart):
-    np.testing.assert_array_equal(render(SUBJECT, seed=4).cine, heart.cine)
-    assert not np.array_equal(render(SUBJECT, seed=5).cine, heart.cine)
+    np.testing.assert_array_equal(render(SUBJECT, seed=4).cine.pixels, heart.cine.pixels)
+    assert not np.array_equal(render(SUBJECT, seed=5).cine.pixels, heart.cine.pixels)
 
 
 def test_renderer_is_frozen():
@@ -40,12 +40,12 @@ def test_renderer_is_frozen():
 
 def test_frame_time_follows_the_heart_rate(heart):
     stroke, output = (SUBJECT[phenotype_index(name)] for name in ("LVSV", "LVCO"))
-    assert heart.frame_time_ms * 50 == pytest.approx(60000 / (1000 * output / stroke))
+    assert heart.cine.frame_time_ms * 50 == pytest.approx(60000 / (1000 * output / stroke))
 
 
 def test_chambers_are_bright_and_walls_dark_as_in_bssfp(heart):
     def level(name):
-        return heart.cine[heart.labels == LABELS[name]].mean()
+        return heart.cine.pixels[heart.labels == LABELS[name]].mean()
 
     for chamber in ("LV cavity", "RV cavity", "LA", "RA"):
         assert level(chamber) > 2 * level("LV myocardium")
@@ -62,11 +62,11 @@ def test_another_scanner_shows_the_same_heart_with_its_own_contrast_and_shading(
 
     angle = np.deg2rad(40.0)
     blood, myocardium = (bssfp_signal(*TISSUES_3T[name], angle) for name in ("blood", "myocardium"))
-    assert ratio(other.cine) < ratio(heart.cine)
-    assert ratio(other.cine) == pytest.approx(blood / myocardium, rel=0.25)
+    assert ratio(other.cine.pixels) < ratio(heart.cine.pixels)
+    assert ratio(other.cine.pixels) == pytest.approx(blood / myocardium, rel=0.25)
     # Over the 1.5 T picture of the same heart, the shading brightens the upper right and darkens the lower left.
     aorta, apex = (heart.labels[0] == LABELS[name] for name in ("descending aorta", "RV cavity"))
-    change = other.cine[0].astype(float) / np.maximum(heart.cine[0], 1)
+    change = other.cine.pixels[0].astype(float) / np.maximum(heart.cine.pixels[0], 1)
     assert change[aorta].mean() < change[apex].mean()
 
 

@@ -43,7 +43,7 @@ def embed_heart(seed: int, shape: tuple[int, int] = (150, 190)) -> EmbeddedHeart
     ramp = np.clip(np.minimum(np.arange(96) + 1, 96 - np.arange(96)) / 6, 0, 1)
     weight = ramp[:, None] * ramp
     window = field[:, corner[0] : corner[0] + 96, corner[1] : corner[1] + 96]
-    window += weight * (rendered.cine - window)
+    window += weight * (rendered.cine.pixels - window)
     field += 2 * rng.standard_normal(field.shape)
     heart = np.isin(
         rendered.labels, [phantom.LABELS[n] for n in ("LV cavity", "LV myocardium", "RV cavity", "LA", "RA")]
@@ -51,7 +51,7 @@ def embed_heart(seed: int, shape: tuple[int, int] = (150, 190)) -> EmbeddedHeart
     places = np.argwhere(heart.any(axis=0))
     return EmbeddedHeart(
         field=field.clip(0, None).astype(np.float32),
-        cine=rendered.cine,
+        cine=rendered.cine.pixels,
         labels=rendered.labels,
         corner=corner,
         low=places.min(axis=0) + corner,

@@ -33,8 +33,8 @@ def test_the_set_holds_what_was_asked_for(made, tmp_path):
     rows = load_cines(folder, "train", cache_dir=tmp_path)
     assert len(rows) == 3
     expected = phantom.render(np.array(rows[1]["phenotypes"]), rows[1]["seed"])
-    assert np.array_equal(decode_cine(rows[1]), expected.cine)
-    assert rows[1]["frame_time_ms"] == pytest.approx(expected.frame_time_ms)
+    assert np.array_equal(decode_cine(rows[1]), expected.cine.pixels)
+    assert rows[1]["frame_time_ms"] == pytest.approx(expected.cine.frame_time_ms)
     assert "| train | 3 | 2 |" in (folder / "README.md").read_text()
     assert (folder / "phenotypes.png").exists()
 

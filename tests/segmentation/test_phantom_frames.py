@@ -20,7 +20,7 @@ def test_coverage_agrees_with_the_phantoms_labels(subjects, exact_coverage):
 def test_coverage_sums_to_the_outlines_area(subjects, exact_coverage):
     """A pixel-centre label map is off by up to a per cent; coverage is not."""
     for subject, coverage in zip(subjects, exact_coverage, strict=True):
-        covered = coverage[:, 1].sum(dim=(1, 2)).numpy() * subject.spacing_mm**2
+        covered = coverage[:, 1].sum(dim=(1, 2)).numpy() * subject.cine.pixel_size_mm**2
         np.testing.assert_allclose(covered, polygon_area(subject.outlines.lv_cavity), rtol=0.005)
 
 

@@ -22,10 +22,10 @@ SEGMENTER = Path(__file__).parents[2] / "checkpoints" / "cpgg-phantom-small" / "
 def test_true_cines_obey_their_phenotypes_and_noise_is_far_from_them():
     subjects = [render_subject("validation", index) for index in range(6)]
     hearts = HeldOutHearts(
-        np.stack([subject.cine for subject in subjects]),
+        np.stack([subject.cine.pixels for subject in subjects]),
         torch.from_numpy(np.stack([subject.phenotypes for subject in subjects])).float(),
-        np.array([subject.spacing_mm for subject in subjects]),
-        np.array([subject.frame_time_ms for subject in subjects]),
+        np.array([subject.cine.pixel_size_mm for subject in subjects]),
+        np.array([subject.cine.frame_time_ms for subject in subjects]),
     )
     true = judge_cines(hearts.cines[:3] / np.float32(255), hearts, CineSegmenter.from_pretrained(SEGMENTER))
     noise = judge_cines(np.random.default_rng(0).random((3, 50, 96, 96), np.float32), hearts, None)

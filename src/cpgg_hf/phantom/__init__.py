@@ -1,7 +1,7 @@
 """The phantom: an analytic four-chamber heart computed from 82 phenotypes, imaged as bSSFP cine, with exact truth."""
 
 from cpgg_hf.phantom.population import POPULATION_VERSION, disease_labels, sample_phenotypes
-from cpgg_hf.phantom.rendering import LABELS, RENDERER_VERSION, PhantomCine, render
+from cpgg_hf.phantom.rendering import LABELS, RENDERER_VERSION, PhantomHeart, render
 from cpgg_hf.phantom.scanner import SCANNER_1_5T, SCANNER_3T, Scanner
 
 __all__ = [
@@ -10,7 +10,7 @@ __all__ = [
     "RENDERER_VERSION",
     "SCANNER_1_5T",
     "SCANNER_3T",
-    "PhantomCine",
+    "PhantomHeart",
     "Scanner",
     "disease_labels",
     "render",

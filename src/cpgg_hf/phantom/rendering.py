@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import convolve1d, zoom
 
+from cpgg_hf.cine import Cine
 from cpgg_hf.errors import PhenotypeError
 from cpgg_hf.grid import GRID_SIZE, NUM_FRAMES, SPACING_MM
 from cpgg_hf.phantom.background import body_background
@@ -34,29 +35,28 @@ _ACQUIRED_PHASES = 25
 
 
 @dataclass(frozen=True)
-class PhantomCine:
-    """One phantom heart.
+class PhantomHeart:
+    """One phantom heart, imaged, with its exact truth.
 
     Attributes:
-        cine: (50, 96, 96) uint8, frame 0 at end diastole.
+        cine: (50, 96, 96) uint8, frame 0 at end diastole, with the exact phenotypes.
         labels: (50, 96, 96) uint8, values of `LABELS`, by pixel centre.
-        phenotypes: (82,) float64, the exact truth in physical units.
-        spacing_mm: Pixel size.
-        frame_time_ms: RR / 50.
-        end_systole: Frame of the smallest LV.
-        outlines: The outlines in mm that the labels were drawn from.
+        end_systole: frame of the smallest LV.
+        outlines: the outlines in mm that the labels were drawn from.
     """
 
-    cine: np.ndarray
+    cine: Cine
     labels: np.ndarray
-    phenotypes: np.ndarray
-    spacing_mm: float
-    frame_time_ms: float
     end_systole: int
     outlines: HeartOutlines
 
+    @property
+    def phenotypes(self) -> np.ndarray:
+        """(82,) float64, the exact truth in physical units."""
+        return self.cine.phenotypes  # type: ignore[return-value]
 
-def render(phenotypes: np.ndarray, seed: int, scanner: Scanner = SCANNER_1_5T) -> PhantomCine:
+
+def render(phenotypes: np.ndarray, seed: int, scanner: Scanner = SCANNER_1_5T) -> PhantomHeart:
     """Renders one subject.
 
     Args:
@@ -83,15 +83,17 @@ def render(phenotypes: np.ndarray, seed: int, scanner: Scanner = SCANNER_1_5T) -
     outlines = heart_outlines(phenotypes, curves, anatomy)
     image, labels = _paint(outlines, curves, anatomy, scanner, rng)
     cine = _acquire(image, scanner, rng)
-    return PhantomCine(
-        cine=np.rint(255 * cine).astype(np.uint8),
-        labels=labels,
-        phenotypes=phenotypes,
-        spacing_mm=SPACING_MM,
+    imaged = Cine(
+        pixels=np.rint(255 * cine).astype(np.uint8),
         frame_time_ms=60000.0 / rate / NUM_FRAMES,
-        end_systole=curves.end_systole,
-        outlines=outlines,
+        phenotypes=phenotypes,
+        view="4ch",
+        source="phantom",
+        seed=seed,
+        data_policy="phantom",
+        origin=f"the phantom of seed {seed}",
     )
+    return PhantomHeart(imaged, labels, curves.end_systole, outlines)
 
 
 def _paint(

@@ -40,9 +40,9 @@ def phantom_row(seed: int, split: str, index: int) -> dict[str, Any]:
     own_seed = phantom_seed(seed, split, index)
     rendered = phantom.render(phantom.sample_phenotypes(1, own_seed)[0], own_seed)
     return cine_row(
-        rendered.cine,
-        spacing_mm=rendered.spacing_mm,
-        frame_time_ms=rendered.frame_time_ms,
+        rendered.cine.pixels,
+        spacing_mm=rendered.cine.pixel_size_mm,
+        frame_time_ms=rendered.cine.frame_time_ms,
         subject=f"phantom-{seed}-{split}-{index:06d}",
         source="phantom",
         data_policy="phantom",

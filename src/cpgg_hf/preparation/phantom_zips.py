@@ -96,8 +96,8 @@ def _write_zip(folder: Path, seed: int, index: int, kind: str, instance: int, mi
     heart_seed = int(rng.integers(2**31))
     heart = phantom.render(phantom.sample_phenotypes(1, heart_seed)[0], heart_seed)
     series = [
-        (label, _frames(label, number, cine, view, heart.frame_time_ms, eid, heart_seed, rng))
-        for number, (label, view, cine) in enumerate(_contents(kind, heart.cine), start=7)
+        (label, _frames(label, number, cine, view, heart.cine.frame_time_ms, eid, heart_seed, rng))
+        for number, (label, view, cine) in enumerate(_contents(kind, heart.cine.pixels), start=7)
     ]
     path = folder / f"{eid}_{LONG_AXIS_FIELD}_{instance}_0.zip"
     with staged_file(path) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
@@ -114,7 +114,7 @@ def _write_zip(folder: Path, seed: int, index: int, kind: str, instance: int, mi
             name = "manifest.cvs" if index % 2 else "manifest.csv"
             archive.writestr(zipfile.ZipInfo(name), "\n".join(manifest) + "\n")
     phenotypes = np.where(rng.random(len(heart.phenotypes)) < missing_share, np.nan, heart.phenotypes)
-    return PhantomZip(eid, path, kind, heart.cine, heart.frame_time_ms, phenotypes)
+    return PhantomZip(eid, path, kind, heart.cine.pixels, heart.cine.frame_time_ms, phenotypes)
 
 
 def _contents(kind: str, cine: np.ndarray) -> Iterator[tuple[str, str, np.ndarray]]:

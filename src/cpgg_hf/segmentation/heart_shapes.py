@@ -77,7 +77,7 @@ class HeartShapes:
         return hashlib.sha256(told.encode()).hexdigest()
 
 
-def render_subject(split: str, index: int) -> phantom.PhantomCine:
+def render_subject(split: str, index: int) -> phantom.PhantomHeart:
     """Phantom `index` of a split; its seed gives its phenotypes and its picture.
 
     Its chambers and walls are stretched beyond what the population holds: real hearts are more varied than phantoms.
@@ -126,7 +126,7 @@ def _subject(split: str, index: int) -> np.ndarray:
         subject = render_subject(split, index)
         frames = np.arange(NUM_TIMES) * (NUM_FRAMES // NUM_TIMES)
         covered = coverage(subject.outlines, frames)[:, 1:]
-        cine = subject.cine[frames] if view == "4ch" else np.zeros_like(subject.cine[frames])
+        cine = subject.cine.pixels[frames] if view == "4ch" else np.zeros_like(subject.cine.pixels[frames])
         covered[:, [STRUCTURES.index(name) for name in _MISSING.get(view, ())]] = 0
     return np.concatenate([cine[:, None], np.rint(255 * covered)], axis=1).astype(np.uint8)
 

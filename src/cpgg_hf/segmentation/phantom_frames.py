@@ -34,7 +34,7 @@ def subject_seed(split: Split, index: int) -> int:
     return int(sequence.generate_state(1, np.uint64)[0] >> 1)
 
 
-def render_subject(split: Split, index: int) -> phantom.PhantomCine:
+def render_subject(split: Split, index: int) -> phantom.PhantomHeart:
     """Phantom `index` of a split of the segmenter's own."""
     seed = subject_seed(split, index)
     return phantom.render(phantom.sample_phenotypes(1, seed)[0], seed)
@@ -125,9 +125,9 @@ class PhantomFrames:
 def _subject_frames(index: int) -> np.ndarray:
     """(6, 9, 96, 96) uint8: three frames and six coverages for each chosen frame of a training subject."""
     subject = render_subject("train", index)
-    others = np.setdiff1d(np.arange(len(subject.cine)), [0, subject.end_systole])
+    others = np.setdiff1d(np.arange(len(subject.cine.pixels)), [0, subject.end_systole])
     rng = np.random.default_rng([SEED_ROOTS["train"], index])
     chosen = np.array([0, subject.end_systole, *rng.choice(others, _FRAMES_PER_SUBJECT - 2, replace=False)])
-    context = (chosen[:, None] + np.array(CONTEXT_FRAMES)) % len(subject.cine)
+    context = (chosen[:, None] + np.array(CONTEXT_FRAMES)) % len(subject.cine.pixels)
     shares = np.rint(255 * coverage(subject.outlines, chosen)[:, 1:]).astype(np.uint8)
-    return np.concatenate([subject.cine[context], shares], axis=1)
+    return np.concatenate([subject.cine.pixels[context], shares], axis=1)

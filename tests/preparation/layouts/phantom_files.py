@@ -14,7 +14,7 @@ from cpgg_hf.scans.nifti import affine_of_plane
 @cache
 def heart(seed: int = 0) -> np.ndarray:
     """(10, 96, 96) frames over one beat, 0 to 255; frame 0 is end-diastole."""
-    return phantom.render(phantom.sample_phenotypes(1, seed)[0], seed).cine[::5]
+    return phantom.render(phantom.sample_phenotypes(1, seed)[0], seed).cine.pixels[::5]
 
 
 def save_nifti(path: Path, slices: list[np.ndarray], orientation=SHORT_AXIS, frame_time=0.09) -> Path:

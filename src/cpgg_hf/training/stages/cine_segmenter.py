@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 
 from cpgg_hf.measure import measure_cines
 from cpgg_hf.metrics.controllability import adherence
-from cpgg_hf.phantom import PhantomCine
+from cpgg_hf.phantom import PhantomHeart
 from cpgg_hf.segmentation.augmentation import augment
 from cpgg_hf.segmentation.phantom_frames import CONTEXT_FRAMES, SEED_ROOTS, PhantomFrames, render_subject
 from cpgg_hf.segmentation.segmenter import CineSegmenter
@@ -56,7 +56,7 @@ class CineSegmenterStage(Stage):
 
     def __init__(self, arguments: CineSegmenterArguments) -> None:
         super().__init__(arguments)
-        self.test_subjects: list[PhantomCine] = []
+        self.test_subjects: list[PhantomHeart] = []
 
     def load_data(self, accelerator: Accelerator) -> tuple[Dataset, str]:
         """Frames of the training phantoms, rendered on first use; held-out cines for `validate`."""
@@ -103,10 +103,10 @@ class CineSegmenterStage(Stage):
         network.register_to_config(training_record=record)
 
 
-def measured_r2(segmenter: CineSegmenter, subjects: Sequence[PhantomCine]) -> dict[str, float]:
+def measured_r2(segmenter: CineSegmenter, subjects: Sequence[PhantomHeart]) -> dict[str, float]:
     """R2 = 1 - SSE / SST of what is measured in phantoms: each measurable phenotype, septal and lateral wall."""
-    cines = [subject.cine for subject in subjects]
-    frame_times = [subject.frame_time_ms for subject in subjects]
-    measured = measure_cines(cines, subjects[0].spacing_mm, frame_times, segmenter)
+    cines = [subject.cine.pixels for subject in subjects]
+    frame_times = [subject.cine.frame_time_ms for subject in subjects]
+    measured = measure_cines(cines, subjects[0].cine.pixel_size_mm, frame_times, segmenter)
     table = adherence(np.stack([subject.phenotypes for subject in subjects]), measured, num_resamples=1)
     return table.loc[table["measurable"], "r2"].astype(float).to_dict()

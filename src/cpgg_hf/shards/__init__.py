@@ -1,0 +1,7 @@
+"""The one engine for making many things in parts, resumable after a kill and the same for any number of workers."""
+
+from cpgg_hf.shards.engine import ShardFolder, checksum, locked, make_shards
+from cpgg_hf.shards.plan import Shard, ShardPlan, keep_plan
+from cpgg_hf.shards.seeds import derive_seed
+
+__all__ = ["Shard", "ShardFolder", "ShardPlan", "checksum", "derive_seed", "keep_plan", "locked", "make_shards"]

@@ -1,0 +1,143 @@
+"""The engine behind everything that is made in many parts: data sets, cohorts, training data, cached latents.
+
+A shard is a file (or folder) that appears complete or not at all. Beside it, in the hidden folder `.shards`, a record
+holds its checksum and the plan's digest; a shard without a matching record is made again. Which worker makes which
+shard is decided before anyone starts: shard i belongs to worker i mod n. The bytes of a shard follow from the plan
+alone, so a run that was killed anywhere, with any number of workers, ends in the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from cpgg_hf.errors import OutputError
+from cpgg_hf.files.staging import disk_full_as_error, staged_file
+from cpgg_hf.shards.plan import Shard, ShardPlan
+
+RECORDS_FOLDER = ".shards"
+_BLOCK = 1 << 22
+
+
+class ShardFolder:
+    """The shards of one plan in one folder.
+
+    Args:
+        folder: created if missing.
+        plan: what is made there.
+    """
+
+    def __init__(self, folder: Path, plan: ShardPlan) -> None:
+        self.folder, self.plan = folder, plan
+        self._digest = plan.digest
+
+    def path(self, shard: Shard) -> Path:
+        """Where a shard lies."""
+        return self.folder / shard.name
+
+    def is_complete(self, shard: Shard) -> bool:
+        """Whether a shard is there, made by this plan and undamaged."""
+        try:
+            record = json.loads(self._record(shard).read_text(encoding="utf-8"))
+            return record == {"plan": self._digest, "sha256": checksum(self.path(shard))}
+        except (OSError, ValueError):
+            return False
+
+    def missing(self) -> list[Shard]:
+        """The shards that are still to be made."""
+        return [shard for shard in self.plan.shards if not self.is_complete(shard)]
+
+    def checksums(self) -> dict[str, str]:
+        """SHA-256 by shard name, from the records."""
+        return {
+            shard.name: json.loads(self._record(shard).read_text(encoding="utf-8"))["sha256"]
+            for shard in self.plan.shards
+        }
+
+    def add(self, shard: Shard) -> None:
+        """Record a shard that has been written."""
+        self._record(shard).parent.mkdir(exist_ok=True)
+        with staged_file(self._record(shard)) as partial:
+            content = {"plan": self._digest, "sha256": checksum(self.path(shard))}
+            partial.write_text(json.dumps(content), encoding="utf-8")
+
+    def _record(self, shard: Shard) -> Path:
+        return self.folder / RECORDS_FOLDER / f"{shard.name}.json"
+
+
+def make_shards(
+    folder: Path,
+    plan: ShardPlan,
+    write: Callable[[Shard, Path], None],
+    *,
+    worker: int = 0,
+    num_workers: int = 1,
+    on_shard: Callable[[Shard], None] = lambda _: None,
+) -> bool:
+    """Make the shards of one worker that are not complete yet.
+
+    Args:
+        folder: where; see `keep_plan` for the plan's file.
+        plan: what.
+        write: writes one shard to a path, complete or not at all (`staged_file`, `staged_folder`).
+        worker: which of the workers this is.
+        num_workers: how many share the folder.
+        on_shard: called for each shard of this worker that is complete, made now or before.
+
+    Returns:
+        Whether the shards of all workers are complete.
+
+    Raises:
+        OutputError: a full disk, or another run of this worker is active in the folder.
+    """
+    shards = ShardFolder(folder, plan)
+    with locked(folder, f"worker {worker}"), disk_full_as_error(folder):
+        for shard in plan.shards[worker::num_workers]:
+            if not shards.is_complete(shard):
+                write(shard, shards.path(shard))
+                shards.add(shard)
+            on_shard(shard)
+    return not shards.missing()
+
+
+@contextmanager
+def locked(folder: Path, name: str) -> Iterator[None]:
+    """Hold a lock until the block or the process ends, however it ends; file systems without locks hold none.
+
+    Raises:
+        OutputError: another process holds it, or the folder cannot be written.
+    """
+    import fcntl
+
+    place = folder / RECORDS_FOLDER
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        file = (place / f"{name.replace(' ', '-')}.lock").open("w")
+    except OSError as error:
+        raise OutputError(f"cannot write to {folder} ({error.strerror}); choose another folder.") from None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise OutputError(
+                f"another run ({name}) is active in {folder}; wait until it ends, or choose another folder."
+            ) from None
+        except OSError:
+            pass
+        yield
+
+
+def checksum(path: Path) -> str:
+    """SHA-256 of a file, or of the names and contents of a folder's files."""
+    digest = hashlib.sha256()
+    for part in sorted(path.rglob("*")) if path.is_dir() else [path]:
+        if part.is_file():
+            if part != path:
+                digest.update(f"{part.relative_to(path)}\0".encode())
+            with part.open("rb") as file:
+                while block := file.read(_BLOCK):
+                    digest.update(block)
+    return digest.hexdigest()
