@@ -28,7 +28,7 @@ def held_out():
 
 @pytest.fixture(scope="module")
 def measured(segmenter, held_out):
-    return measure_cines([s.cine for s in held_out], 1.8, [s.frame_time_ms for s in held_out], segmenter)
+    return measure_cines([s.cine.pixels for s in held_out], 1.8, [s.cine.frame_time_ms for s in held_out], segmenter)
 
 
 def test_it_reads_the_phenotypes_of_phantoms_it_never_saw(held_out, measured):

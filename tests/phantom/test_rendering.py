@@ -20,8 +20,8 @@ def heart():
 
 
 def test_format(heart):
-    assert heart.cine.shape == heart.labels.shape == (50, 96, 96)
-    assert heart.cine.dtype == heart.labels.dtype == np.uint8
+    assert heart.cine.pixels.shape == heart.labels.shape == (50, 96, 96)
+    assert heart.cine.pixels.dtype == heart.labels.dtype == np.uint8
     assert set(np.unique(heart.labels)) == set(LABELS.values())
     assert heart.cine.pixel_size_mm == 1.8
 
@@ -79,7 +79,7 @@ def test_bssfp_signal_against_the_small_flip_angle_and_the_optimal_flip_angle():
 
 
 def test_the_heart_moves_smoothly_over_the_seam_of_the_cycle(heart):
-    frames = heart.cine.astype(np.float32)
+    frames = heart.cine.pixels.astype(np.float32)
     steps = np.abs(np.roll(frames, -1, axis=0) - frames).mean(axis=(1, 2))
     assert steps[-1] < 2.0 * np.median(steps)
 
