@@ -1,4 +1,4 @@
-"""Imports inside the package go down the table in CONTRIBUTING.md, never up: read from the sources, lazy imports too."""
+"""Imports in the package go down the table in CONTRIBUTING.md, never up: read from the sources, lazy imports too."""
 
 import ast
 from collections.abc import Iterator
