@@ -1,18 +1,20 @@
 """Phantom data sets: the same cine for the same seed and index, however they are made."""
 
 import hashlib
+import shutil
 
 import numpy as np
 import pytest
 
 from cpgg_hf import phantom
 from cpgg_hf.dataset import decode_cine, load_cines
-from cpgg_hf.errors import InputError
-from cpgg_hf.preparation.phantom import phantom_row, phantom_seed, prepare_phantom
+from cpgg_hf.errors import InputError, RequestError
+from cpgg_hf.preparation.phantom import phantom_cine, prepare_phantom
 
 
 def digests(folder) -> dict[str, str]:
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+    paths = [path for path in folder.rglob("*") if path.is_file()]
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +61,7 @@ def test_an_interrupted_set_is_finished_to_the_same_bytes(made, tmp_path, monkey
         patch.setattr(phantom, "render", render)
         with pytest.raises(KeyboardInterrupt):
             prepare_phantom(tmp_path / "b", 3, 1, 1, seed=7, shard_size=2, progress=False)
-    assert [path.name for path in (tmp_path / "b").iterdir()] == ["train-00000-of-00002.parquet"]
+    assert [path.name for path in (tmp_path / "b").glob("[!.]*")] == ["train-00000-of-00002.parquet"]
     before = (tmp_path / "b/train-00000-of-00002.parquet").stat().st_mtime_ns
     prepare_phantom(tmp_path / "b", 3, 1, 1, seed=7, shard_size=2, progress=False)
     assert (tmp_path / "b/train-00000-of-00002.parquet").stat().st_mtime_ns == before
@@ -67,17 +69,14 @@ def test_an_interrupted_set_is_finished_to_the_same_bytes(made, tmp_path, monkey
 
 
 def test_no_two_cines_share_a_seed():
-    seeds = {
-        phantom_seed(seed, split, index) for seed in (0, 1) for split in ("train", "test") for index in range(500)
-    }
-    assert len(seeds) == 2000
-    assert all(0 <= seed < 2**63 for seed in seeds)
+    cines = [phantom_cine(seed, split, index) for seed in (0, 1) for split in ("train", "test") for index in (0, 1)]
+    assert len({cine.seed for cine in cines}) == 8
 
 
 def test_a_cine_depends_on_seed_split_and_index_alone(made, tmp_path):
     folder, _ = made
-    row = phantom_row(7, "validation", 0)
-    assert np.array_equal(load_cines(folder, "validation", cache_dir=tmp_path)[0]["cine"], decode_cine(row))
+    expected = phantom_cine(7, "validation", 0).pixels
+    assert np.array_equal(load_cines(folder, "validation", cache_dir=tmp_path)[0]["cine"], expected)
 
 
 @pytest.mark.parametrize("changes", [{"seed": 8}, {"shard_size": 3}, {"num_train": 4}])
@@ -85,7 +84,7 @@ def test_another_sets_folder_is_refused_and_left_alone(made, changes):
     folder, _ = made
     before = digests(folder)
     arguments = {"num_train": 3, "num_validation": 1, "num_test": 1, "seed": 7, "shard_size": 2, **changes}
-    with pytest.raises(InputError, match="choose another folder"):
+    with pytest.raises(RequestError, match="choose another folder"):
         prepare_phantom(folder, progress=False, **arguments)
     assert digests(folder) == before
 
@@ -94,3 +93,10 @@ def test_a_negative_seed_is_refused_before_anything_is_written(tmp_path):
     with pytest.raises(ValueError, match="seed must be a whole number of at least 0, given -1"):
         prepare_phantom(tmp_path / "out", 1, seed=-1)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_data_of_an_unknown_plan_is_left_alone(made, tmp_path):
+    folder, _ = made
+    shutil.copytree(folder, tmp_path / "old", ignore=shutil.ignore_patterns(".shards"))
+    with pytest.raises(InputError, match="was made differently; choose another folder"):
+        prepare_phantom(tmp_path / "old", 3, 1, 1, seed=7, shard_size=2, progress=False)

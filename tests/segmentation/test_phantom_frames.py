@@ -25,16 +25,16 @@ def test_coverage_sums_to_the_outlines_area(subjects, exact_coverage):
 
 
 def test_seeds_differ_between_splits_and_from_the_phantom_data_sets():
-    from cpgg_hf.preparation.phantom import phantom_seed
+    from cpgg_hf.shards import derive_seed
 
     own = {subject_seed(split, index) for split in ("train", "validation", "test") for index in range(1000)}
     assert len(own) == 3000
-    theirs = {phantom_seed(seed, split, i) for seed in range(3) for split in ("train", "test") for i in range(1000)}
+    theirs = {derive_seed(seed, split, i) for seed in range(3) for split in (0, 2) for i in range(1000)}
     assert not own & theirs
 
 
 def test_frames_are_rendered_once_and_kept(tmp_path, monkeypatch):
-    monkeypatch.setattr(phantom_frames, "_SUBJECTS_PER_FILE", 1)
+    monkeypatch.setattr("cpgg_hf.segmentation.rendered.SUBJECTS_PER_FILE", 1)
     frames = PhantomFrames(tmp_path, 2, progress=False)
     batch = frames[[0, 7]]
     assert len(frames) == 12

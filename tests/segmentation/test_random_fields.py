@@ -13,10 +13,15 @@ LV, MUSCLE = STRUCTURES.index("LV cavity"), STRUCTURES.index("LV myocardium")
 
 
 @pytest.fixture(scope="module")
-def hearts(tmp_path_factory):
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("hearts")
+
+
+@pytest.fixture(scope="module")
+def hearts(folder):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(heart_shapes, "_SUBJECTS_PER_FILE", 10)
-        yield HeartShapes(tmp_path_factory.mktemp("hearts"), 10, progress=False)
+        patch.setattr("cpgg_hf.segmentation.rendered.SUBJECTS_PER_FILE", 10)
+        yield HeartShapes(folder, 10, progress=False)
 
 
 @pytest.fixture(scope="module")
@@ -66,14 +71,14 @@ def test_the_same_seed_gives_the_same_fields_and_the_beat_moves(hearts, fields):
     assert not torch.equal(again[1][:10], again[1][10:])  # the same hearts in other poses
 
 
-def test_hearts_are_kept_on_disk(hearts, monkeypatch):
-    monkeypatch.setattr(heart_shapes, "_SUBJECTS_PER_FILE", 10)
-    monkeypatch.setattr(heart_shapes, "_subject", None)
-    again = HeartShapes(hearts._paths[0].parent, 10, progress=False)
+def test_hearts_are_kept_on_disk(folder, hearts, monkeypatch):
+    monkeypatch.setattr("cpgg_hf.segmentation.rendered.SUBJECTS_PER_FILE", 10)
+    monkeypatch.setattr(heart_shapes, "_subject", lambda *_: 1 / 0)
+    again = HeartShapes(folder, 10, progress=False)
     assert again.fingerprint() == hearts.fingerprint()
     assert torch.equal(again[[4]]["coverage"], hearts[[4]]["coverage"])
     with pytest.raises(ValueError, match="multiple of 10"):
-        HeartShapes(hearts._paths[0].parent, 15)
+        HeartShapes(folder, 15)
 
 
 def test_a_whole_beat_shows_one_heart_in_one_place(hearts):

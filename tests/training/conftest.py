@@ -47,14 +47,17 @@ def _own_cache(tmp_path_factory):
     datasets.config.HF_DATASETS_CACHE = before
 
 
-def write_data(folder, seed=0, num_train=24, num_validation=6, shape=SHAPE, policy="phantom"):
+def write_data(folder, seed=0, num_train=24, num_validation=6, shape=SHAPE, policy="phantom", change=None):
+    """A data set of noise; `change` is the index of a training cine of which one pixel is another."""
     generator = np.random.default_rng(seed)
     for split, count in (("train", num_train), ("validation", num_validation)):
         with CineWriter(folder, split) as writer:
             for index in range(count):
                 brightness = generator.integers(0, 200)  # what a tiny network can learn
+                cine = (brightness + generator.integers(0, 50, shape)).astype(np.uint8)
+                cine[-1, -1, -1] += split == "train" and index == change
                 writer.add(
-                    (brightness + generator.integers(0, 50, shape)).astype(np.uint8),
+                    cine,
                     spacing_mm=1.8,
                     frame_time_ms=20.0,
                     subject=f"{split}-{index}",

@@ -29,7 +29,7 @@ def staged_folder(out: str | os.PathLike[str], overwrite: bool = False) -> Itera
         raise OutputError(f"{out} exists and is not empty; give a new folder, or delete it first.")
     # A folder that exists may lie on a disk of its own, or be the one that the user is in.
     place = out if out.is_dir() else out.parent
-    partial = place / f".{os.getpid()}.partial"
+    partial = place / f".{secrets.token_hex(8)}.partial.{out.name}"  # process ids repeat between containers
     with _existing(place):
         try:
             try:
@@ -60,7 +60,6 @@ def staged_file(out: str | os.PathLike[str]) -> Iterator[Path]:
     out = Path(out)
     if out.is_dir():
         raise OutputError(f"{out} is a folder; give a file.")
-    # Process ids repeat between the nodes and containers that share a folder.
     partial = out.with_name(f".{secrets.token_hex(8)}.partial.{out.name}")
     with _existing(out.parent):
         try:

@@ -1,58 +1,31 @@
-"""Data sets of phantom cines: rendered in parallel, one shard after another, resumable, the same for the same seed."""
+"""Data sets of phantom cines: rendered in parallel, resumable, the same for the same seed."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import nullcontext
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from tqdm.auto import tqdm
 
 from cpgg_hf import phantom
-from cpgg_hf.dataset import (
-    SPLITS,
-    cine_row,
-    read_plan,
-    shard_path,
-    write_description,
-    write_shard,
-)
+from cpgg_hf.cine import Cine
+from cpgg_hf.dataset import SPLITS, cine_row, shard_path, write_description, write_shard
 from cpgg_hf.dataset.card import write_card
 from cpgg_hf.errors import InputError
 from cpgg_hf.grid import SPACING_MM
+from cpgg_hf.shards import Shard, ShardPlan, derive_seed, keep_plan, make_shards_in_processes
+from cpgg_hf.shards.engine import RECORDS_FOLDER
 
-_CINES_PER_TASK = 4
-
-
-def phantom_seed(seed: int, split: str, index: int) -> int:
-    """The seed of cine `index` of a split: it depends on nothing else, so a split may grow and keep its cines."""
-    sequence = np.random.SeedSequence([seed, SPLITS.index(split), index])
-    return int(sequence.generate_state(1, np.uint64)[0] >> 1)
+_PLAN_FILE = f"{RECORDS_FOLDER}/plan.json"
 
 
-def phantom_row(seed: int, split: str, index: int) -> dict[str, Any]:
-    """Cine `index` of a split, with the phenotypes it was drawn from, as a data set's row."""
-    own_seed = phantom_seed(seed, split, index)
-    rendered = phantom.render(phantom.sample_phenotypes(1, own_seed)[0], own_seed)
-    return cine_row(
-        rendered.cine.pixels,
-        spacing_mm=rendered.cine.pixel_size_mm,
-        frame_time_ms=rendered.cine.frame_time_ms,
-        subject=f"phantom-{seed}-{split}-{index:06d}",
-        source="phantom",
-        data_policy="phantom",
-        seed=own_seed,
-        phenotypes=rendered.phenotypes,
-    )
-
-
-def _row_of(task: tuple[int, str, int]) -> dict[str, Any]:
-    return phantom_row(*task)
+def phantom_cine(seed: int, split: str, index: int) -> Cine:
+    """Cine `index` of a split, with the phenotypes it was rendered from; depends on nothing else."""
+    own_seed = derive_seed(seed, SPLITS.index(split), index)
+    return phantom.render(phantom.sample_phenotypes(1, own_seed)[0], own_seed).cine
 
 
 def prepare_phantom(
@@ -65,23 +38,25 @@ def prepare_phantom(
     shard_size: int = 250,
     progress: bool = True,
 ) -> dict[str, Any]:
-    """Render a data set of phantom cines; called again after an interruption, it goes on at the first missing shard.
+    """Render a data set of phantom cines; the same call resumes an interrupted one.
 
     Args:
-        out: the data set's folder.
+        out: folder of the data set.
         num_train: cines of the training split.
         num_validation: cines of the validation split.
         num_test: cines of the test split.
-        seed: cine `i` of a split depends on `seed`, the split and `i` alone.
+        seed: cine `i` of a split depends only on `seed`, the split and `i`.
         num_processes: processes that render; the result is the same for any number.
-        shard_size: cines a shard.
+        shard_size: cines per shard.
         progress: whether to show a progress bar.
 
     Returns:
         The content of the data set's `dataset.json`.
 
     Raises:
-        InputError: the folder holds shards of other cines.
+        InputError: the folder holds data that this function did not make.
+        RequestError: the folder was started with other arguments.
+        OutputError: the folder cannot be written, or another run is active in it.
     """
     out = Path(out)
     counts = dict(zip(SPLITS, (num_train, num_validation, num_test), strict=True))
@@ -91,61 +66,51 @@ def prepare_phantom(
         raise ValueError(f"seed must be a whole number of at least 0, given {seed}.")
     if num_processes < 1 or shard_size < 1:
         raise ValueError(f"num_processes and shard_size must be at least 1, given {num_processes} and {shard_size}.")
-    out.mkdir(parents=True, exist_ok=True)
-    version = f"population {phantom.POPULATION_VERSION} renderer {phantom.RENDERER_VERSION}"
-
-    paths = {split: _shard_paths(out, split, num_cines, shard_size) for split, num_cines in counts.items()}
-    bar = tqdm(total=sum(counts.values()), unit="cine", desc="rendering phantoms", disable=not progress)
-    # Spawned, not forked: the caller may have threads running (torch, datasets), and a fork would inherit their locks.
-    workers = ProcessPoolExecutor(num_processes, get_context("spawn")) if num_processes > 1 else None
-    with bar, workers or nullcontext():
-        for split, num_cines in counts.items():
-            for shard, path in enumerate(paths[split]):
-                first, last = shard * shard_size, min((shard + 1) * shard_size, num_cines)
-                plan = f"phantom {version} seed {seed} {split} {first}:{last}"
-                if path.exists():
-                    _check_plan(path, plan)
-                    bar.update(last - first)
-                    continue
-                tasks = [(seed, split, index) for index in range(first, last)]
-                rows: Iterator[dict[str, Any]] = (
-                    map(_row_of, tasks) if workers is None else workers.map(_row_of, tasks, chunksize=_CINES_PER_TASK)
-                )
-                write_shard(_counted(rows, bar), path, plan)
-    description = write_description(
-        out,
-        source="phantom",
-        population_version=phantom.POPULATION_VERSION,
-        renderer_version=phantom.RENDERER_VERSION,
-        seed=seed,
-        spacing_mm=SPACING_MM,
-        data_policy="phantom",
-    )
+    details = {
+        "source": "phantom",
+        "population_version": phantom.POPULATION_VERSION,
+        "renderer_version": phantom.RENDERER_VERSION,
+        "seed": seed,
+        "spacing_mm": SPACING_MM,
+        "data_policy": "phantom",
+    }
+    plan = ShardPlan(details, tuple(shard for split in SPLITS for shard in _shards(split, counts[split], shard_size)))
+    if not (out / _PLAN_FILE).exists() and any(out.glob("*.parquet")):
+        raise InputError(f"{out} holds a data set that was made differently; choose another folder.")
+    keep_plan(out / _PLAN_FILE, {**details, "num_cines": counts, "shard_size": shard_size})
+    with tqdm(total=plan.num_items, unit="cine", desc="rendering phantoms", disable=not progress) as bar:
+        make_shards_in_processes(
+            out, plan, partial(_job, seed), num_processes, on_shard=lambda shard: bar.update(len(shard))
+        )
+    description = write_description(out, **details)
     write_card(out)
     return description
 
 
-def _shard_paths(out: Path, split: str, num_cines: int, shard_size: int) -> list[Path]:
+def _shards(split: str, num_cines: int, shard_size: int) -> Iterator[Shard]:
     num_shards = -(-num_cines // shard_size)
-    paths = [shard_path(out, split, shard, num_shards) for shard in range(num_shards)]
-    foreign = sorted(set(out.glob(f"{split}-*.parquet")) - set(paths))
-    if foreign:
-        raise InputError(
-            f"{foreign[0]} is no shard of {num_cines} cines in shards of {shard_size}; choose another folder, "
-            "or delete the split first."
-        )
-    return paths
+    for index in range(num_shards):
+        name = shard_path("", split, index, num_shards).name
+        yield Shard(name, split, index * shard_size, min((index + 1) * shard_size, num_cines))
 
 
-def _counted(rows: Iterator[dict[str, Any]], bar: tqdm) -> Iterator[dict[str, Any]]:
-    for row in rows:
-        yield row
-        bar.update()
+def _job(seed: int, shard: Shard) -> partial[None]:
+    return partial(_write, seed, shard)
 
 
-def _check_plan(path: Path, plan: str) -> None:
-    found = read_plan(path)
-    if found != plan:
-        raise InputError(
-            f"{path} was made as {found!r}, asked for is {plan!r}; choose another folder, or delete this one first."
-        )
+def _write(seed: int, shard: Shard, path: Path) -> None:
+    write_shard((_row(seed, shard.group, index) for index in range(shard.first, shard.last)), path)
+
+
+def _row(seed: int, split: str, index: int) -> dict[str, Any]:
+    cine = phantom_cine(seed, split, index)
+    return cine_row(
+        cine.pixels,
+        spacing_mm=cine.pixel_size_mm,
+        frame_time_ms=cine.frame_time_ms,
+        subject=f"phantom-{seed}-{split}-{index:06d}",
+        source=cine.source,
+        data_policy=cine.data_policy,
+        seed=cine.seed,
+        phenotypes=cine.phenotypes,
+    )

@@ -6,12 +6,10 @@ A network that has to notice a wrong view must have seen some: short-axis rings,
 
 from __future__ import annotations
 
-import hashlib
 import os
-from pathlib import Path
+from functools import partial
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from cpgg_hf import phantom
 from cpgg_hf.grid import GRID_SIZE, NUM_FRAMES
@@ -19,12 +17,13 @@ from cpgg_hf.phantom import LABELS
 from cpgg_hf.phantom.rasterise import pixel_coordinates
 from cpgg_hf.phenotypes import phenotype_index
 from cpgg_hf.segmentation.phantom_frames import coverage
+from cpgg_hf.segmentation.rendered import RenderedSubjects
+from cpgg_hf.shards import derive_seed
 
 SEED_ROOTS = {"train": 90310, "validation": 90311}
 NUM_TIMES = 10
 STRUCTURES = tuple(name for name in LABELS if name != "background")
 VIEWS = ("4ch", "sax", "4ch", "4ch", "2ch", "4ch", "sax", "4ch", "3ch", "4ch")  # of subject i: VIEWS[i % 10]
-_SUBJECTS_PER_FILE = 50
 _MISSING = {"2ch": ("RV cavity", "RA"), "3ch": ("RA",)}
 
 
@@ -32,49 +31,41 @@ class HeartShapes:
     """Moving hearts, rendered once into a folder: a data set that takes a list of indices.
 
     `shapes[[3, 17]]` is `{"cine": (2, 10, 96, 96) uint8, "coverage": (2, 10, 6, 96, 96) uint8 in 255ths, "is_phantom":
-    (2,) bool}`: ten times of the beat; where a plane is no phantom's, the cine is empty.
+    (2,) bool}`: ten times of the beat; the cine is empty if the plane is not a phantom's.
 
     Args:
-        folder: Where they are kept; what is missing is rendered.
-        num_subjects: How many, a multiple of 50.
+        folder: where they are kept; missing ones are rendered.
+        num_subjects: a multiple of 50.
         split: "train" or "validation"; a phantom's seed depends on it.
-        progress: Whether to show a progress bar.
+        progress: whether to show a progress bar.
     """
 
     def __init__(
         self, folder: str | os.PathLike[str], num_subjects: int, split: str = "train", progress: bool = True
     ) -> None:
-        if num_subjects < 1 or num_subjects % _SUBJECTS_PER_FILE:
-            raise ValueError(f"num_subjects must be a positive multiple of {_SUBJECTS_PER_FILE}, given {num_subjects}")
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        version = f"{split}-p{phantom.POPULATION_VERSION}r{phantom.RENDERER_VERSION}"
-        starts = range(0, num_subjects, _SUBJECTS_PER_FILE)
-        self._paths = [folder / f"hearts-{version}-{start:05d}.npy" for start in starts]
-        for start, path in zip(tqdm(starts, desc="moving hearts", disable=not progress), self._paths, strict=True):
-            if not path.exists():
-                unfinished = path.with_suffix(".unfinished")
-                with unfinished.open("wb") as file:
-                    np.save(file, np.stack([_subject(split, start + i) for i in range(_SUBJECTS_PER_FILE)]))
-                unfinished.replace(path)
-        self._files = [np.load(path, mmap_mode="r") for path in self._paths]
+        settings = {
+            "population_version": phantom.POPULATION_VERSION,
+            "renderer_version": phantom.RENDERER_VERSION,
+            "seed_root": SEED_ROOTS[split],
+            "num_times": NUM_TIMES,
+            "views": VIEWS,
+        }
+        render = partial(_subject, split)
+        self._rendered = RenderedSubjects(folder, f"hearts-{split}", num_subjects, settings, render, progress)
 
     def __len__(self) -> int:
-        return _SUBJECTS_PER_FILE * len(self._files)
+        return len(self._rendered)
 
     def __getitem__(self, indices: list[int]) -> dict[str, object]:
         import torch
 
-        rows = torch.from_numpy(
-            np.stack([self._files[i // _SUBJECTS_PER_FILE][i % _SUBJECTS_PER_FILE] for i in indices])
-        )
+        rows = torch.from_numpy(self._rendered.rows(indices))
         cine = rows[:, :, 0]
         return {"cine": cine, "coverage": rows[:, :, 1:], "is_phantom": cine.flatten(1).amax(dim=1) > 0}
 
     def fingerprint(self) -> str:
-        """Changes with what the hearts are: the phantom's versions, the seeds, the views, the number of subjects."""
-        told = f"{[path.name for path in self._paths]} {SEED_ROOTS} {NUM_TIMES} {VIEWS}"
-        return hashlib.sha256(told.encode()).hexdigest()
+        """Changes with the phantom's versions, the seeds, the views and the number of subjects."""
+        return self._rendered.fingerprint
 
 
 def render_subject(split: str, index: int) -> phantom.PhantomHeart:
@@ -82,8 +73,7 @@ def render_subject(split: str, index: int) -> phantom.PhantomHeart:
 
     Its chambers and walls are stretched beyond what the population holds: real hearts are more varied than phantoms.
     """
-    sequence = np.random.SeedSequence([SEED_ROOTS[split], index])
-    seed = int(sequence.generate_state(1, np.uint64)[0] >> 1)
+    seed = derive_seed(SEED_ROOTS[split], index)
     usual = phantom.sample_phenotypes(1, seed)[0]
     rng = np.random.default_rng([seed, 1])
     for strength in (1.0, 0.5):
@@ -117,7 +107,7 @@ def _unusual(phenotypes: np.ndarray, strength: float, rng: np.random.Generator) 
 
 
 def _subject(split: str, index: int) -> np.ndarray:
-    """(10, 7, 96, 96) uint8: the scan (empty where none was made) and six coverages at each time."""
+    """(1, 10, 7, 96, 96) uint8: the scan (empty if there is none) and six coverages at each time."""
     view = VIEWS[index % len(VIEWS)]
     if view == "sax":
         covered = short_axis(np.random.default_rng([SEED_ROOTS[split], index]))
@@ -128,7 +118,7 @@ def _subject(split: str, index: int) -> np.ndarray:
         covered = coverage(subject.outlines, frames)[:, 1:]
         cine = subject.cine.pixels[frames] if view == "4ch" else np.zeros_like(subject.cine.pixels[frames])
         covered[:, [STRUCTURES.index(name) for name in _MISSING.get(view, ())]] = 0
-    return np.concatenate([cine[:, None], np.rint(255 * covered)], axis=1).astype(np.uint8)
+    return np.concatenate([cine[:, None], np.rint(255 * covered)], axis=1).astype(np.uint8)[None]
 
 
 def short_axis(rng: np.random.Generator) -> np.ndarray:

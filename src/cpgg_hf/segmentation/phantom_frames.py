@@ -5,24 +5,22 @@ The seeds are its own (`SEED_ROOTS`), far from those of every phantom data set, 
 
 from __future__ import annotations
 
-import hashlib
 import os
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from cpgg_hf import phantom
 from cpgg_hf.grid import GRID_SIZE
 from cpgg_hf.phantom.geometry import HeartOutlines
 from cpgg_hf.phantom.rasterise import StarShape
+from cpgg_hf.segmentation.rendered import RenderedSubjects
+from cpgg_hf.shards import derive_seed
 
 SEED_ROOTS = {"train": 90210, "validation": 90211, "test": 90212}
 # The frame itself between an earlier and a later one: a moving border is seen more surely than a still one.
 CONTEXT_FRAMES = (-2, 0, 2)
 _FRAMES_PER_SUBJECT = 6
-_SUBJECTS_PER_FILE = 50
 _CIRCLE = np.linspace(0, 2 * np.pi, 96, endpoint=False)
 
 Split = Literal["train", "validation", "test"]
@@ -30,8 +28,7 @@ Split = Literal["train", "validation", "test"]
 
 def subject_seed(split: Split, index: int) -> int:
     """The seed of phantom `index` of a split; it gives both its phenotypes and its picture."""
-    sequence = np.random.SeedSequence([SEED_ROOTS[split], index])
-    return int(sequence.generate_state(1, np.uint64)[0] >> 1)
+    return derive_seed(SEED_ROOTS[split], index)
 
 
 def render_subject(split: Split, index: int) -> phantom.PhantomHeart:
@@ -85,41 +82,33 @@ class PhantomFrames:
     others (`CONTEXT_FRAMES`), and the coverage of labels 1 to 6 in 255ths.
 
     Args:
-        folder: Where the frames are kept; what is missing is rendered (about 4 subjects a second).
-        num_subjects: How many phantoms, a multiple of 50; six frames each, end diastole and end systole among them.
-        progress: Whether to show a progress bar.
+        folder: where the frames are kept; missing ones are rendered (about 4 subjects per second).
+        num_subjects: phantoms, a multiple of 50; six frames each, end diastole and end systole among them.
+        progress: whether to show a progress bar.
     """
 
     def __init__(self, folder: str | os.PathLike[str], num_subjects: int, progress: bool = True):
-        if num_subjects < 1 or num_subjects % _SUBJECTS_PER_FILE:
-            raise ValueError(f"num_subjects must be a positive multiple of {_SUBJECTS_PER_FILE}, given {num_subjects}")
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        version = f"p{phantom.POPULATION_VERSION}r{phantom.RENDERER_VERSION}"
-        starts = range(0, num_subjects, _SUBJECTS_PER_FILE)
-        self._paths = [folder / f"frames-{version}-{start:05d}.npy" for start in starts]
-        for start, path in zip(tqdm(starts, desc="training frames", disable=not progress), self._paths, strict=True):
-            if not path.exists():
-                unfinished = path.with_suffix(".unfinished")
-                with unfinished.open("wb") as file:
-                    np.save(file, np.concatenate([_subject_frames(start + i) for i in range(_SUBJECTS_PER_FILE)]))
-                unfinished.replace(path)
-        self._files = [np.load(path, mmap_mode="r") for path in self._paths]
+        settings = {
+            "population_version": phantom.POPULATION_VERSION,
+            "renderer_version": phantom.RENDERER_VERSION,
+            "seed_root": SEED_ROOTS["train"],
+            "context_frames": CONTEXT_FRAMES,
+            "frames_per_subject": _FRAMES_PER_SUBJECT,
+        }
+        self._rendered = RenderedSubjects(folder, "frames", num_subjects, settings, _subject_frames, progress)
 
     def __len__(self) -> int:
-        return sum(map(len, self._files))
+        return len(self._rendered)
 
     def __getitem__(self, indices: list[int]) -> dict[str, object]:
         import torch
 
-        per_file = len(self._files[0])
-        rows = torch.from_numpy(np.stack([self._files[i // per_file][i % per_file] for i in indices]))
+        rows = torch.from_numpy(self._rendered.rows(indices))
         return {"frames": rows[:, : len(CONTEXT_FRAMES)], "coverage": rows[:, len(CONTEXT_FRAMES) :]}
 
     def fingerprint(self) -> str:
-        """Changes with what the frames are: the phantom's versions, the seeds, the number of subjects."""
-        told = f"{[path.name for path in self._paths]} {SEED_ROOTS['train']} {CONTEXT_FRAMES} {_FRAMES_PER_SUBJECT}"
-        return hashlib.sha256(told.encode()).hexdigest()
+        """Changes with the phantom's versions, the seeds and the number of subjects."""
+        return self._rendered.fingerprint
 
 
 def _subject_frames(index: int) -> np.ndarray:

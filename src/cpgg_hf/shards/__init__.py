@@ -2,6 +2,18 @@
 
 from cpgg_hf.shards.engine import ShardFolder, checksum, locked, make_shards
 from cpgg_hf.shards.plan import Shard, ShardPlan, keep_plan
+from cpgg_hf.shards.processes import make_shards_in_processes, run_alone
 from cpgg_hf.shards.seeds import derive_seed
 
-__all__ = ["Shard", "ShardFolder", "ShardPlan", "checksum", "derive_seed", "keep_plan", "locked", "make_shards"]
+__all__ = [
+    "Shard",
+    "ShardFolder",
+    "ShardPlan",
+    "checksum",
+    "derive_seed",
+    "keep_plan",
+    "locked",
+    "make_shards",
+    "make_shards_in_processes",
+    "run_alone",
+]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,17 +39,19 @@ class ShardFolder:
         """Where a shard lies."""
         return self.folder / shard.name
 
-    def is_complete(self, shard: Shard) -> bool:
-        """Whether a shard is there, made by this plan and undamaged."""
+    def is_complete(self, shard: Shard, verify: bool = True) -> bool:
+        """Whether a shard is there, made by this plan and, with `verify`, undamaged by its checksum."""
         try:
             record = json.loads(self._record(shard).read_text(encoding="utf-8"))
-            return record == {"plan": self._digest, "sha256": checksum(self.path(shard))}
-        except (OSError, ValueError):
+            if record["plan"] != self._digest or not self.path(shard).exists():
+                return False
+            return not verify or record["sha256"] == checksum(self.path(shard))
+        except (OSError, ValueError, KeyError, TypeError):
             return False
 
-    def missing(self) -> list[Shard]:
+    def missing(self, verify: bool = True) -> list[Shard]:
         """The shards that are still to be made."""
-        return [shard for shard in self.plan.shards if not self.is_complete(shard)]
+        return [shard for shard in self.plan.shards if not self.is_complete(shard, verify)]
 
     def checksums(self) -> dict[str, str]:
         """SHA-256 by shard name, from the records."""
@@ -56,6 +59,15 @@ class ShardFolder:
             shard.name: json.loads(self._record(shard).read_text(encoding="utf-8"))["sha256"]
             for shard in self.plan.shards
         }
+
+    def discard(self, shard: Shard) -> None:
+        """Remove an incomplete shard and the temporary files that a killed process left of it."""
+        leftovers = self.folder.glob(f".*.partial.{shard.name}")
+        for path in (self._record(shard), self.path(shard), *leftovers):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
 
     def add(self, shard: Shard) -> None:
         """Record a shard that has been written."""
@@ -88,7 +100,7 @@ def make_shards(
         on_shard: called for each shard of this worker that is complete, made now or before.
 
     Returns:
-        Whether the shards of all workers are complete.
+        Whether the shards of all workers are there; each worker verifies the checksums of its own.
 
     Raises:
         OutputError: a full disk, or another run of this worker is active in the folder.
@@ -97,10 +109,11 @@ def make_shards(
     with locked(folder, f"worker {worker}"), disk_full_as_error(folder):
         for shard in plan.shards[worker::num_workers]:
             if not shards.is_complete(shard):
+                shards.discard(shard)
                 write(shard, shards.path(shard))
                 shards.add(shard)
             on_shard(shard)
-    return not shards.missing()
+    return not shards.missing(verify=False)
 
 
 @contextmanager

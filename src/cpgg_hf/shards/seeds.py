@@ -1,4 +1,4 @@
-"""The one function that derives seeds: what is drawn depends on a root seed and on names and numbers, nothing else."""
+"""The one function that derives seeds: what is drawn follows from a root seed, a named domain and numbers only."""
 
 import hashlib
 
@@ -6,10 +6,15 @@ import numpy as np
 
 
 def derive_seed(*parts: int | str) -> int:
-    """A seed from 0 to 2^63 - 1 that follows from numbers (at least 0) and names, in their order."""
-    words = [part if isinstance(part, int) else _number_of(part) for part in parts]
-    return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> 1)
+    """A seed from 0 to 2^63 - 1.
 
+    New code names its domain (`derive_seed(seed, "pose", index)`): any two different sequences of parts then give
+    unrelated seeds. Numbers alone give numpy's `SeedSequence`, which the existing data sets were drawn from; it cannot
+    tell (1,) from (1, 0), so every caller passes a fixed number of parts.
 
-def _number_of(name: str) -> int:
-    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little")
+    Args:
+        parts: names, and numbers of at least 0.
+    """
+    if all(isinstance(part, int) for part in parts):
+        return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> 1)  # type: ignore[arg-type]
+    return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=8).digest(), "little") >> 1

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from cpgg_hf.cine import from_network
 from cpgg_hf.measure import measure_cines
 from cpgg_hf.metrics import RandomFeatureNetwork, adherence, extract_features, frechet_with_floor
 from cpgg_hf.models.autoencoder_kl_cpgg import AutoencoderKLCPGG
 from cpgg_hf.models.modeling_cpgg_mar import CPGGMARModel
 from cpgg_hf.models.scheduling_cpgg_ddpm import scheduler_of_head
 from cpgg_hf.segmentation.segmenter import CineSegmenter
-from cpgg_hf.training.cine_batches import to_unit_range
 from cpgg_hf.training.randomness import seed_of
 
 _DECODING_STEPS = 16
@@ -54,7 +54,7 @@ def generate_cines(
             phenotypes[indices].to(mar.device), scheduler, decoding_steps, num_inference_steps, generators=generators
         )
         for sample in vae.unstandardise(latents).split(1):
-            cines.append(to_unit_range(vae.decode(sample.to(vae.dtype)).sample).cpu())
+            cines.append(from_network(vae.decode(sample.to(vae.dtype)).sample).cpu())
     return torch.cat(cines).numpy()
 
 

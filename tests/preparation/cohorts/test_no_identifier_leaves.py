@@ -64,7 +64,7 @@ def test_of_hearts_and_reasons_nothing_is_lost_for_that(biobank, prepared):
     usable = ("plain", "repeated", "no_manifest", "damaged_manifest")
     assert np.allclose(lvedv, sorted(one.phenotypes[0] for one in biobank[1] if one.kind in usable), equal_nan=True)
     report = json.loads((out / "report.json").read_text())
-    assert (report["num_used"], report["num_set_aside"], len(report["reasons"])) == (4, 3, 3)
+    assert (report["num_used"], report["num_excluded"], len(report["reasons"])) == (4, 3, 3)
 
 
 def test_participants_without_a_row_are_used_and_counted_but_not_named(tmp_path, capfd):

@@ -190,7 +190,7 @@ def test_a_collection_becomes_a_data_set(acdc, tmp_path):
     report = prepare_cohort(
         find_subjects("acdc", acdc, "any"), tmp_path / "out", tmp_path / "key", view="any", progress=False
     )
-    assert (report["num_used"], report["num_set_aside"]) == (2, 2)
+    assert (report["num_used"], report["num_excluded"]) == (2, 2)
     assert report["views"] == {"sax": 2}
     assert any("end-diastole is said to be frame 99" in reason for reason in report["reasons"])
     for path in (tmp_path / "out").rglob("*.*"):

@@ -1,7 +1,6 @@
 import pytest
 
 from cpgg_hf.errors import TrainingError
-from cpgg_hf.segmentation import phantom_frames
 from cpgg_hf.segmentation.segmenter import CineSegmenter
 from cpgg_hf.training.arguments import parse_arguments
 from cpgg_hf.training.loop import train
@@ -10,7 +9,7 @@ from cpgg_hf.training.stages.cine_segmenter import CineSegmenterArguments, CineS
 
 @pytest.fixture
 def settings(tmp_path, monkeypatch):
-    monkeypatch.setattr(phantom_frames, "_SUBJECTS_PER_FILE", 1)
+    monkeypatch.setattr("cpgg_hf.segmentation.rendered.SUBJECTS_PER_FILE", 1)
     values = {
         "output_dir": tmp_path / "run", "data": tmp_path / "frames", "num_subjects": 1, "test_samples": 3,
         "validation_samples": 3, "validation_steps": 2, "max_train_steps": 2, "batch_size": 2, "logging_steps": 1,

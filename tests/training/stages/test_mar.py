@@ -9,8 +9,6 @@ from cpgg_hf.dataset import load_cines
 from cpgg_hf.errors import TrainingError
 from cpgg_hf.models.autoencoder_kl_cpgg import AutoencoderKLCPGG
 from cpgg_hf.models.modeling_cpgg_mar import CPGGMARModel
-from cpgg_hf.training.cine_batches import CineBatches, to_network
-from cpgg_hf.training.latent_cache import encode_split
 from cpgg_hf.training.phenotype_scaler import fit_scaler
 from cpgg_hf.training.randomness import StepRandomness
 from cpgg_hf.training.stages.mar import MARArguments, MARStage, hide_phenotypes
@@ -21,46 +19,6 @@ from ..conftest import TINY_MAR, TINY_VAE, log_of, run, save_vae
 @pytest.fixture
 def mar_settings(settings, vae):
     return {**settings, "vae": str(vae)}
-
-
-def test_the_cache_holds_the_posteriors_moments(vae, data, tmp_path):
-    network = AutoencoderKLCPGG.from_pretrained(vae)
-    cines = CineBatches(str(data), "train")
-    moments, _ = encode_split(Accelerator(), network, cines, "train", tmp_path)
-    with torch.no_grad():
-        posterior = network.encode(to_network(cines[[7, 20]]["cine"])).latent_dist
-    batch = moments[[7, 20]]
-    assert batch["mean"].dtype == torch.float16
-    torch.testing.assert_close(batch["mean"].float(), posterior.mean, atol=1e-3, rtol=1e-3)
-    torch.testing.assert_close(batch["logvar"].float(), posterior.logvar, atol=1e-2, rtol=1e-3)
-    assert isinstance(moments.mean, np.memmap)
-
-
-def test_the_cache_is_reused_continued_and_rebuilt_for_another_vae(vae, data, tmp_path):
-    network = AutoencoderKLCPGG.from_pretrained(vae)
-    cines = CineBatches(str(data), "train")
-    first, _ = encode_split(Accelerator(), network, cines, "train", tmp_path)
-    expected = np.array(first.mean)
-    (folder,) = tmp_path.iterdir()
-
-    # Interrupted after 16 of 24 cines: what is there is kept, the rest is encoded.
-    marked = np.load(folder / "mean.npy", mmap_mode="r+")
-    marked[:16] = 7.0
-    marked[16:] = 0.0
-    marked.flush()
-    np.save(folder / "encoded.npy", np.array([1, 0], np.uint8))
-    continued, _ = encode_split(Accelerator(), network, cines, "train", tmp_path)
-    assert (continued.mean[:16] == 7.0).all()
-    np.testing.assert_array_equal(continued.mean[16:], expected[16:])
-
-    other = AutoencoderKLCPGG.from_pretrained(save_vae(tmp_path.parent / f"{tmp_path.name}-other", seed=1))
-    rebuilt, _ = encode_split(Accelerator(), other, cines, "train", tmp_path)
-    assert len(list(tmp_path.iterdir())) == 2
-    assert not np.array_equal(rebuilt.mean, expected)
-    # The statistics act on what is read from the cache and do not rebuild it.
-    network.register_to_config(latents_mean=[0.0, 0.0])
-    encode_split(Accelerator(), network, cines, "train", tmp_path)
-    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_the_model_sees_latents_standardised_by_the_vaes_statistics(mar_settings, vae):

@@ -1,7 +1,6 @@
 import pytest
 import torch
 
-from cpgg_hf.segmentation import heart_shapes
 from cpgg_hf.segmentation.segmenter import CineSegmenter
 from cpgg_hf.training.arguments import parse_arguments
 from cpgg_hf.training.loop import train
@@ -12,7 +11,7 @@ from ..conftest import log_of
 
 
 def test_a_run_learns_and_ends_with_a_segmenter_that_says_how_it_was_trained(tmp_path, monkeypatch):
-    monkeypatch.setattr(heart_shapes, "_SUBJECTS_PER_FILE", 2)
+    monkeypatch.setattr("cpgg_hf.segmentation.rendered.SUBJECTS_PER_FILE", 2)
     monkeypatch.setattr(scan_segmenter, "_VALIDATION_HEARTS", 4)
     values = {
         "output_dir": tmp_path / "run", "data": tmp_path / "hearts", "num_subjects": 2, "validation_steps": 60,

@@ -4,9 +4,10 @@ import pytest
 import torch
 from accelerate import Accelerator
 
+from cpgg_hf.cine import to_network
 from cpgg_hf.errors import TrainingError
 from cpgg_hf.models.autoencoder_kl_cpgg import AutoencoderKLCPGG
-from cpgg_hf.training.cine_batches import CineBatches, to_network
+from cpgg_hf.training.cine_batches import CineBatches
 from cpgg_hf.training.latent_cache import moments_fingerprint
 from cpgg_hf.training.randomness import StepRandomness
 from cpgg_hf.training.stages.vae import VAEStage

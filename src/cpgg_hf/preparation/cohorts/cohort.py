@@ -1,8 +1,8 @@
-"""A whole cohort into one data set: in parallel, resumable after a kill, with a report of every subject.
+"""A whole cohort into one data set: in parallel, resumable after a kill, with a report on every subject.
 
-The subjects, named by pseudonyms and sorted by split and pseudonym, are cut into fixed chunks. A finished chunk
-appears whole in the hidden work folder, so what was finished before a kill is finished for good. At the end the chunks
-are strung together into shards, `dataset.json` is moved into place last, and the work folder goes.
+Chunks of subjects, sorted by split and pseudonym, are the shards of a plan (`cpgg_hf.shards`) in a hidden work folder.
+At the end they are assembled into the parquet shards of the data set; `dataset.json` appears last, and the work folder
+is removed.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,19 +21,24 @@ from tqdm.auto import tqdm
 
 from cpgg_hf.dataset import DESCRIPTION_FILE, SPLITS, shard_path, write_description, write_shard
 from cpgg_hf.dataset.card import write_card
-from cpgg_hf.errors import InputError
+from cpgg_hf.errors import InputError, OutputError
 from cpgg_hf.files.staging import disk_full_as_error, staged_folder
 from cpgg_hf.grid import SPACING_MM
 from cpgg_hf.optional import import_optional
-from cpgg_hf.preparation.cohorts.plan import Plan, make_plan
+from cpgg_hf.preparation.cohorts.plan import CohortPlan, make_plan
 from cpgg_hf.preparation.cohorts.pseudonyms import SHARES, check_shares, read_key
 from cpgg_hf.preparation.cohorts.report import REPORT_FILE, THUMBNAIL_FOLDER, make_report, write_report
-from cpgg_hf.preparation.cohorts.subject import Result
-from cpgg_hf.preparation.cohorts.work_folder import WORK_FOLDER, check_out, work_folder
-from cpgg_hf.preparation.cohorts.workers import prepare_chunks
+from cpgg_hf.preparation.cohorts.subject import Result, Task, exclude, prepare_subject
 from cpgg_hf.preparation.layouts.subject import Subject
+from cpgg_hf.shards import keep_plan, locked, make_shards_in_processes, run_alone
 
-_CINES_A_SHARD = 250
+WORK_FOLDER = ".cohort"
+KILLED = (
+    "the process that prepared it was killed twice, the second time with nothing else running; most likely the "
+    "memory ran out, or a library crashed on its files."
+)
+_CINES_PER_SHARD = 250
+_PLAN_FILE = "plan.json"
 _ROWS_FILE = "rows.parquet"
 _RECORDS_FILE = "records.json"
 _FINISHED_FOLDER = "finished"
@@ -50,30 +57,29 @@ def prepare_cohort(
     segmenter: str | None = None,
     progress: bool = True,
 ) -> dict[str, Any]:
-    """Prepare every subject; called again after an interruption, it goes on with what is missing.
+    """Prepare every subject; the same call resumes an interrupted run.
 
     Args:
-        subjects: whom to prepare; of two of the same identifier the first counts.
-        out: the data set's folder: new, empty, or as an interrupted call left it.
-        key_file: the secret key of the pseudonyms, outside `out`; made when there is none. See `pseudonyms`.
-        view: "4ch" sets planes aside that look like another view; "any" takes every plane.
-        num_processes: processes that work; the data set is the same for any number.
-        data_policy: "restricted" (patients' data, never published) or "public" (of a public collection). It changes no
-            pseudonym.
+        subjects: whom to prepare; of two with the same identifier the first counts.
+        out: folder of the data set: new, empty, or as an interrupted call left it.
+        key_file: secret key of the pseudonyms, outside `out`; created if missing. See `pseudonyms`.
+        view: "4ch" excludes planes that look like another view; "any" takes every plane.
+        num_processes: processes to use; the data set is the same for any number.
+        data_policy: "restricted" (patients' data, never published) or "public" (a public collection). It does not
+            affect pseudonyms.
         shares: of the splits train, validation and test.
-        turn_upright: mirror four-chamber cines so that they stand as phantoms do, see `to_display_orientation`.
-        segmenter: folder of a field segmenter, which finds the hearts and checks the view. None, the default, finds
-            them by their motion; `cpgg prepare` on the command line names the checkpoint's network instead, unless
-            `--segmenter none` is given, so that the two differ by default.
+        turn_upright: mirror four-chamber cines to the orientation of the phantoms, see `to_display_orientation`.
+        segmenter: folder of a scan segmenter, which locates the hearts and checks the view. None, the default, locates
+            them by their motion. (`cpgg prepare` uses the checkpoint's network unless `--segmenter none` is given.)
         progress: whether to show a progress bar.
 
     Returns:
         The content of `report.json`, see `make_report`.
 
     Raises:
-        InputError: no subjects, a key file that cannot be used, or `out` was begun with other subjects or
-            settings.
-        OutputError: `out` has other content, cannot be written, its disk is full, or another call is at work in it.
+        InputError: no subjects, an unusable key file, or a finished data set of other subjects or settings.
+        RequestError: `out` was started with other subjects or settings.
+        OutputError: `out` has other content, cannot be written, its disk is full, or another run is active in it.
     """
     shares = check_shares(shares)
     if view not in ("4ch", "any"):
@@ -84,59 +90,87 @@ def prepare_cohort(
         raise ValueError(f"num_processes must be at least 1, given {num_processes}.")
     import_optional("PIL.Image", "pictures")
     out = Path(out)
-    check_out(out)
+    _check_out(out)
     plan = make_plan(subjects, read_key(key_file, out), shares, view, data_policy, turn_upright, segmenter)
-    if not plan.tasks:
+    if not plan.num_subjects:
         raise InputError("the cohort has no subjects; check the folder and its layout.")
     if not (out / DESCRIPTION_FILE).is_file():
-        with disk_full_as_error(out), work_folder(out, plan) as work:
-            _prepare_missing(plan, out, work, num_processes, progress)
+        work = out / WORK_FOLDER
+        with locked(work, "cohort"), disk_full_as_error(out):
+            keep_plan(work / _PLAN_FILE, plan.content)
+            _prepare_chunks(plan, work, num_processes, progress)
             _assemble(plan, out, work)
     report = _finished_report(plan, out)
     shutil.rmtree(out / WORK_FOLDER, ignore_errors=True)
     return report
 
 
-def _prepare_missing(plan: Plan, out: Path, work: Path, num_processes: int, progress: bool) -> None:
-    """Prepare and write every chunk that is not there yet."""
-    chunks = [chunk for split in SPLITS for chunk in plan.chunks(split)]
-    missing = [chunk for chunk in chunks if not (work / chunk.name).is_dir()]
-    done = len(plan.tasks) - sum(len(chunk.tasks) for chunk in missing)
-    (out / THUMBNAIL_FOLDER).mkdir(exist_ok=True)
-    with tqdm(total=len(plan.tasks), initial=done, unit="subject", desc="preparing", disable=not progress) as bar:
-        for chunk, results in prepare_chunks(missing, num_processes):
-            _write_chunk(results, work / chunk.name, out / THUMBNAIL_FOLDER)
-            bar.update(len(results))
+def _check_out(out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise OutputError(f"{out} is a file; give a folder.")
+    ours = (out / WORK_FOLDER).is_dir() or (out / DESCRIPTION_FILE).is_file()
+    if out.is_dir() and any(out.iterdir()) and not ours:
+        raise OutputError(f"{out} exists and is not empty; give a new folder, or delete it first.")
 
 
-def _write_chunk(results: Sequence[Result], folder: Path, thumbnails: Path) -> None:
-    for result in results:
-        if result.thumbnail is not None:
-            (thumbnails / f"{result.record['subject']}.png").write_bytes(result.thumbnail)
-    with staged_folder(folder) as partial:
-        write_shard([result.row for result in results if result.row is not None], partial / _ROWS_FILE)
+def _prepare_chunks(plan: CohortPlan, work: Path, num_processes: int, progress: bool) -> None:
+    with tqdm(total=plan.num_subjects, unit="subject", desc="preparing", disable=not progress) as bar:
+        make_shards_in_processes(
+            work,
+            plan.chunks(),
+            lambda chunk: partial(prepare_chunk, plan.tasks_of(chunk)),
+            num_processes,
+            after_crash=lambda chunk, path: write_chunk(_one_by_one(plan.tasks_of(chunk)), path),
+            on_shard=lambda chunk: bar.update(len(chunk)),
+        )
+
+
+def prepare_chunk(tasks: Sequence[Task], folder: Path) -> None:
+    """Prepare some subjects and write them as one chunk."""
+    write_chunk([prepare_subject(task) for task in tasks], folder)
+
+
+def write_chunk(results: Sequence[Result], folder: Path) -> None:
+    """Write a chunk: its rows, its records and its thumbnails."""
+    with staged_folder(folder) as partial_folder:
+        write_shard([result.row for result in results if result.row is not None], partial_folder / _ROWS_FILE)
         records = [result.record for result in results]
-        (partial / _RECORDS_FILE).write_text(json.dumps(records), encoding="utf-8")
+        (partial_folder / _RECORDS_FILE).write_text(json.dumps(records), encoding="utf-8")
+        for result in results:
+            if result.thumbnail is not None:
+                (partial_folder / f"{result.record['subject']}.png").write_bytes(result.thumbnail)
 
 
-def _assemble(plan: Plan, out: Path, work: Path) -> None:
-    """Shards, report, description and card, made aside and moved into place; the description last."""
-    finished = work / _FINISHED_FOLDER
+def _one_by_one(tasks: Sequence[Task]) -> list[Result]:
+    """Each subject in a process of its own; one whose process dies is excluded."""
+    results = []
+    for task in tasks:
+        try:
+            results.append(run_alone(prepare_subject, task))
+        except BrokenProcessPool:
+            results.append(exclude(task, KILLED))
+    return results
+
+
+def _assemble(plan: CohortPlan, out: Path, work: Path) -> None:
+    """Build shards, report, description and card in the work folder, then move them; the description last."""
+    finished, thumbnails = work / _FINISHED_FOLDER, out / THUMBNAIL_FOLDER
     shutil.rmtree(finished, ignore_errors=True)
     finished.mkdir()
-    records = []
+    thumbnails.mkdir(exist_ok=True)
+    chunks, records = plan.chunks().shards, []
     for split in SPLITS:
-        folders = [work / chunk.name for chunk in plan.chunks(split)]
-        of_split = [
-            record for folder in folders for record in json.loads((folder / _RECORDS_FILE).read_text(encoding="utf-8"))
-        ]
+        folders = [work / chunk.name for chunk in chunks if chunk.group == split]
+        of_split = [record for folder in folders for record in _read_json(folder / _RECORDS_FILE)]
         num_cines = sum("reason" not in record for record in of_split)
-        num_shards = -(-num_cines // _CINES_A_SHARD)
+        num_shards = -(-num_cines // _CINES_PER_SHARD)
         rows = _rows(folders)
         for shard in range(num_shards):
-            write_shard(islice(rows, _CINES_A_SHARD), shard_path(finished, split, shard, num_shards))
+            write_shard(islice(rows, _CINES_PER_SHARD), shard_path(finished, split, shard, num_shards))
+        for path in (path for folder in folders for path in sorted(folder.glob("*.png"))):
+            shutil.copyfile(path, thumbnails / path.name)
         records += of_split
-    write_report(make_report(plan, records), finished, out / THUMBNAIL_FOLDER)
+    write_report(make_report(plan, records), finished, thumbnails)
     write_description(
         finished,
         source=", ".join(sorted({record["source"] for record in records if "reason" not in record})),
@@ -151,19 +185,23 @@ def _assemble(plan: Plan, out: Path, work: Path) -> None:
 
 
 def _rows(folders: Iterable[Path]) -> Iterator[dict[str, Any]]:
-    """The rows of chunks one after another; no more than one chunk is in memory."""
+    """The rows of all chunks; at most one chunk is in memory."""
     import pyarrow.parquet as pq
 
     for folder in folders:
         yield from pq.read_table(folder / _ROWS_FILE).to_pylist()
 
 
-def _finished_report(plan: Plan, out: Path) -> dict[str, Any]:
-    """The report of the data set that lies in `out`, where this plan made it."""
+def _finished_report(plan: CohortPlan, out: Path) -> dict[str, Any]:
+    """The report of the data set in `out`, if this plan made it."""
     path = out / REPORT_FILE
-    report = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    if report.get("plan") != plan.digest():
+    report = _read_json(path) if path.is_file() else {}
+    if report.get("plan") != plan.chunks().digest[:16]:
         raise InputError(
             f"{out} holds a finished data set of other subjects or settings; choose another folder, or delete it."
         )
     return report
+
+
+def _read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))

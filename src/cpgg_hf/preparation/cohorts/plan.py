@@ -1,9 +1,8 @@
-"""What a run over a cohort is going to do, so that a run that was killed goes on with exactly that."""
+"""The plan of a cohort: subjects under pseudonyms in the order of the data set, and all that their rows depend on."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
@@ -16,59 +15,45 @@ from cpgg_hf.grid import GRID_SIZE, NUM_FRAMES, SPACING_MM
 from cpgg_hf.preparation.cohorts.pseudonyms import fingerprint, pseudonym, split_of
 from cpgg_hf.preparation.cohorts.subject import Task
 from cpgg_hf.preparation.layouts.subject import Subject
+from cpgg_hf.shards import Shard, ShardPlan
 from cpgg_hf.version import __version__
 
-_SUBJECTS_A_CHUNK = 8
-_LIBRARIES = ("numpy", "scipy")
+_SUBJECTS_PER_CHUNK = 8
 
 
 @dataclass(frozen=True)
-class Chunk:
-    """Subjects of one split that are prepared and written together.
+class CohortPlan:
+    """What a run over a cohort does.
 
     Attributes:
-        name: of its folder; chunks sort by it.
-        tasks: the subjects, sorted by pseudonym.
+        tasks: by split, sorted by pseudonym.
+        repeated: pseudonyms of subjects that the input names more than once.
+        settings: of the run: view, policy, splits, a fingerprint of the key, versions.
+        content: what a resumed run must agree with, without identifiers and paths.
     """
 
-    name: str
-    tasks: tuple[Task, ...]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """The subjects in the order of the data set, and all that decides what becomes of them.
-
-    Attributes:
-        tasks: sorted by split, then by pseudonym.
-        repeated: pseudonyms of subjects that the input named again.
-        settings: what was asked for, the key's fingerprint, and the versions that work.
-        phenotypes: fingerprint of all subjects' phenotypes.
-    """
-
-    tasks: tuple[Task, ...]
+    tasks: dict[str, tuple[Task, ...]]
     repeated: tuple[str, ...]
     settings: dict[str, Any]
-    phenotypes: str
+    content: dict[str, Any]
 
-    def chunks(self, split: str) -> Iterator[Chunk]:
-        """The chunks of a split, in order."""
-        tasks = [task for task in self.tasks if task.split == split]
-        for number, first in enumerate(range(0, len(tasks), _SUBJECTS_A_CHUNK)):
-            yield Chunk(f"{split}-{number:06d}", tuple(tasks[first : first + _SUBJECTS_A_CHUNK]))
+    @property
+    def num_subjects(self) -> int:
+        """Subjects, each counted once."""
+        return sum(map(len, self.tasks.values()))
 
-    def content(self) -> dict[str, Any]:
-        """The plan as JSON holds it: no identifier, no path."""
-        return {
-            "settings": self.settings,
-            "subjects": [task.pseudonym for task in self.tasks],
-            "repeated": list(self.repeated),
-            "phenotypes": self.phenotypes,
-        }
+    def chunks(self) -> ShardPlan:
+        """The chunks of subjects that are prepared and written together."""
+        return ShardPlan(self.content, tuple(shard for split in SPLITS for shard in self._chunks(split)))
 
-    def digest(self) -> str:
-        """A short name of the plan: equal for equal plans."""
-        return hashlib.sha256(json.dumps(self.content(), sort_keys=True).encode()).hexdigest()[:16]
+    def tasks_of(self, chunk: Shard) -> tuple[Task, ...]:
+        """The subjects of a chunk."""
+        return self.tasks[chunk.group][chunk.first : chunk.last]
+
+    def _chunks(self, split: str) -> Iterator[Shard]:
+        count = len(self.tasks[split])
+        for number, first in enumerate(range(0, count, _SUBJECTS_PER_CHUNK)):
+            yield Shard(f"{split}-{number:06d}", split, first, min(first + _SUBJECTS_PER_CHUNK, count))
 
 
 def make_plan(
@@ -79,8 +64,8 @@ def make_plan(
     data_policy: str,
     turn_upright: bool,
     segmenter: str | None = None,
-) -> Plan:
-    """The plan of a cohort; of subjects that are named twice the first counts. Arguments as in `prepare_cohort`."""
+) -> CohortPlan:
+    """The plan of a cohort; of subjects with the same identifier the first counts. Arguments: see `prepare_cohort`."""
     tasks: dict[str, Task] = {}
     repeated = []
     for subject in subjects:
@@ -90,13 +75,17 @@ def make_plan(
             continue
         split = split_of(subject.identifier, key, shares)
         tasks[name] = Task(subject, name, split, view, data_policy, turn_upright, segmenter)
-    ordered = sorted(tasks.values(), key=lambda task: (SPLITS.index(task.split), task.pseudonym))
-    segmenter_hash: str | None = None
-    libraries: tuple[str, ...] = _LIBRARIES
+    by_split = {
+        split: tuple(sorted((task for task in tasks.values() if task.split == split), key=lambda task: task.pseudonym))
+        for split in SPLITS
+    }
+    ordered = [task for split in SPLITS for task in by_split[split]]
+    segmenter_hash, libraries = None, ["numpy", "scipy"]
     if segmenter is not None:
         from cpgg_hf.preparation.grid.heart_segmentation import segmenter_fingerprint
 
-        segmenter_hash, libraries = segmenter_fingerprint(segmenter), (*_LIBRARIES, "torch")
+        segmenter_hash = segmenter_fingerprint(segmenter)
+        libraries.append("torch")
     settings = {
         "key": fingerprint(key),
         "view": view,
@@ -107,28 +96,22 @@ def make_plan(
         "grid": [NUM_FRAMES, GRID_SIZE, GRID_SIZE, SPACING_MM],
         "versions": {"cpgg_hf": __version__, **{name: metadata.version(name) for name in libraries}},
     }
-    return Plan(tuple(ordered), tuple(sorted(repeated)), settings, fingerprint(key, _phenotypes_digest(ordered)))
+    content = {
+        **settings,
+        "num_subjects": len(ordered),
+        "subjects": _digest(task.pseudonym.encode() for task in ordered),
+        "repeated_subjects": _digest(name.encode() for name in sorted(repeated)),
+        "phenotypes": fingerprint(key, _digest(_phenotypes(task.subject) for task in ordered)),
+    }
+    return CohortPlan(by_split, tuple(sorted(repeated)), settings, content)
 
 
-def _phenotypes_digest(tasks: Sequence[Task]) -> str:
-    """Changes when any subject's phenotypes do."""
-    known = hashlib.sha256()
-    for task in tasks:
-        phenotypes = task.subject.phenotypes
-        known.update(b"none" if phenotypes is None else np.asarray(phenotypes, dtype=np.float64).tobytes())
-    return known.hexdigest()
+def _digest(parts: Iterable[bytes]) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()[:16]
 
 
-def difference(found: dict[str, Any], asked: dict[str, Any]) -> str:
-    """What differs between two plans, as `Plan.content` gives them, in words; empty where nothing does."""
-    for name, value in asked["settings"].items():
-        if found["settings"].get(name) != value:
-            if name == "key":
-                return "it was made with another key file"
-            return f"its {name} is {found['settings'].get(name)}, asked for is {value}"
-    before, now = set(found["subjects"]), set(asked["subjects"])
-    if before != now:
-        return f"{len(now - before)} of the subjects were not there then, and {len(before - now)} are missing now"
-    if found["phenotypes"] != asked["phenotypes"]:
-        return "the subjects' phenotypes were others"
-    return "" if found == asked else "other subjects are named twice"
+def _phenotypes(subject: Subject) -> bytes:
+    return b"none" if subject.phenotypes is None else np.asarray(subject.phenotypes, dtype=np.float64).tobytes()

@@ -1,7 +1,6 @@
-"""What became of every subject of a cohort: `report.json` for programs, `report.html` to look at.
+"""The report on a cohort: `report.json` for programs, `report.html` to look at; both name subjects by pseudonyms.
 
-Both name subjects by their pseudonyms. The page loads a thumbnail when it comes into view, so it stays usable with ten
-thousand subjects.
+The page loads a thumbnail when it scrolls into view, so it stays usable with ten thousand subjects.
 """
 
 from __future__ import annotations
@@ -15,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from cpgg_hf.dataset import SPLITS
-from cpgg_hf.preparation.cohorts.plan import Plan
+from cpgg_hf.preparation.cohorts.plan import CohortPlan
 from cpgg_hf.preparation.cohorts.subject import empty_record
 
 REPORT_FILE = "report.json"
 PAGE_FILE = "report.html"
 THUMBNAIL_FOLDER = "thumbnails"
-REPEATED = "the input names this subject more than once; the first one was taken."
+REPEATED = "the input names this subject more than once; the first entry was used."
 
 _STYLE = """
 body { font: 14px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 75rem; padding: 0 1rem; color: #222; }
@@ -38,32 +37,31 @@ figcaption { font-size: 11px; overflow-wrap: anywhere; }
 """
 
 
-def make_report(plan: Plan, records: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def make_report(plan: CohortPlan, records: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The content of `report.json`.
 
     Args:
-        plan: what was to be done.
-        records: of all subjects, as `prepare_subject` gives them.
+        plan: of the cohort.
+        records: of all subjects, as `prepare_subject` returns them.
 
     Returns:
-        counts (`num_subjects`, `num_used`, `num_set_aside`, used ones by `splits` and `views` and, as
-        `num_without_row`, those that the table of phenotypes has no row for, set-aside ones by `reasons`, without what
-        a reason says in brackets of one subject's numbers), `seconds` by step over all subjects, `settings`, and a
-        record a subject in `subjects`: pseudonym, split, view as judged, warnings, seconds, and `reason` where it was
-        set aside.
+        counts (`num_subjects`, `num_used`, `num_excluded`, used subjects by `splits` and `views`, `num_without_row`:
+        used subjects without a row in the table of phenotypes, excluded ones by `reasons`, without a subject's own
+        numbers in brackets), `seconds` by step over all subjects, `settings`, and one record per subject in
+        `subjects`: pseudonym, split, view, warnings, seconds, and the `reason` if it was excluded.
     """
     repeated = [empty_record(name, None) | {"reason": REPEATED} for name in plan.repeated]
     everyone = [*records, *repeated]
     used = [record for record in records if "reason" not in record]
-    without_row = {task.pseudonym for task in plan.tasks if task.subject.without_row}
+    without_row = {task.pseudonym for tasks in plan.tasks.values() for task in tasks if task.subject.without_row}
     seconds: Counter[str] = Counter()
     for record in records:
         seconds.update(record["seconds"])
     return {
-        "plan": plan.digest(),
+        "plan": plan.chunks().digest[:16],
         "num_subjects": len(everyone),
         "num_used": len(used),
-        "num_set_aside": len(everyone) - len(used),
+        "num_excluded": len(everyone) - len(used),
         "num_without_row": sum(record["subject"] in without_row for record in used),
         "splits": {split: sum(record["split"] == split for record in used) for split in SPLITS},
         "views": _counts(record["view"] for record in used),
@@ -92,7 +90,7 @@ def write_report(report: dict[str, Any], folder: Path, thumbnails: Path) -> None
 
 def _page(report: dict[str, Any], pictured: set[str]) -> str:
     used = [record for record in report["subjects"] if "reason" not in record]
-    aside = [record for record in report["subjects"] if "reason" in record]
+    excluded = [record for record in report["subjects"] if "reason" in record]
     noted = sum(bool(record["warnings"]) for record in used)
     summary = {
         "subjects": report["num_subjects"],
@@ -100,7 +98,7 @@ def _page(report: dict[str, Any], pictured: set[str]) -> str:
         **{f"&emsp;in {split}": number for split, number in report["splits"].items()},
         "&emsp;with warnings": noted,
         "&emsp;without a row in the table of phenotypes": report["num_without_row"],
-        "set aside": report["num_set_aside"],
+        "excluded": report["num_excluded"],
     }
     settings = report["settings"]
     return "\n".join(
@@ -108,14 +106,14 @@ def _page(report: dict[str, Any], pictured: set[str]) -> str:
             '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
             '<meta name="viewport" content="width=device-width, initial-scale=1">\n<title>Prepared cohort</title>',
             f"<style>{_STYLE}</style>\n</head>\n<body>\n<h1>Prepared cohort</h1>",
-            f"<p>View asked for: {escape(settings['view'])}. Data policy: {escape(settings['data_policy'])}. "
+            f"<p>Requested view: {escape(settings['view'])}. Data policy: {escape(settings['data_policy'])}. "
             "Subjects carry pseudonyms; each picture shows the first frame (end-diastole) and the frame that differs "
             "most from it (near end-systole).</p>",
             _table(summary),
-            f"<h2>Views as judged from the planes</h2>\n{_table(_escaped(report['views']))}" if used else "",
-            f"<h2>Why subjects were set aside</h2>\n{_table(_escaped(report['reasons']))}" if aside else "",
-            f"<h2>Set aside</h2>\n{_gallery(aside, pictured)}" if aside else "",
-            f"<h2>Used</h2>\n{_gallery(used, pictured)}" if used else "",
+            f"<h2>Views, from the planes</h2>\n{_table(_escaped(report['views']))}" if used else "",
+            f"<h2>Reasons for exclusion</h2>\n{_table(_escaped(report['reasons']))}" if excluded else "",
+            f"<h2>Excluded subjects</h2>\n{_gallery(excluded, pictured)}" if excluded else "",
+            f"<h2>Used subjects</h2>\n{_gallery(used, pictured)}" if used else "",
             "</body>\n</html>\n",
         ]
     )

@@ -111,7 +111,7 @@ def prepare_subject(task: Task) -> Result:
     return Result(record, row, thumbnail)
 
 
-def set_aside(task: Task, reason: str) -> Result:
+def exclude(task: Task, reason: str) -> Result:
     """The result of a subject that could not even be tried."""
     return Result(empty_record(task.pseudonym, task.split) | {"reason": reason})
 

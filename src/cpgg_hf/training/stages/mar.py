@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from dataclasses import fields as dataclass_fields
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -112,8 +112,8 @@ class MARStage(Stage):
     def build(self) -> CPGGMARModel:
         """The MAR of the settings under `model:`, for latents of the VAE's shape, with the scaler inside."""
         settings = self.arguments.model
-        channels, *size = self.training_moments.mean.shape[1:]
-        given = {"latent_channels": channels, "latent_size": tuple(size)}
+        channels, *size = self.training_moments.latent_shape
+        given: dict[str, Any] = {"latent_channels": channels, "latent_size": tuple(size)}
         scaler = {"phenotype_mean": self.phenotype_mean, "phenotype_sd": self.phenotype_sd}
         if self.arguments.init_from is not None:
             if settings:

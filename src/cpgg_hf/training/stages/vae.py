@@ -17,13 +17,14 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import nn
 
+from cpgg_hf.cine import from_network, to_network
 from cpgg_hf.errors import TrainingError
 from cpgg_hf.exports.gif import write_gif
 from cpgg_hf.models.autoencoder_inflation import inflate
 from cpgg_hf.models.autoencoder_kl_cpgg import AutoencoderKLCPGG
 from cpgg_hf.models.autoencoder_surgery import add_refiner
 from cpgg_hf.training.arguments import TrainingArguments, check_keys
-from cpgg_hf.training.cine_batches import CineBatches, to_network, to_unit_range
+from cpgg_hf.training.cine_batches import CineBatches
 from cpgg_hf.training.discriminator import PatchDiscriminator, adaptive_weight, judge
 from cpgg_hf.training.perceptual import load_perceptual_distance
 from cpgg_hf.training.pictures import save_reconstruction_sheet
@@ -230,8 +231,8 @@ class VAEStage(Stage):
         psnr, ssim, sheet = [], [], []
         for batch in self.validation_cines.batches(self.arguments.batch_size, self.arguments.validation_samples):
             cines = to_network(batch["cine"]).to(network.device, network.dtype)
-            reconstructions = to_unit_range(network.decode(network.encode(cines).latent_dist.mode()).sample)
-            for cine, reconstruction in zip(to_unit_range(cines), reconstructions, strict=True):
+            reconstructions = from_network(network.decode(network.encode(cines).latent_dist.mode()).sample)
+            for cine, reconstruction in zip(from_network(cines), reconstructions, strict=True):
                 psnr.append(float(peak_signal_noise_ratio(reconstruction, cine, data_range=1.0)))
                 frames = reconstruction.unsqueeze(1), cine.unsqueeze(1)
                 ssim.append(float(structural_similarity_index_measure(*frames, data_range=1.0)))  # type: ignore[arg-type]

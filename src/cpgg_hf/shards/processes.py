@@ -1,0 +1,128 @@
+"""Shards made by local worker processes; when a process dies, only the shards in flight are made again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing import get_context, parent_process
+from pathlib import Path
+from typing import TypeVar
+
+from cpgg_hf.errors import OutputError
+from cpgg_hf.files.staging import disk_full_as_error
+from cpgg_hf.shards.engine import ShardFolder, locked, make_shards
+from cpgg_hf.shards.plan import Shard, ShardPlan
+
+_SHARDS_AHEAD = 2  # per process, so that none waits
+Result = TypeVar("Result")
+
+
+def make_shards_in_processes(
+    folder: Path,
+    plan: ShardPlan,
+    job: Callable[[Shard], Callable[[Path], None]],
+    num_processes: int,
+    *,
+    after_crash: Callable[[Shard, Path], None] | None = None,
+    on_shard: Callable[[Shard], None] = lambda _: None,
+) -> None:
+    """Make all shards of a plan that are not complete yet, in several processes.
+
+    Args:
+        folder: where.
+        plan: what.
+        job: gives for a shard a picklable function that writes it to a path, complete or not at all.
+        num_processes: 1 does the work in this process.
+        after_crash: writes a shard that was in flight when a process died; by default its job runs again, alone.
+        on_shard: called for each complete shard, made now or before.
+
+    Raises:
+        OutputError: a full disk, another run is active in the folder, or a shard's process died twice.
+    """
+    if num_processes == 1:
+        make_shards(folder, plan, lambda shard, path: job(shard)(path), on_shard=on_shard)
+        return
+    shards = ShardFolder(folder, plan)
+
+    def finish(shard: Shard) -> None:
+        shards.add(shard)
+        on_shard(shard)
+
+    with locked(folder, "worker 0"), disk_full_as_error(folder):
+        missing = shards.missing()
+        for shard in plan.shards:
+            if shard not in missing:
+                on_shard(shard)
+            else:
+                shards.discard(shard)
+        waiting = deque(missing)
+        while waiting:
+            in_flight: dict[Future[None], Shard] = {}
+            try:
+                with worker_processes(num_processes) as pool:
+                    while waiting or in_flight:
+                        while waiting and len(in_flight) < _SHARDS_AHEAD * num_processes:
+                            in_flight[pool.submit(job(waiting[0]), shards.path(waiting[0]))] = waiting[0]
+                            waiting.popleft()
+                        for future in wait(in_flight, return_when=FIRST_COMPLETED).done:
+                            future.result()
+                            finish(in_flight.pop(future))
+            except BrokenProcessPool:
+                warnings.warn(
+                    "a worker process was killed, most likely because the memory ran out (fewer processes need less); "
+                    f"the {len(in_flight)} shards in progress are made again one by one.",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
+                for shard in in_flight.values():
+                    shards.discard(shard)
+                    if after_crash is not None:
+                        after_crash(shard, shards.path(shard))
+                    else:
+                        _make_alone(job(shard), shards.path(shard))
+                    finish(shard)
+
+
+def run_alone(function: Callable[..., Result], *arguments: object) -> Result:
+    """A picklable function's result from a process of its own; BrokenProcessPool if that process dies."""
+    with worker_processes(1) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def _make_alone(write: Callable[[Path], None], path: Path) -> None:
+    try:
+        run_alone(write, path)
+    except BrokenProcessPool:
+        raise OutputError(
+            f"the process that made {path} was killed twice; free some memory, then run the same command again."
+        ) from None
+
+
+@contextmanager
+def worker_processes(num_processes: int) -> Iterator[ProcessPoolExecutor]:
+    """A pool of spawned processes: a fork would inherit the locks of the caller's threads (torch, datasets)."""
+    pool = ProcessPoolExecutor(num_processes, get_context("spawn"), initializer=_begin_worker)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _begin_worker() -> None:
+    """A worker leaves Ctrl-C to its parent, and ends when the parent is killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
