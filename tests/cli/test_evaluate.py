@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cpgg_hf.commands.evaluation import plausible
 
 from cpgg_hf.cli.cines import read_cine_set
 from cpgg_hf.cli.main import main
-from cpgg_hf.commands.evaluation import plausible
 from cpgg_hf.dataset import cine_row, shard_path, write_description, write_shard
 from cpgg_hf.errors import InputError, RequestError
 from cpgg_hf.phenotypes import PHENOTYPES, phenotype_index

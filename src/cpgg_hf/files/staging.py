@@ -29,8 +29,8 @@ def staged_folder(out: str | os.PathLike[str], overwrite: bool = False) -> Itera
         raise OutputError(f"{out} exists and is not empty; give a new folder, or delete it first.")
     # A folder that exists may lie on a disk of its own, or be the one that the user is in.
     place = out if out.is_dir() else out.parent
-    partial = place / f".{os.getpid()}.partial"
-    with _existing(place):
+    partial = place / f".{secrets.token_hex(8)}.partial"  # process ids repeat between containers
+    with created_folder(place):
         try:
             try:
                 partial.mkdir()
@@ -60,9 +60,8 @@ def staged_file(out: str | os.PathLike[str]) -> Iterator[Path]:
     out = Path(out)
     if out.is_dir():
         raise OutputError(f"{out} is a folder; give a file.")
-    # Process ids repeat between the nodes and containers that share a folder.
     partial = out.with_name(f".{secrets.token_hex(8)}.partial.{out.name}")
-    with _existing(out.parent):
+    with created_folder(out.parent):
         try:
             yield partial
             partial.replace(out)
@@ -88,8 +87,8 @@ def disk_full_as_error(out: str | os.PathLike[str]) -> Iterator[None]:
 
 
 @contextmanager
-def _existing(folder: Path) -> Iterator[None]:
-    """Creates a folder with its parents, and removes what it created when the block fails."""
+def created_folder(folder: Path) -> Iterator[None]:
+    """Creates a folder with its parents; if the block fails, removes those that it created and that are empty."""
     created = [one for one in (folder, *folder.absolute().parents) if not one.exists()]  # innermost first
     try:
         try:

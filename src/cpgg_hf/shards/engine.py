@@ -42,7 +42,7 @@ class ShardFolder:
         """Whether a shard is there, made by this plan and undamaged."""
         try:
             record = json.loads(self._record(shard).read_text(encoding="utf-8"))
-            return record == {"plan": self._digest, "sha256": checksum(self.path(shard))}
+            return record == {"plan": self._digest, "sha256": self._checksum(shard)}
         except (OSError, ValueError):
             return False
 
@@ -61,8 +61,13 @@ class ShardFolder:
         """Record a shard that has been written."""
         self._record(shard).parent.mkdir(exist_ok=True)
         with staged_file(self._record(shard)) as partial:
-            content = {"plan": self._digest, "sha256": checksum(self.path(shard))}
+            content = {"plan": self._digest, "sha256": self._checksum(shard)}
             partial.write_text(json.dumps(content), encoding="utf-8")
+
+    def _checksum(self, shard: Shard) -> str:
+        if not shard.files:
+            return checksum(self.path(shard))
+        return " ".join(checksum(self.folder / name) for name in shard.files)
 
     def _record(self, shard: Shard) -> Path:
         return self.folder / RECORDS_FOLDER / f"{shard.name}.json"
@@ -104,8 +109,13 @@ def make_shards(
 
 
 @contextmanager
-def locked(folder: Path, name: str) -> Iterator[None]:
+def locked(folder: Path, name: str, wait: bool = False) -> Iterator[None]:
     """Hold a lock until the block or the process ends, however it ends; file systems without locks hold none.
+
+    Args:
+        folder: what is protected.
+        name: of the lock.
+        wait: whether to wait for another process that holds it.
 
     Raises:
         OutputError: another process holds it, or the folder cannot be written.
@@ -120,7 +130,7 @@ def locked(folder: Path, name: str) -> Iterator[None]:
         raise OutputError(f"cannot write to {folder} ({error.strerror}); choose another folder.") from None
     with file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             raise OutputError(
                 f"another run ({name}) is active in {folder}; wait until it ends, or choose another folder."
