@@ -99,9 +99,10 @@ def test_terminated_and_killed_processes_change_nothing(start, model, undisturbe
     folder = tmp_path / "set"
     process = start("terminated")
     wait_until(lambda: finished(folder), process)
-    second = start("second")
-    assert second.wait() == 1
+    process.send_signal(signal.SIGSTOP)
+    assert start("second").wait() == 1
     assert "error: another run (worker 0) is active in" in (tmp_path / "second").read_text()
+    process.send_signal(signal.SIGCONT)
     process.send_signal(signal.SIGTERM)
     assert process.wait() == 143
     assert "terminated; run the same command again to resume" in (tmp_path / "terminated").read_text()
