@@ -5,8 +5,6 @@ from collections.abc import Callable
 from typing import Any
 
 SPLITS = ("train", "validation", "test")
-# Settings of the pipeline's call: type and help text.
-_SETTINGS: dict[str, tuple[Callable[[str], Any], str]]
 
 
 def new_command(
@@ -102,7 +100,8 @@ def _seed(text: str) -> int:
     return int(text)
 
 
-_SETTINGS = {
+# Settings of the pipeline's call: type and help text.
+_SETTINGS: dict[str, tuple[Callable[[str], Any], str]] = {
     "guidance_scale": (float, "strength of the guidance by the phenotypes: 1 = no guidance, 0 = unconditional"),
     "num_decoding_steps": (positive, "passes of the transformer"),
     "num_inference_steps": (positive, "diffusion steps per token"),

@@ -26,7 +26,7 @@ class PreparedScan:
 
 
 def read_scan(path: str | os.PathLike[str], rr_ms: float | None = None) -> Cine:
-    """A DICOM folder or a NIfTI file."""
+    """The cine in a DICOM folder or a NIfTI file, in scanner units."""
     from cpgg_hf.scans.dicom import read_dicom_folder
     from cpgg_hf.scans.nifti import read_nifti
 

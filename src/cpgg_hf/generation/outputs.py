@@ -101,7 +101,7 @@ class Outputs:
         for place in (self.folder, self.folder / RECORDS_FOLDER):
             for path in place.glob(".*.partial*"):
                 shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-        if self.exports and not (self.folder / LIST_FILE).is_file():
+        if self.exports and not all((self.folder / name).is_file() for name in (TABLE_FILE, LIST_FILE)):
             self._write_lists([record for shard in shards for record in self._records(shard)])
         if PARQUET not in self.formats:
             return
