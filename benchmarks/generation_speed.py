@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from cpgg_hf.cli.models import load_pipeline, load_segmenter
-from cpgg_hf.generation import GenerationRequest, Verification, generate_dataset, parse_condition, run
+from cpgg_hf.generation import GenerationRequest, Verification, generate_dataset, outputs, parse_condition
 
 
 def main() -> None:
@@ -47,7 +47,7 @@ def main() -> None:
     timed(pipe.mar, "generate_latents", "MAR")
     timed(pipe.vae, "decode", "decoder")
     timed(verification, "measure", "measuring")
-    timed(run, "write_shard", "writing")
+    timed(outputs, "write_shard", "writing")
     request = GenerationRequest(None, arguments.num_samples, [parse_condition("LVEF < 40")])
     with tempfile.TemporaryDirectory() as folder:
         start = time.process_time()

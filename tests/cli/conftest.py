@@ -5,8 +5,8 @@ from publishing import checkpoint, network, no_waiting
 from tiny_checkpoint import save_tiny_checkpoint
 
 from cpgg_hf import phantom
+from cpgg_hf.exports.nifti import write_nifti
 from cpgg_hf.phenotypes import phenotype_index
-from cpgg_hf.scans.nifti import write_nifti
 
 
 @pytest.fixture(scope="session")
@@ -19,7 +19,7 @@ def subject(tmp_path_factory):
     """A phantom as a NIfTI file, and two of its phenotypes as JSON."""
     folder = tmp_path_factory.mktemp("subject")
     heart = phantom.render(phantom.sample_phenotypes(1, 4)[0], 4)
-    write_nifti(folder / "cine.nii.gz", heart.cine.pixels, heart.cine.frame_time_ms, heart.cine.pixel_size_mm)
+    write_nifti(folder / "cine.nii.gz", heart.cine)
     known = {name: float(heart.phenotypes[phenotype_index(name)]) for name in ("LVEDV", "LVCO")}
     (folder / "phenotypes.json").write_text(json.dumps({"phenotypes": known}))
     return folder

@@ -1,83 +1,58 @@
-"""What `cpgg measure` reports: values that hearts have, a sentence for the others; what `cpgg evaluate` reads."""
+"""`cpgg evaluate`: what it reads and reports."""
 
+import json
 from pathlib import Path
 
-import numpy as np
-import pytest
+from noise_sets import write_dataset
 
 from cpgg_hf.cli.cines import read_cine_set
-from cpgg_hf.cli.main import main
-from cpgg_hf.commands.evaluation import plausible
-from cpgg_hf.dataset import cine_row, shard_path, write_description, write_shard
-from cpgg_hf.errors import InputError, RequestError
-from cpgg_hf.phenotypes import PHENOTYPES, phenotype_index
+from cpgg_hf.errors import RequestError
+from cpgg_hf.phenotypes import phenotype_index
+
+from .running import FEW_STEPS, run
 
 
-def test_what_no_heart_has_is_left_out_and_said():
-    row = np.full(82, np.nan)
-    row[phenotype_index("LVEF")], row[phenotype_index("RVEF")] = 61.0, -78.8
-    row[phenotype_index("RVEDV")] = 162.0  # of a chamber that was not segmented well
-    values, doubts = plausible(row)
-    assert values == {"LVEF": 61.0}
-    (doubt,) = doubts
-    low = PHENOTYPES[phenotype_index("RVEF")].minimum
-    assert doubt.startswith(f"RVEF came out as -78.8 %, hearts have {low:g} to")
+def test_controllability_of_generated_files(model, tmp_path, capsys):
+    generated, segmenter = tmp_path / "generated", ["--segmenter", f"{model}/segmenter"]
+    assert run("generate", "--model", model, "--num-samples", 3, *FEW_STEPS, "--out", generated) == 0
+    capsys.readouterr()
+    assert run("evaluate", "controllability", generated, *segmenter, "--json") == 0
+    rows = {row["phenotype"]: row for row in json.loads(capsys.readouterr().out)}
+    assert {"LVEDV", "septal_wall"} <= rows.keys()
+    assert "AAo_max_area" not in rows
+    assert rows["LVEDV"]["num_cines"] + rows["LVEDV"]["num_unmeasured"] == 3
 
 
-def write_dataset(folder, **seeds):
-    """A data set with one noise cine a seed, whose LVEF is the seed; splits by name."""
-    for split, of_split in seeds.items():
-        rows = []
-        for seed in of_split:
-            phenotypes = np.full(82, np.nan)
-            phenotypes[phenotype_index("LVEF")] = seed
-            cine = np.random.default_rng(seed).integers(0, 256, (50, 96, 96), dtype=np.uint8)
-            details = {"spacing_mm": 1.8, "frame_time_ms": 18.0, "subject": str(seed), "source": "test"}
-            rows.append(cine_row(cine, **details, data_policy="phantom", phenotypes=phenotypes))
-        write_shard(rows, shard_path(folder, split, 0, 1))
-    write_description(folder)
-    return folder
+def test_fidelity_against_prepared_phantoms(model, tmp_path, capsys):
+    counts = ["--num-train", 1, "--num-validation", 0, "--num-test", 14]
+    assert run("prepare", "phantom", *counts, "--out", tmp_path / "phantoms") == 0
+    assert run("generate", "--model", model, "--num-samples", 7, *FEW_STEPS, "--out", tmp_path / "generated") == 0
+    capsys.readouterr()
+    assert run("evaluate", "fidelity", tmp_path / "generated", tmp_path / "phantoms", "--json") == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["precision_recall"]["precision"] == 0  # an untrained model's noise is nowhere near a heart
 
 
-def lvef(folder, split=None):
-    return read_cine_set(folder, split).phenotypes[:, phenotype_index("LVEF")].tolist()
-
-
-def test_the_only_split_is_read_or_the_test_split_or_the_one_that_is_named(tmp_path):
-    generated = write_dataset(tmp_path / "generated", train=[41, 42])
-    assert lvef(generated) == [41, 42]
-    prepared = write_dataset(tmp_path / "prepared", train=[51], test=[52, 53])
-    assert lvef(prepared) == [52, 53]
-    assert lvef(prepared, "train") == [51]
-    with pytest.raises(RequestError, match=r"has the splits train, validation, no test split"):
-        read_cine_set(write_dataset(tmp_path / "doubtful", train=[1], validation=[2]))
-    with pytest.raises(InputError, match=r"has no split 'validation'; it has train, test"):
-        read_cine_set(prepared, "validation")
-    (tmp_path / "cine.nii.gz").touch()
-    with pytest.raises(RequestError, match=r"is no data set and has no split 'train'"):
-        read_cine_set(tmp_path, "train")
-
-
-def test_both_questions_take_what_was_generated_and_the_splits_that_are_named(tmp_path, monkeypatch):
-    """Of `cpgg generate --format parquet`, which writes a training split, as of any other data set."""
+def test_both_questions_read_the_named_splits(tmp_path, monkeypatch):
     generated = write_dataset(tmp_path / "generated", train=[41])
-    true = write_dataset(tmp_path / "true", train=[51], test=[52])
+    reference = write_dataset(tmp_path / "reference", train=[51], test=[52])
     asked = []
 
     def stop(folder, split=None):
-        asked.append((Path(folder).name, lvef(folder, split)))
+        cines = read_cine_set(folder, split)
+        asked.append((Path(folder).name, [cine.phenotypes[phenotype_index("LVEF")] for cine in cines]))
         if len(asked) > 1:
             raise RequestError("enough was read.")
-        return read_cine_set(folder, split)
+        return cines
 
-    monkeypatch.setattr("cpgg_hf.commands.evaluation.read_cine_set", stop)
-    monkeypatch.setattr("cpgg_hf.commands.evaluation.load_segmenter", lambda _: 1 / 0)
-    assert main(["evaluate", "fidelity", str(generated), str(true)]) == 1
-    assert asked == [("generated", [41.0]), ("true", [52.0])]
+    monkeypatch.setattr("cpgg_hf.cli.cines.read_cine_set", stop)
+    monkeypatch.setattr("cpgg_hf.cli.models.load_segmenter", lambda _: 1 / 0)
+    assert run("evaluate", "fidelity", generated, reference) == 1
+    assert asked == [("generated", [41.0]), ("reference", [52.0])]
     asked.clear()
-    assert main(["evaluate", "fidelity", str(true), str(true), "--split", "test", "--true-split", "train"]) == 1
-    assert asked == [("true", [52.0]), ("true", [51.0])]
+    assert run("evaluate", "fidelity", reference, reference, "--split", "test", "--reference-split", "train") == 1
+    assert asked == [("reference", [52.0]), ("reference", [51.0])]
     asked.clear()
-    assert main(["evaluate", "controllability", str(generated)]) == 1
-    assert main(["evaluate", "controllability", str(true), "--split", "train"]) == 1
-    assert asked == [("generated", [41.0]), ("true", [51.0])]
+    assert run("evaluate", "controllability", generated) == 1
+    assert run("evaluate", "controllability", reference, "--split", "train") == 1
+    assert asked == [("generated", [41.0]), ("reference", [51.0])]

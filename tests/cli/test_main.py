@@ -15,6 +15,7 @@ from cpgg_hf.cli.main import main
         ["generate", "--out", "x", "--seed", "-1"],
         ["generate", "--out", "x", "--seed", "99999999999999999999"],
         ["generate", "--out", "x", "--format", "avi"],
+        ["generate", "--out", "x", "--format", "nifti,"],
         ["generate", "--out", "x", "--set", "LVEF=30", "--phenotypes", "table.csv"],
         ["prepare", "nifti", "x.nii.gz", "--out", "x", "--view", "sax"],
     ],

@@ -34,7 +34,7 @@ def test_refusals_are_one_line(network, tmp_path, capsys):
     assert main(["push", str(folder), "user/no"]) == 1
     assert capsys.readouterr().err.startswith(f"error: {folder} is restricted and is not pushed to user/no: ")
     assert main(["push", str(folder), "user/no", "--cohort", "x"]) == 1
-    assert "--cohort tells participants only together with --key-file" in capsys.readouterr().err
+    assert "--cohort needs --key-file to recognise participants" in capsys.readouterr().err
     assert main(["push", str(tmp_path / "absent"), "user/no"]) == 1
     assert main(["push", str(folder), "user/no", "--remote-code", "--revision", "x"]) == 1
     assert main(["push", str(folder), "user/yes", "--override-policy", "approved"]) == 0

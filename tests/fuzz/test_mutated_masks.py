@@ -23,7 +23,7 @@ def _no_network(monkeypatch):
     def load(*_, **__):
         raise RequestError("the mask has no labels for every frame, so a network would be asked.")
 
-    monkeypatch.setattr("cpgg_hf.commands.evaluation.load_segmenter", load)
+    monkeypatch.setattr("cpgg_hf.cli.models.load_segmenter", load)
 
 
 def test_masks(tmp_path):

@@ -17,10 +17,10 @@ def model(tmp_path_factory):
 
 @pytest.fixture
 def digests():
-    """SHA-256 of all files of a folder, hidden ones included."""
+    """SHA-256 of all files of a folder, hidden ones included, except locks."""
 
     def of(folder: Path) -> dict[str, str]:
-        paths = [path for path in folder.rglob("*") if path.is_file()]
+        paths = [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock"]
         return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
 
     return of

@@ -1,22 +1,23 @@
-"""The demonstration (`make demo`): hearts of rising LV volume from phenotypes (the paper's figure 2), measured.
+"""`cpgg demo` (`make demo`): hearts of rising LV volume, generated (the paper's figure 2) and measured.
 
-Writes the cines as NIfTI, all of them side by side as GIF, ED and ES frames with the key phenotypes under each heart
-as PNG, and a table of requested and measured phenotypes.
+Writes the cines as NIfTI, all of them side by side as GIF, ED and ES frames with the main phenotypes of each heart as
+PNG, and a table of requested and measured phenotypes.
 """
 
+from __future__ import annotations
+
+import argparse
 import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from cpgg_hf.cli.models import checkpoint_path, load_pipeline, load_segmenter
-from cpgg_hf.commands.generation import write_cine
-from cpgg_hf.files.staging import staged_folder
-from cpgg_hf.phenotypes import NAMES, PHENOTYPES, heart_rate, phenotype_index
+from cpgg_hf.cli.options import add_model, add_seed, new_command
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from cpgg_hf.cine import Cine
     from cpgg_hf.measure import CineMeasurement
 
 # End-diastolic volumes in mL, from a small heart to a dilated one; all else is sampled to go with them.
@@ -24,18 +25,35 @@ LVEDV_ML = (90.0, 110.0, 130.0, 150.0, 170.0, 195.0, 220.0, 250.0)
 SHOWN = ("LVEDV", "LVESV", "LVEF", "RVEDV", "LAV_max")
 
 
+def add_command(commands: Any) -> None:
+    """Add `demo` to the commands."""
+    command = new_command(commands, "demo", _run, "generate hearts of rising LV volume, measure and draw them")
+    add_model(command)
+    command.add_argument("--out", default="outputs/demo", help="folder to write (default: %(default)s)")
+    add_seed(command)
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    run_demo(arguments.out, arguments.model, arguments.seed)
+
+
 def run_demo(out: str | os.PathLike[str] = "outputs/demo", model: str | None = None, seed: int = 0) -> None:
-    """Generates one heart for each of `LVEDV_ML`, measures them, and writes everything into `out`.
+    """Generate one heart for each of `LVEDV_ML`, measure them, and write everything to `out`.
 
     Args:
         out: a folder; files of an earlier demonstration are replaced.
-        model: a checkpoint with a `segmenter` folder; None is the one that the repository ships.
+        model: a checkpoint with a segmenter; None is the shipped one.
         seed: other seeds give other hearts of the same volumes.
     """
+    import numpy as np
     import torch
 
+    from cpgg_hf.cine import cines_of
+    from cpgg_hf.cli.measure import measure_generated
+    from cpgg_hf.cli.models import checkpoint_path, load_pipeline, load_segmenter
+    from cpgg_hf.exports import write_cine
     from cpgg_hf.exports.gif import write_gif
-    from cpgg_hf.measure import measure_cine
+    from cpgg_hf.files.staging import staged_folder
 
     with staged_folder(out, overwrite=True) as folder:
         print(f"loading {checkpoint_path(model)}", flush=True)
@@ -46,31 +64,31 @@ def run_demo(out: str | os.PathLike[str] = "outputs/demo", model: str | None = N
         start = time.perf_counter()
         pipe.set_progress_bar_config(desc="decoding steps")
         output = pipe([{"LVEDV": volume} for volume in LVEDV_ML], generator=torch.Generator().manual_seed(seed))
+        cines = cines_of(output)
         seconds = time.perf_counter() - start
-        print(f"  {seconds:.1f} s, {seconds / len(LVEDV_ML):.1f} s a heart", flush=True)
+        print(f"  {seconds:.1f} s, {seconds / len(LVEDV_ML):.1f} s per heart", flush=True)
 
-        print("measuring what was generated", flush=True)
-        measurements = [
-            measure_cine(cine, output.spacing_mm, frame_time_ms, segmenter)
-            for cine, frame_time_ms in zip(output.cines, output.frame_time_ms, strict=True)
-        ]
+        print("measuring the generated cines", flush=True)
+        measurements = [measure_generated(cine, segmenter) for cine in cines]
         requested = output.phenotypes.to_numpy()
         measured = np.stack([measurement.phenotypes for measurement in measurements])
 
-        for index, (cine, frame_time_ms) in enumerate(zip(output.cines, output.frame_time_ms, strict=True)):
-            write_cine(folder / f"heart_{index + 1}", cine, float(frame_time_ms), output.spacing_mm)
-        # Side by side all beat together, at the mean heart rate.
-        write_gif(folder / "hearts.gif", output.cines, float(output.frame_time_ms.mean()), columns=4)
-        _draw_sheet(folder / "hearts.png", output.cines, measurements, requested)
+        for index, cine in enumerate(cines, start=1):
+            write_cine(folder / f"heart_{index}", cine)
+        write_gif(folder / "hearts.gif", cines, columns=4)
+        _draw_sheet(folder / "hearts.png", cines, measurements)
         _write_table(folder / "phenotypes.csv", output.seeds, requested, measured)
 
-    print(adherence_sentences(requested, measured))
+    print(controllability_sentences(requested, measured))
     print(f"wrote hearts.png, hearts.gif, phenotypes.csv and heart_1.nii.gz to heart_{len(LVEDV_ML)}.nii.gz to {out}")
 
 
-def adherence_sentences(requested: np.ndarray, measured: np.ndarray, names: tuple[str, ...] = SHOWN) -> str:
-    """How near the measured phenotypes (N, 82) are to the requested ones, a line a phenotype."""
+def controllability_sentences(requested: np.ndarray, measured: np.ndarray, names: tuple[str, ...] = SHOWN) -> str:
+    """How near the measured phenotypes (N, 82) are to the requested ones, one line per phenotype."""
+    import numpy as np
+
     from cpgg_hf.metrics import r2_score
+    from cpgg_hf.phenotypes import PHENOTYPES, phenotype_index
 
     lines = []
     for name in names:
@@ -79,33 +97,40 @@ def adherence_sentences(requested: np.ndarray, measured: np.ndarray, names: tupl
         x, y, unit = requested[found, index], measured[found, index], PHENOTYPES[index].unit
         line = f"  {name:8s} measurable in {len(x)} of {len(found)} hearts"
         if len(x) > 1:
-            line += f": asked {x.min():.0f} to {x.max():.0f} {unit}, found {y.min():.0f} to {y.max():.0f} {unit}"
-            line += f", {np.abs(y - x).mean():.1f} {unit} apart on average, R2 {float(r2_score(x, y)):.2f}"
+            line += (
+                f": requested {x.min():.0f} to {x.max():.0f} {unit}, measured {y.min():.0f} to {y.max():.0f} {unit}"
+            )
+            line += f", mean difference {np.abs(y - x).mean():.1f} {unit}, R2 {float(r2_score(x, y)):.2f}"
         lines.append(line)
     return "\n".join(lines)
 
 
-def _draw_sheet(path: Path, cines: np.ndarray, measurements: "list[CineMeasurement]", requested: np.ndarray) -> None:
+def _draw_sheet(path: Path, cines: list[Cine], measurements: list[CineMeasurement]) -> None:
     from cpgg_hf.exports.sheet import cine_sheet
+    from cpgg_hf.phenotypes import PHENOTYPES, phenotype_index
 
     captions = []
-    for asked, measurement, rate in zip(requested, measurements, heart_rate(requested), strict=True):
+    for cine, measurement in zip(cines, measurements, strict=True):
         lines = [f"{'':8s}{'asked':>6s}{'found':>6s}"]
         for name in SHOWN:
             index = phenotype_index(name)
-            found = measurement.phenotypes[index]
-            shown = "-" if np.isnan(found) else f"{found:.0f}"
-            lines.append(f"{name:8s}{asked[index]:6.0f}{shown:>6s} {PHENOTYPES[index].unit}")
-        captions.append("\n".join([*lines, f"heart rate {rate:.0f} bpm"]))
+            found = f"{measurement.phenotypes[index]:.0f}".replace("nan", "-")
+            lines.append(f"{name:8s}{cine.phenotypes[index]:6.0f}{found:>6s} {PHENOTYPES[index].unit}")  # type: ignore[index]
+        captions.append("\n".join([*lines, f"heart rate {60000 / cine.rr_ms:.0f} bpm"]))
     # Where no heart was found, the third of the beat at which systole usually ends.
-    usual = cines.shape[1] // 3
-    frames = [(0, usual if one.end_systole is None else one.end_systole) for one in measurements]
-    cine_sheet(list(cines), captions, frames, path, title="Generated four-chamber cines, ordered by LVEDV")
+    frames = [
+        (0, len(cine) // 3 if one.end_systole is None else one.end_systole)
+        for cine, one in zip(cines, measurements, strict=True)
+    ]
+    cine_sheet(path, cines, captions, frames, title="Generated four-chamber cines, ordered by LVEDV")
 
 
 def _write_table(path: Path, seeds: np.ndarray, requested: np.ndarray, measured: np.ndarray) -> None:
-    """One row a heart and phenotype: heart, seed, phenotype, unit, requested, measured (empty: cannot be seen)."""
+    """One row per heart and phenotype: heart, seed, phenotype, unit, requested, measured (empty: not measurable)."""
+    import numpy as np
     import pandas as pd
+
+    from cpgg_hf.phenotypes import NAMES, PHENOTYPES
 
     count = len(requested)
     table = pd.DataFrame(

@@ -1,4 +1,4 @@
-"""The `cpgg` command line: carries out one command of the rooms in `cpgg_hf.command_line`.
+"""The `cpgg` command line.
 
 Exit codes: 0 done, 1 failed (`error: ...` in one line on stderr; the traceback with `--debug`), 2 wrong usage.
 """
@@ -8,12 +8,38 @@ import sys
 import traceback
 from collections.abc import Sequence
 
+from cpgg_hf.cli import (
+    card,
+    demo,
+    evaluate,
+    export_remote_code,
+    generate,
+    measure,
+    prepare,
+    push,
+    report,
+    sample_phenotypes,
+)
 from cpgg_hf.errors import printable
 from cpgg_hf.version import __version__
 
+# In the order in which --help lists them. Each module offers `add_command(commands)`.
+COMMANDS = (
+    demo,
+    sample_phenotypes,
+    generate,
+    prepare,
+    measure,
+    evaluate,
+    report,
+    push,
+    card,
+    export_remote_code,
+)
+
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command and returns the exit code; wrong usage leaves by `SystemExit(2)`."""
+    """Run one command and return the exit code; wrong usage exits by `SystemExit(2)`."""
     arguments = build_parser().parse_args(argv)
     try:
         arguments.run(arguments)
@@ -29,23 +55,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of all commands; each one's `run` is the function that carries it out."""
-    from cpgg_hf.command_line import evaluation, generation, preparation, publishing
-
+    """The parser of all commands; `run` in its result is the function that runs the command."""
     parser = argparse.ArgumentParser(prog="cpgg", description="Phenotype-controlled cardiac cine MRI (CPGG).")
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    # In the order in which --help lists them.
-    generation.add_commands(commands)
-    preparation.add_commands(commands)
-    evaluation.add_commands(commands)
-    publishing.add_commands(commands)
+    for command in COMMANDS:
+        command.add_command(commands)
     return parser
 
 
 def _one_line(error: Exception) -> str:
     text = printable(" ".join(str(error).split())) or type(error).__name__
-    # An error that is not one of ours names its kind, as its text alone may say little (KeyError: 'x').
+    # An error that is not one of ours names its kind, as its text may mean little without it (KeyError: 'x').
     if isinstance(error, ValueError | OSError | ImportError):
         return text
     return f"{type(error).__name__}: {text} (--debug shows where)"

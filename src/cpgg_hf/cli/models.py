@@ -1,4 +1,4 @@
-"""Loads what the commands need: a pipeline, a segmenter; from a folder, a hub, or the shipped checkpoint."""
+"""Loads a pipeline or a segmenter from a folder, from the hub, or from the shipped checkpoint."""
 
 import os
 from pathlib import Path
@@ -10,22 +10,22 @@ if TYPE_CHECKING:
     from cpgg_hf.pipeline_cpgg import CPGGPipeline
     from cpgg_hf.segmentation.segmenter import CineSegmenter
 
-# Beside `src` in a clone of the repository, which is what the quick start works in.
+# Next to `src` in a clone of the repository, where the quick start runs.
 SHIPPED_CHECKPOINT = Path(__file__).resolve().parents[3] / "checkpoints" / "cpgg-phantom-small"
 SEGMENTER_FOLDER = "segmenter"
 FIELD_SEGMENTER_FOLDER = "field_segmenter"
 
 
 def checkpoint_path(model: str | None) -> str:
-    """The checkpoint that was asked for, or the shipped one.
+    """The given checkpoint, or the shipped one.
 
     Raises:
-        RequestError: nothing was asked for, and the package does not lie in a clone of the repository.
+        RequestError: none is given, and the package does not lie in a clone of the repository.
     """
     if model is not None:
         return model
     if not SHIPPED_CHECKPOINT.is_dir():
-        raise RequestError(f"there is no shipped checkpoint at {SHIPPED_CHECKPOINT}; name one with --model.")
+        raise RequestError(f"there is no shipped checkpoint at {SHIPPED_CHECKPOINT}; give one with --model.")
     return os.path.relpath(SHIPPED_CHECKPOINT)
 
 
@@ -41,12 +41,12 @@ def load_pipeline(model: str | None) -> "CPGGPipeline":
 
 
 def segmenter_path(segmenter: str | None, model: str | None = None, scans: bool = False) -> str:
-    """The segmenter that was asked for, or the one that lies in a checkpoint.
+    """The given segmenter, or the one in a checkpoint.
 
     Args:
         segmenter: its folder; None is the checkpoint's.
         model: the checkpoint; None is the shipped one.
-        scans: whether it must know acquired images, not only phantoms and what is generated.
+        scans: whether it must work on scans, not only on phantoms and generated cines.
 
     Raises:
         RequestError: there is none.
@@ -54,12 +54,12 @@ def segmenter_path(segmenter: str | None, model: str | None = None, scans: bool 
     name = FIELD_SEGMENTER_FOLDER if scans else SEGMENTER_FOLDER
     folder = Path(segmenter) if segmenter is not None else Path(checkpoint_path(model)) / name
     if not folder.is_dir():
-        raise RequestError(f"there is no segmenter at {folder}; name its folder with --segmenter.")
+        raise RequestError(f"there is no segmenter at {folder}; give its folder with --segmenter.")
     return str(folder)
 
 
 def load_segmenter(segmenter: str | None, model: str | None = None, scans: bool = False) -> "CineSegmenter":
-    """The network at `segmenter_path`, on the accelerator if there is one."""
+    """The segmenter at `segmenter_path`, on the accelerator if there is one."""
     import torch
 
     from cpgg_hf.segmentation import segmenter as segmenters

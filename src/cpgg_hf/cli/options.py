@@ -1,14 +1,16 @@
-"""A command, and the options that several commands have, under one name and with one help text."""
+"""Options that several commands share, with one name and one help text each."""
 
 import argparse
 from collections.abc import Callable
 from typing import Any
 
+SPLITS = ("train", "validation", "test")
 
-def add_command(
+
+def new_command(
     parent: Any, name: str, run: Callable[[argparse.Namespace], None], text: str
 ) -> argparse.ArgumentParser:
-    """A command of `parent` (from `add_subparsers`) that `run` carries out; `text` says in a line what it does."""
+    """A command of `parent` (from `add_subparsers`) that `run` carries out; `text` is its one-line help."""
     command: argparse.ArgumentParser = parent.add_parser(name, help=text, description=text)
     command.set_defaults(run=run)
     command.add_argument("--debug", action="store_true", help="show the traceback of an error")
@@ -16,14 +18,42 @@ def add_command(
 
 
 def add_model(command: argparse.ArgumentParser) -> None:
-    """`--model`; None is the checkpoint that the repository ships."""
-    text = "checkpoint folder or hub repository (default: the one that the repository ships)"
+    """`--model`; None is the checkpoint in the repository."""
+    text = "checkpoint folder or hub repository (default: the one that the repository contains)"
     command.add_argument("--model", help=text)
 
 
+def add_segmenter(command: argparse.ArgumentParser) -> None:
+    """`--segmenter`; None is the one in the shipped checkpoint."""
+    command.add_argument("--segmenter", help="folder of the segmenter (default: the shipped checkpoint's)")
+
+
+def add_request(command: argparse.ArgumentParser) -> None:
+    """`--model`, the requested phenotypes, `--num-samples` and `--seed`."""
+    add_model(command)
+    request = command.add_mutually_exclusive_group()
+    text = "CSV table (one row per heart) or JSON file of one heart"
+    request.add_argument("--phenotypes", metavar="FILE", help=text)
+    text = "set a phenotype; repeatable"
+    request.add_argument("--set", action="append", default=[], type=assignment, metavar="NAME=VALUE", help=text)
+    command.add_argument("--num-samples", type=positive, default=1, help="hearts per row of the request")
+    add_seed(command)
+
+
+def add_settings(command: argparse.ArgumentParser) -> None:
+    """The settings of the pipeline's call, None unless given; `settings_of` reads them."""
+    for name, (kind, text) in _SETTINGS.items():
+        command.add_argument(f"--{name.replace('_', '-')}", type=kind, help=f"{text} (default: the model's)")
+
+
+def settings_of(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The options of `add_settings` by name."""
+    return {name: getattr(arguments, name) for name in _SETTINGS}
+
+
 def add_mask(command: argparse.ArgumentParser) -> None:
-    """`--mask`, in place of the network that finds the heart."""
-    text = "NIfTI file of labels (1 LV, 2 LV myocardium, 3 RV, 4 LA, 5 RA) that replaces the network"
+    """`--mask`, instead of a segmenter."""
+    text = "NIfTI file of labels (1 LV, 2 LV myocardium, 3 RV, 4 LA, 5 RA), used instead of the segmenter"
     command.add_argument("--mask", help=text)
 
 
@@ -40,16 +70,25 @@ def add_seed(command: argparse.ArgumentParser) -> None:
 
 def add_split(command: argparse._ActionsContainer, text: str, flag: str = "--split") -> None:
     """`--split`, or another flag that names a split of a data set; None unless given."""
-    command.add_argument(flag, choices=("train", "validation", "test"), help=text)
+    command.add_argument(flag, choices=SPLITS, help=text)
 
 
-def add_json(command: argparse.ArgumentParser, what: str) -> None:
-    """`--json`, for scripts; `what` names in the help text what is printed."""
-    command.add_argument("--json", action="store_true", help=f"print the {what} as JSON")
+def add_json(command: argparse.ArgumentParser, content: str) -> None:
+    """`--json`, for scripts; `content` names what is printed in the help text."""
+    command.add_argument("--json", action="store_true", help=f"print the {content} as JSON")
+
+
+def assignment(text: str) -> tuple[str, float]:
+    """`LVEF=30` as ("LVEF", 30.0)."""
+    name, _, value = text.partition("=")
+    try:
+        return name.strip(), float(value)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE with a number, such as LVEF=30") from None
 
 
 def positive(text: str) -> int:
-    """A whole number of at least 1; the type of counts."""
+    """A whole number of at least 1."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return int(text)
@@ -59,3 +98,12 @@ def _seed(text: str) -> int:
     if not text.isdecimal() or int(text) >= 2**63:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to 2^63 - 1")
     return int(text)
+
+
+# Settings of the pipeline's call: type and help text.
+_SETTINGS: dict[str, tuple[Callable[[str], Any], str]] = {
+    "guidance_scale": (float, "strength of the guidance by the phenotypes: 1 = no guidance, 0 = unconditional"),
+    "num_decoding_steps": (positive, "passes of the transformer"),
+    "num_inference_steps": (positive, "diffusion steps per token"),
+    "temperature": (float, "scale of the noise that the diffusion steps add"),
+}

@@ -9,11 +9,11 @@ from cpgg_hf.errors import printable
 
 
 def print_json(content: Any) -> None:
-    """Prints `content`, which is plain, to stdout."""
+    """Print `content`, which holds plain values only, to stdout."""
     print(json.dumps(content, indent=2))
 
 
 def print_notes(warnings: Sequence[str]) -> None:
-    """Prints `warnings` to stderr, each in a line of its own."""
+    """Print `warnings` to stderr, one per line."""
     for warning in warnings:
         print(f"note: {printable(warning)}", file=sys.stderr)

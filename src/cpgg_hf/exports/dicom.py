@@ -1,8 +1,8 @@
-"""Synthetic cines as DICOM: MR Image Storage, one file a frame, marked so that nobody takes it for a patient.
+"""Synthetic cines as DICOM: MR Image Storage, one file per frame, marked so that nobody takes it for a patient.
 
-The files follow the MR Image IOD (PS3.3 A.4). They say that they are synthetic in every place where a viewer, an
-archive or a script may look: Synthetic Data YES, a derived Image Type, Patient ID SYNTHETIC, the series and
-derivation descriptions, the image comments, and Content Qualification RESEARCH (not for diagnosis).
+The files follow the MR Image IOD (PS3.3 A.4). They are marked as synthetic wherever a viewer, an archive or a script
+may look: Synthetic Data YES, a derived Image Type, Patient ID SYNTHETIC, the series and derivation descriptions, the
+image comments, and Content Qualification RESEARCH (not for diagnosis).
 """
 
 from __future__ import annotations
@@ -16,92 +16,58 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cpgg_hf.cine import Cine
 from cpgg_hf.files.staging import staged_folder
 from cpgg_hf.optional import import_optional
-from cpgg_hf.scans.nifti import DEFAULT_SLICE_THICKNESS_MM, affine_of_plane, plane_of_affine
+from cpgg_hf.plane import DEFAULT_SLICE_THICKNESS_MM, plane_of_affine
 from cpgg_hf.version import __version__
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
+SUFFIX = "_dicom"
 _FLOAT_BITS = 12  # as scanners store
 _NAMESPACE = uuid.UUID("6c0f6a4e-2f0b-5c0e-9d5b-1f6b8a3f7c11")  # of this package's identifiers
 _NOTE = "Synthetic image made by cpgg_hf: it shows no patient and is not for diagnosis."
 
 
-def write_dicom_series(
-    folder: str | os.PathLike[str],
-    cine: np.ndarray,
-    frame_time_ms: float,
-    spacing_mm: float = 1.8,
-    *,
-    orientation: np.ndarray | None = None,
-    position: np.ndarray | None = None,
-    slice_thickness_mm: float | None = None,
-    series_description: str = "Synthetic cine",
-    seed: int | None = None,
-) -> Path:
-    """Write a synthetic cine as a folder of single-frame MR images, `frame_0001.dcm` and on; whole or not at all.
+def write_dicom(path: str | os.PathLike[str], cine: Cine, series_description: str = "Synthetic cine") -> Path:
+    """Write a synthetic cine as a folder of MR images, `frame_0001.dcm` and on; it appears complete or not at all.
 
     Args:
-        folder: must be new or empty.
-        cine: (T, H, W): uint8 or uint16 (stored as they are), or float in [0, 1] (12 bits: 1 becomes 4095).
-        frame_time_ms: time from one frame to the next; frame 0 is at the R wave and the frames fill the beat.
-        spacing_mm: pixel size, the same along rows and columns.
-        orientation: (6,) direction of a row, then of a column; by default a textbook four-chamber plane.
-        position: (3,) centre of the first pixel in mm; by default the image's centre lies at the origin.
-        slice_thickness_mm: by default 6 mm.
+        path: the folder; must be new or empty.
+        cine: with square pixels: uint8 is stored as it is, float in 12 bits (1 becomes 4095), uint16 in scanner units
+            as it is. Its seed gives the same identifiers (UIDs) to the same cine; without one they are random.
         series_description: at most 64 characters.
-        seed: gives the same identifiers (UIDs) to the same cine; None draws new ones.
 
     Raises:
-        ValueError: a wrong shape or range, or a spacing or frame time that is not positive.
+        ValueError: an acquired cine, other scanner units than uint16, or pixels that are not square.
         OutputError: the folder has content or cannot be written.
         ImportError: pydicom is not installed.
     """
-    with staged_folder(folder) as partial:
-        frames = dicom_frames(
-            cine,
-            frame_time_ms,
-            spacing_mm,
-            orientation=orientation,
-            position=position,
-            slice_thickness_mm=slice_thickness_mm,
-            series_description=series_description,
-            seed=seed,
-        )
-        for number, dataset in enumerate(frames, start=1):
+    with staged_folder(path) as partial:
+        for number, dataset in enumerate(dicom_frames(cine, series_description), start=1):
             dataset.save_as(partial / f"frame_{number:04d}.dcm", enforce_file_format=True)
-    return Path(folder)
+    return Path(path)
 
 
-def dicom_frames(
-    cine: np.ndarray,
-    frame_time_ms: float,
-    spacing_mm: float = 1.8,
-    *,
-    orientation: np.ndarray | None = None,
-    position: np.ndarray | None = None,
-    slice_thickness_mm: float | None = None,
-    series_description: str = "Synthetic cine",
-    seed: int | None = None,
-) -> Iterator[Dataset]:
-    """The frames of `write_dicom_series` as pydicom data sets with their file meta information; same arguments."""
+def dicom_frames(cine: Cine, series_description: str = "Synthetic cine") -> Iterator[Dataset]:
+    """The frames of `write_dicom` as pydicom data sets with their file meta information; same arguments."""
     import_optional("pydicom", "imaging")
     from pydicom.dataset import FileMetaDataset
     from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 
+    if cine.acquired:
+        raise ValueError(f"{cine.origin} was acquired by a scanner; only synthetic cines are written as DICOM.")
     pixels, bits = _stored_pixels(cine)
-    for name, value in (("spacing_mm", spacing_mm), ("frame_time_ms", frame_time_ms)):
-        if not (np.isfinite(value) and value > 0):
-            raise ValueError(f"{name} must be a positive number, given {value}.")
-    thickness = DEFAULT_SLICE_THICKNESS_MM if slice_thickness_mm is None else slice_thickness_mm
-    affine = affine_of_plane((spacing_mm, spacing_mm), orientation, position, thickness, pixels.shape[1:])
+    spacing_mm, frame_time_ms, affine = cine.pixel_size_mm, cine.frame_time_ms, cine.affine
+    thickness = DEFAULT_SLICE_THICKNESS_MM if cine.slice_thickness_mm is None else cine.slice_thickness_mm
     fingerprint = hashlib.sha256(pixels.tobytes())
     fingerprint.update(repr((pixels.shape, affine.tolist(), frame_time_ms, series_description)).encode())
 
     def uid(kind: str) -> str:
-        name = uuid.uuid4() if seed is None else uuid.uuid5(_NAMESPACE, f"{seed} {kind} {fingerprint.hexdigest()}")
+        random = cine.seed is None
+        name = uuid.uuid4() if random else uuid.uuid5(_NAMESPACE, f"{cine.seed} {kind} {fingerprint.hexdigest()}")
         return f"2.25.{name.int}"  # PS3.5 B.2
 
     study, series, reference = uid("study"), uid("series"), uid("frame of reference")
@@ -121,23 +87,19 @@ def dicom_frames(
         yield dataset
 
 
-def _stored_pixels(cine: np.ndarray) -> tuple[np.ndarray, int]:
+def _stored_pixels(cine: Cine) -> tuple[np.ndarray, int]:
     """(T, H, W) uint16 as it is stored, and how many of its bits carry values."""
-    cine = np.asarray(cine)
-    if cine.ndim != 3:
-        raise ValueError(f"a cine has three axes (T, H, W), given {cine.shape}; pass one cine at a time.")
-    if cine.dtype in (np.uint8, np.uint16):
-        return cine.astype("<u2"), 8 * cine.dtype.itemsize
-    if not (np.issubdtype(cine.dtype, np.floating) and cine.min() >= 0 and cine.max() <= 1):
+    if cine.pixels.dtype in (np.uint8, np.uint16):
+        return cine.pixels.astype("<u2"), 8 * cine.pixels.dtype.itemsize
+    if cine.scanner_units:
         raise ValueError(
-            f"expected a cine of uint8, uint16 or float in [0, 1], given {cine.dtype} from {cine.min()} to "
-            f"{cine.max()}; scale it first."
+            f"expected pixels of uint8, uint16 or float in [0, 1], given {cine.pixels.dtype} in scanner units."
         )
-    return np.round(cine * (2**_FLOAT_BITS - 1)).astype("<u2"), _FLOAT_BITS
+    return np.round(cine.pixels.clip(0, 1) * (2**_FLOAT_BITS - 1)).astype("<u2"), _FLOAT_BITS
 
 
 def _synthetic_image() -> Any:
-    """What is the same in every frame of every cine; what a scan would have and this has not is there, but empty."""
+    """The attributes that all frames share; those that only a scan would fill are present but empty."""
     from pydicom import Dataset
 
     dataset = Dataset()
@@ -200,7 +162,7 @@ def _set_pixels(dataset: Any, frame: np.ndarray, bits: int) -> None:
 
 
 def _decimal(number: float) -> Any:
-    """A number in the 16 characters that DICOM gives it."""
+    """A number in at most 16 characters, as DICOM requires."""
     from pydicom.valuerep import DSfloat
 
     return DSfloat(float(number) + 0.0, auto_format=True)  # + 0.0: no minus sign before a zero

@@ -3,50 +3,43 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 
-from cpgg_hf.exports.gif import picture_frames
+from cpgg_hf.cine import Cine
+from cpgg_hf.exports.film import film_of
 from cpgg_hf.files.staging import staged_file
 from cpgg_hf.optional import import_optional
 
-_TICKS_A_SECOND = 90_000  # the clock of MPEG
-_QUALITY = "12"  # x264's constant rate factor: no difference to be seen
+SUFFIX = ".mp4"
+_TICKS_PER_SECOND = 90_000  # the clock of MPEG
+_QUALITY = "12"  # x264's constant rate factor: no visible difference
 
 
 def write_mp4(
-    path: str | os.PathLike[str],
-    cines: np.ndarray,
-    frame_time_ms: float = 20.0,
-    columns: int | None = None,
-    scale: int = 2,
+    path: str | os.PathLike[str], cines: Cine | Sequence[Cine], columns: int | None = None, scale: int = 2
 ) -> Path:
-    """Write one beat of a cine, or of a grid of cines, as H.264; players show it in a loop if told to.
+    """Write one beat of a cine, or of a grid of cines, as H.264; the arguments are those of `film_of`.
 
-    H.264 is lossy and needs even sizes: an odd one gets a black line. For the exact values write NIfTI, DICOM or npz.
-
-    Args:
-        path: the MP4.
-        cines: as in `write_gif`.
-        frame_time_ms: time from one frame to the next, the same for all; kept to 1/90 of a ms.
-        columns: as in `write_gif`.
-        scale: as in `write_gif`.
+    H.264 is lossy and needs even sizes: an odd one gets a black line. Times are kept to 1/90 ms. For exact values use
+    NIfTI, DICOM or npz.
 
     Raises:
         ImportError: PyAV is not installed.
     """
     av = import_optional("av", "video")
-    frames = picture_frames(cines, frame_time_ms, columns, scale)
+    frames, frame_time_ms = film_of(cines, columns, scale)
     frames = np.pad(frames, ((0, 0), (0, frames.shape[1] % 2), (0, frames.shape[2] % 2)))
-    ticks = np.round(np.arange(len(frames)) * frame_time_ms * _TICKS_A_SECOND / 1000).astype(int)
+    ticks = np.round(np.arange(len(frames)) * frame_time_ms * _TICKS_PER_SECOND / 1000).astype(int)
     path = Path(path)
     with staged_file(path) as partial, av.open(str(partial), "w", format="mp4") as container:
         stream = container.add_stream("libx264", options={"crf": _QUALITY})
         stream.height, stream.width = frames.shape[1:]
         stream.pix_fmt = "yuv420p"
-        stream.codec_context.time_base = Fraction(1, _TICKS_A_SECOND)
+        stream.codec_context.time_base = Fraction(1, _TICKS_PER_SECOND)
         for pixels, tick in zip(frames, ticks.tolist(), strict=True):
             frame = av.VideoFrame.from_ndarray(pixels, format="gray")
             frame.pts, frame.time_base = tick, stream.codec_context.time_base

@@ -1,4 +1,4 @@
-"""One cine and what is known of it as a NumPy archive, for those who want arrays and nothing else."""
+"""A cine and what is known about it as a NumPy archive."""
 
 from __future__ import annotations
 
@@ -7,40 +7,33 @@ from pathlib import Path
 
 import numpy as np
 
-from cpgg_hf.dataset import NUM_PHENOTYPES
+from cpgg_hf.cine import NUM_PHENOTYPES, Cine
 from cpgg_hf.files.staging import staged_file
 
+SUFFIX = ".npz"
 
-def write_npz(
-    path: str | os.PathLike[str],
-    cine: np.ndarray,
-    frame_time_ms: float,
-    spacing_mm: float = 1.8,
-    *,
-    phenotypes: np.ndarray | None = None,
-    seed: int | None = None,
-) -> Path:
-    """Write `cine`, `phenotypes`, `spacing_mm`, `frame_time_ms` and `seed` as a compressed archive of `numpy.load`.
+
+def write_npz(path: str | os.PathLike[str], cine: Cine) -> Path:
+    """Write `cine`, `phenotypes`, `spacing_mm`, `frame_time_ms` and `seed` as a compressed archive for `numpy.load`.
 
     Args:
         path: ends in `.npz`.
-        cine: (T, H, W); the type is kept.
-        frame_time_ms: time from one frame to the next.
-        spacing_mm: pixel size.
-        phenotypes: (82,) in the order of `cpgg_hf.phenotypes.NAMES`, NaN = missing; None = all missing.
-        seed: what the cine was drawn from; -1 in the file where there is none.
+        cine: with square pixels. Its pixels are stored as (T, H, W) with their type; unknown phenotypes as NaN, in the
+            order of `cpgg_hf.phenotypes.NAMES`; an unknown seed as -1.
+
+    Raises:
+        ValueError: another ending, or pixels that are not square.
     """
     path = Path(path)
-    if path.suffix != ".npz":
-        raise ValueError(f"{path.name} must end in .npz.")
-    values = np.full(NUM_PHENOTYPES, np.nan) if phenotypes is None else np.asarray(phenotypes, dtype=np.float64)
+    if path.suffix != SUFFIX:
+        raise ValueError(f"{path.name} must end in {SUFFIX}.")
     with staged_file(path) as partial:
         np.savez_compressed(
             partial,
-            cine=cine,
-            phenotypes=values,
-            spacing_mm=np.float64(spacing_mm),
-            frame_time_ms=np.float64(frame_time_ms),
-            seed=np.int64(-1 if seed is None else seed),
+            cine=cine.pixels,
+            phenotypes=np.full(NUM_PHENOTYPES, np.nan) if cine.phenotypes is None else cine.phenotypes,
+            spacing_mm=np.float64(cine.pixel_size_mm),
+            frame_time_ms=np.float64(cine.frame_time_ms),
+            seed=np.int64(-1 if cine.seed is None else cine.seed),
         )
     return path

@@ -30,7 +30,7 @@ def staged_folder(out: str | os.PathLike[str], overwrite: bool = False) -> Itera
     # A folder that exists may lie on a disk of its own, or be the one that the user is in.
     place = out if out.is_dir() else out.parent
     partial = place / f".{secrets.token_hex(8)}.partial.{out.name}"  # process ids repeat between containers
-    with _existing(place):
+    with created_folder(place):
         try:
             try:
                 partial.mkdir()
@@ -61,7 +61,7 @@ def staged_file(out: str | os.PathLike[str]) -> Iterator[Path]:
     if out.is_dir():
         raise OutputError(f"{out} is a folder; give a file.")
     partial = out.with_name(f".{secrets.token_hex(8)}.partial.{out.name}")
-    with _existing(out.parent):
+    with created_folder(out.parent):
         try:
             yield partial
             partial.replace(out)
@@ -87,8 +87,8 @@ def disk_full_as_error(out: str | os.PathLike[str]) -> Iterator[None]:
 
 
 @contextmanager
-def _existing(folder: Path) -> Iterator[None]:
-    """Creates a folder with its parents, and removes what it created when the block fails."""
+def created_folder(folder: Path) -> Iterator[None]:
+    """Creates a folder with its parents; if the block fails, removes those that it created and that are empty."""
     created = [one for one in (folder, *folder.absolute().parents) if not one.exists()]  # innermost first
     try:
         try:

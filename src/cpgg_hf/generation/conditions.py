@@ -1,4 +1,4 @@
-"""Conditions on phenotypes, as a user writes them: `LVEF < 40`."""
+"""Conditions on phenotypes as users write them: `LVEF < 40`."""
 
 import operator
 import re
@@ -25,15 +25,15 @@ class Condition:
         return f"{NAMES[self.index]} {self.comparison} {self.bound:g}"
 
     def holds(self, phenotypes: np.ndarray) -> np.ndarray:
-        """Whether each of (B, 82) phenotypes meets it, (B,); a missing one does not."""
+        """Whether each row of phenotypes (B, 82) meets it, (B,); a missing value does not."""
         return _OPERATORS[self.comparison](phenotypes[:, self.index], self.bound)
 
 
 def parse_condition(text: str) -> Condition:
-    """`LVEF < 40`, `24103>=35`: a name or field, one of < <= > >=, a number.
+    """Parse `LVEF < 40` or `24103>=35`: a name or field, one of < <= > >=, a number.
 
     Raises:
-        RequestError: it is not of that form.
+        RequestError: another form.
         PhenotypeError: the name is unknown.
     """
     match = _CONDITION.fullmatch(text)
@@ -42,5 +42,7 @@ def parse_condition(text: str) -> Condition:
             raise ValueError
         bound = float(match[3])
     except ValueError:
-        raise RequestError(f"{text!r} is no condition; write NAME < NUMBER (or <=, >, >=), as 'LVEF < 40'.") from None
+        raise RequestError(
+            f"invalid condition {text!r}; use NAME < NUMBER (or <=, >, >=), such as 'LVEF < 40'."
+        ) from None
     return Condition(phenotype_index(match[1]), match[2], bound)

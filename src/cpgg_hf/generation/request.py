@@ -1,7 +1,7 @@
-"""What hearts a run is asked for, and how each one's phenotypes are drawn.
+"""The requested hearts of a run, and how the phenotypes of each are drawn.
 
-Values that are given are conditioned on; conditions such as LVEF < 40 are met by drawing again (rejection). Cine i
-draws from a generator of its own, so that its phenotypes are the same in any batch.
+Given values are conditioned on; conditions such as LVEF < 40 are met by drawing again (rejection). Each cine has its
+own generator, so that its phenotypes are the same in any batch.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from cpgg_hf.phenotypes.units import find_unit_errors
 if TYPE_CHECKING:
     from cpgg_hf.pipeline_cpgg import CPGGPipeline
 
-# A condition that none of so many first draws meets is refused; one heart alone may try longer.
+# Conditions that none of so many first draws meets are refused; a single heart may try longer.
 PILOT_DRAWS = 500
 MAXIMUM_DRAWS = 20_000
 _DRAWS_AT_ONCE = 16
@@ -32,9 +32,9 @@ class GenerationRequest:
     """The hearts of a run.
 
     Args:
-        phenotypes: anything `as_array` reads, (R, 82), physical units, NaN = drawn; None = one row, all drawn.
-        num_samples: hearts for each row, row by row.
-        conditions: what all drawn values must meet besides.
+        phenotypes: anything that `as_array` reads, (R, 82), physical units, NaN = drawn; None = one row, all drawn.
+        num_samples: hearts per row, row by row.
+        conditions: that all hearts must meet.
 
     Raises:
         PhenotypeError: a row that contradicts itself, or in wrong units.
@@ -43,8 +43,8 @@ class GenerationRequest:
 
     def __init__(self, phenotypes: Any = None, num_samples: int = 1, conditions: Sequence[Condition] = ()) -> None:
         if num_samples < 1:
-            raise RequestError(f"num_samples is {num_samples}; expected at least 1 for each row of phenotypes.")
-        # Row by row, as what a table's other rows hold loosens or tightens the checks, and batches cut the table.
+            raise RequestError(f"num_samples is {num_samples}; expected at least 1 per row of phenotypes.")
+        # Row by row, as some checks depend on the other rows of a table, and batches split the table.
         table = np.full((1, len(NAMES)), np.nan) if phenotypes is None else as_array(phenotypes)
         rows = np.concatenate([complete_identities(as_array(row)) for row in table])
         complete = np.isfinite(rows).all(axis=1)
@@ -65,7 +65,7 @@ class GenerationRequest:
         return len(self.rows) * self.num_samples
 
     def describe(self) -> dict[str, Any]:
-        """For the plan: a digest of the rows, and the values that all of them share."""
+        """For the plan: a digest of the rows, and the values that they share."""
         same = np.ptp(self.rows, axis=0) == 0  # never where one is NaN
         rows = np.where(np.isnan(self.rows), np.nan, self.rows)  # NaN has several bit patterns
         return {
@@ -82,7 +82,7 @@ class GenerationRequest:
         The first draw of each is the one that `pipe(row, generator=<the cine's seed>)` conditions on.
 
         Raises:
-            RequestError: `MAXIMUM_DRAWS` draws for one heart meet no condition.
+            RequestError: none of `MAXIMUM_DRAWS` draws for one heart meets the conditions.
         """
         result = self.rows[[index // self.num_samples for index in indices]]
         generators = _generators(seed, split, indices)
@@ -92,7 +92,7 @@ class GenerationRequest:
             if num_draws >= MAXIMUM_DRAWS:
                 raise RequestError(
                     f"none of {num_draws} draws for cine {indices[open_rows[0]]} meets {self._conditions_text()}; "
-                    "loosen the conditions, or the values that are set."
+                    "loosen the conditions, or request other values."
                 )
             num_draws += at_once
             repeated = np.repeat(open_rows, at_once)
@@ -105,21 +105,22 @@ class GenerationRequest:
         return result
 
     def check_acceptance(self, pipe: CPGGPipeline, seed: int, split: str) -> None:
-        """Draws `PILOT_DRAWS` hearts spread over the request, if there are conditions.
+        """Draw `PILOT_DRAWS` hearts spread over the request, if there are conditions or rows that fix some values.
 
         Raises:
-            RequestError: none of them meets the conditions.
+            RequestError: none of them meets the conditions, or none is plausible.
         """
-        if not self.conditions:
+        given = np.isfinite(self.rows)
+        if not self.conditions and not (given.any(axis=1) & ~given.all(axis=1)).any():
             return
         indices = np.unique(np.linspace(0, len(self) - 1, 50).astype(int)).tolist()
         repeats = -(-PILOT_DRAWS // len(indices))
         generators = [one for one in _generators(seed, split, indices) for _ in range(repeats)]
-        given = np.repeat(self.rows[[index // self.num_samples for index in indices]], repeats, axis=0)
-        if not self._accepts(pipe.sample_phenotypes(given, None, generators).to_numpy()).any():
+        rows = np.repeat(self.rows[[index // self.num_samples for index in indices]], repeats, axis=0)
+        if not self._accepts(pipe.sample_phenotypes(rows, None, generators).to_numpy()).any():
             raise RequestError(
-                f"none of {len(given)} drawn hearts meets {self._conditions_text()}; loosen the conditions, or fix "
-                "values by --set, which needs no drawing again."
+                f"none of {len(rows)} drawn hearts meets {self._conditions_text()}; loosen the conditions, or request "
+                "other values."
             )
 
     def _accepts(self, drawn: np.ndarray) -> np.ndarray:
@@ -129,7 +130,7 @@ class GenerationRequest:
         return accepted
 
     def _conditions_text(self) -> str:
-        return " and ".join(map(str, self.conditions)) or "what a heart can be"
+        return " and ".join(map(str, self.conditions)) or "the phenotypes' plausible ranges"
 
 
 def _generators(seed: int, split: str, indices: Sequence[int]) -> list[torch.Generator]:

@@ -1,13 +1,13 @@
-"""Verified generation: every cine is measured, and tried again while what it shows is too far from what was asked."""
+"""Verified generation: every cine is measured, and drawn again where the measured phenotypes miss the request."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cpgg_hf.cine import Cine
 from cpgg_hf.errors import RequestError
 from cpgg_hf.generation.plan import fingerprints
 from cpgg_hf.phenotypes import NAMES, PHENOTYPES, phenotype_index
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 
 class Verification:
-    """How cines are measured and when one is good.
+    """How cines are measured, and which are accepted.
 
     Args:
-        segmenter: of the measure.
-        max_error: phenotype -> the largest distance, in its unit, of the measured from the requested value. Empty:
-            cines are measured and kept whatever they show.
+        segmenter: finds the structures that are measured.
+        max_error: phenotype -> the largest difference of the measured from the requested value, in its unit. Empty:
+            every cine is accepted.
         max_attempts: cines drawn for the same phenotypes; the last one is kept even if it fails.
 
     Raises:
@@ -38,7 +38,7 @@ class Verification:
         for name, value in self.max_error.items():
             if not PHENOTYPES[phenotype_index(name)].measurable:
                 raise RequestError(
-                    f"{name} cannot be measured in a four-chamber view; bound the error of one that can, as LVEF."
+                    f"{name} cannot be measured in a four-chamber view; bound the error of one that can, such as LVEF."
                 )
             if not 0 <= value < np.inf:
                 raise RequestError(f"the largest error of {name} is {value:g}; expected a number of at least 0.")
@@ -53,28 +53,26 @@ class Verification:
             **fingerprints({"segmenter": self.segmenter}),
         }
 
-    def measure(self, cine: np.ndarray, spacing_mm: float, frame_time_ms: float) -> np.ndarray:
-        """The phenotypes (82,) that a cine (T, H, W) shows, NaN where it shows none."""
+    def measure(self, cine: Cine) -> np.ndarray:
+        """The phenotypes (82,) measured on a cine, NaN where not measurable."""
         from cpgg_hf.measure import measure_cine
 
-        return measure_cine(cine, spacing_mm, frame_time_ms, self.segmenter).phenotypes
+        return measure_cine(cine.pixels, cine.pixel_size_mm, cine.frame_time_ms, self.segmenter).phenotypes
 
-    def passes(self, requested: np.ndarray, measured: np.ndarray) -> bool:
-        """Whether every bounded phenotype of (82,) was measured, near enough to what was requested."""
-        return all(
-            bool(abs(measured[index] - requested[index]) <= error)  # NaN is never near
-            for index, error in ((phenotype_index(name), error) for name, error in self.max_error.items())
-        )
+    def passes(self, requested: Any, measured: Any) -> bool:
+        """Whether every bounded phenotype of (82,) was measured near enough to the requested value."""
+        errors = ((phenotype_index(name), error) for name, error in self.max_error.items())
+        # NaN is never near.
+        return all(bool(abs(measured[index] - requested[index]) <= error) for index, error in errors)
 
-    def summary(self, shards: Sequence[Path]) -> dict[str, Any]:
-        """For the data set's description: how many cines pass, and how many were tried for that."""
-        import pyarrow.parquet as pq
+    def summary(self, records: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+        """For the description of a data set: how many cines pass, and how many were drawn.
 
-        columns = ["phenotypes", "measured", "attempt"]
-        rows = [row for path in shards for row in pq.read_table(path, columns=columns).to_pylist()]
-        passing = sum(self.passes(np.array(row["phenotypes"]), np.array(row["measured"])) for row in rows)
-        return {
-            "max_error": self.max_error,
-            "cines_within_max_error": passing,
-            "cines_tried": sum(row["attempt"] for row in rows),
-        }
+        Args:
+            records: `phenotypes` (82,), `measured` (82,) and `attempt` of each cine.
+        """
+        passing = tried = 0
+        for record in records:
+            passing += self.passes(record["phenotypes"], record["measured"])
+            tried += record["attempt"]
+        return {"max_error": self.max_error, "cines_within_max_error": passing, "cines_tried": tried}

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from cpgg_hf import phantom
+from cpgg_hf.cine import Cine
 from cpgg_hf.exports.dicom import dicom_frames
 from cpgg_hf.files.staging import staged_file
 from cpgg_hf.phenotypes import PHENOTYPES
@@ -143,14 +144,14 @@ def _frames(
 ) -> list[tuple[str, bytes]]:
     """A series' files, which name the participant; their names, as a scanner's, do not sort in the order of time."""
     files = []
-    for dataset in dicom_frames(
-        cine,
-        frame_time_ms,
+    placed = Cine(
+        pixels=cine,
+        frame_time_ms=frame_time_ms,
         orientation=_tilted_plane(view, rng),
         position=rng.uniform(-120, -60, 3),
-        series_description=label,
         seed=seed,
-    ):
+    )
+    for dataset in dicom_frames(placed, label):
         dataset.SeriesNumber = number
         dataset.PatientID = dataset.PatientName = eid
         dataset.StudyInstanceUID = dataset.FrameOfReferenceUID = f"2.25.{seed}"

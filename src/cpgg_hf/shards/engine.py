@@ -36,16 +36,20 @@ class ShardFolder:
         self._digest = plan.digest
 
     def path(self, shard: Shard) -> Path:
-        """Where a shard lies."""
+        """Where a shard of one file or folder lies."""
         return self.folder / shard.name
+
+    def paths(self, shard: Shard) -> list[Path]:
+        """Where the files and folders of a shard lie."""
+        return [self.folder / name for name in shard.files or (shard.name,)]
 
     def is_complete(self, shard: Shard, verify: bool = True) -> bool:
         """Whether a shard is there, made by this plan and, with `verify`, undamaged by its checksum."""
         try:
             record = json.loads(self._record(shard).read_text(encoding="utf-8"))
-            if record["plan"] != self._digest or not self.path(shard).exists():
+            if record["plan"] != self._digest or not all(path.exists() for path in self.paths(shard)):
                 return False
-            return not verify or record["sha256"] == checksum(self.path(shard))
+            return not verify or record["sha256"] == self._checksum(shard)
         except (OSError, ValueError, KeyError, TypeError):
             return False
 
@@ -62,8 +66,9 @@ class ShardFolder:
 
     def discard(self, shard: Shard) -> None:
         """Remove an incomplete shard and the temporary files that a killed process left of it."""
-        leftovers = self.folder.glob(f".*.partial.{shard.name}")
-        for path in (self._record(shard), self.path(shard), *leftovers):
+        paths = self.paths(shard)
+        leftovers = [left for path in paths for left in self.folder.glob(f".*.partial.{path.name}")]
+        for path in (self._record(shard), *paths, *leftovers):
             if path.is_dir():
                 shutil.rmtree(path)
             else:
@@ -73,8 +78,11 @@ class ShardFolder:
         """Record a shard that has been written."""
         self._record(shard).parent.mkdir(exist_ok=True)
         with staged_file(self._record(shard)) as partial:
-            content = {"plan": self._digest, "sha256": checksum(self.path(shard))}
+            content = {"plan": self._digest, "sha256": self._checksum(shard)}
             partial.write_text(json.dumps(content), encoding="utf-8")
+
+    def _checksum(self, shard: Shard) -> str:
+        return " ".join(map(checksum, self.paths(shard)))
 
     def _record(self, shard: Shard) -> Path:
         return self.folder / RECORDS_FOLDER / f"{shard.name}.json"
@@ -117,8 +125,13 @@ def make_shards(
 
 
 @contextmanager
-def locked(folder: Path, name: str) -> Iterator[None]:
+def locked(folder: Path, name: str, wait: bool = False) -> Iterator[None]:
     """Hold a lock until the block or the process ends, however it ends; file systems without locks hold none.
+
+    Args:
+        folder: what is protected.
+        name: of the lock.
+        wait: whether to wait for another process that holds it.
 
     Raises:
         OutputError: another process holds it, or the folder cannot be written.
@@ -133,7 +146,7 @@ def locked(folder: Path, name: str) -> Iterator[None]:
         raise OutputError(f"cannot write to {folder} ({error.strerror}); choose another folder.") from None
     with file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             raise OutputError(
                 f"another run ({name}) is active in {folder}; wait until it ends, or choose another folder."

@@ -15,19 +15,21 @@ from cpgg_hf.files.staging import staged_file
 
 @dataclass(frozen=True)
 class Shard:
-    """Items `first` to `last` - 1 of a group, in one file or folder.
+    """Items `first` to `last` - 1 of a group, in one file or folder, or in several.
 
     Attributes:
         name: of the file or folder.
         group: such as a split.
         first: index of the first item.
         last: index after the last item.
+        files: names of its files and folders where it has several; by default `name` only.
     """
 
     name: str
     group: str
     first: int
     last: int
+    files: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return self.last - self.first
@@ -48,7 +50,10 @@ class ShardPlan:
     @property
     def digest(self) -> str:
         """A hash of settings and shards; every shard's record carries it."""
-        content = [self.settings, [[shard.name, shard.group, shard.first, shard.last] for shard in self.shards]]
+        content = [
+            self.settings,
+            [[shard.name, shard.group, shard.first, shard.last, *shard.files] for shard in self.shards],
+        ]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     @property

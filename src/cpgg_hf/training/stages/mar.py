@@ -15,6 +15,7 @@ from accelerate import Accelerator
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import Dataset
 
+from cpgg_hf.cine import Cine
 from cpgg_hf.errors import TrainingError
 from cpgg_hf.exports.gif import write_gif
 from cpgg_hf.models.autoencoder_kl_cpgg import AutoencoderKLCPGG
@@ -193,7 +194,9 @@ class MARStage(Stage):
         pairs = [
             cine for true, made in zip(hearts.cines / np.float32(255), cines, strict=False) for cine in (true, made)
         ]
-        write_gif(folder / "generated.gif", pairs[:32], float(hearts.frame_time_ms.mean()), columns=8)
+        frame_time_ms = float(hearts.frame_time_ms.mean())
+        shown = [Cine(pixels=one, frame_time_ms=frame_time_ms) for one in pairs[:32]]
+        write_gif(folder / "generated.gif", shown, columns=8)
         return judge_cines(cines, hearts, self.segmenter)
 
     def tokens_per_sample(self, network: CPGGMARModel) -> int:

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import nn
 
-from cpgg_hf.cine import from_network, to_network
+from cpgg_hf.cine import Cine, from_network, to_network
 from cpgg_hf.errors import TrainingError
 from cpgg_hf.exports.gif import write_gif
 from cpgg_hf.models.autoencoder_inflation import inflate
@@ -239,7 +239,7 @@ class VAEStage(Stage):
                 sheet.append((cine, reconstruction))
         save_reconstruction_sheet(sheet[:4], folder / "reconstructions.png")
         pairs = [cine.float().cpu().numpy() for pair in sheet[:8] for cine in pair]
-        write_gif(folder / "reconstructions.gif", pairs, columns=4)
+        write_gif(folder / "reconstructions.gif", [Cine(pixels=one, frame_time_ms=20.0) for one in pairs], columns=4)
         return {"psnr": sum(psnr) / len(psnr), "ssim": sum(ssim) / len(ssim)}
 
     def finish(self, network: AutoencoderKLCPGG) -> None:

@@ -8,13 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from cpgg_hf import CPGGPipeline, phantom
-from cpgg_hf.phenotypes import phenotype_index, read_csv, write_csv
+from cpgg_hf import CPGGPipeline
+from cpgg_hf.dataset import load_cines
+from cpgg_hf.phenotypes import phenotype_index, read_csv
 
 from .running import FEW_STEPS, assert_one_sentence, run
 
+LVEF = phenotype_index("LVEF")
 
-def test_sample_phenotypes_writes_a_table_that_obeys(model, tmp_path):
+
+def test_sample_phenotypes_writes_a_table_with_the_set_values(model, tmp_path):
     for name in ("first.csv", "again.csv"):
         arguments = ["--set", "LVEF=30", "--set", "24100=200", "--num-samples", 3, "--seed", 5]
         assert run("sample-phenotypes", "--model", model, *arguments, "--out", tmp_path / name) == 0
@@ -26,29 +29,22 @@ def test_sample_phenotypes_writes_a_table_that_obeys(model, tmp_path):
     assert (tmp_path / "first.csv").read_bytes() == (tmp_path / "again.csv").read_bytes()
 
 
-def test_a_request_that_no_heart_can_meet_writes_no_table(model, tmp_path, capsys):
-    arguments = ["--set", "LVEDV=1000", "--set", "LVESV=50", "--num-samples", 20]
-    assert run("sample-phenotypes", "--model", model, *arguments, "--out", tmp_path / "drawn.csv") == 1
-    assert "would go with what was asked for" in capsys.readouterr().err
-    assert not list(tmp_path.iterdir())
-
-
 def test_generate_writes_the_pipelines_cines_whatever_the_batch_size(model, tmp_path):
-    write_csv(phantom.sample_phenotypes(3, 8), tmp_path / "asked.csv")
+    """With the phenotypes of `sample-phenotypes`."""
+    request = ["--model", model, "--set", "LVEF=35", "--num-samples", 3, "--seed", 2]
+    assert run("sample-phenotypes", *request, "--out", tmp_path / "sampled.csv") == 0
     for batch_size in (1, 3):
-        arguments = ["--phenotypes", tmp_path / "asked.csv", "--seed", 2, "--batch-size", batch_size, *FEW_STEPS]
         out = tmp_path / f"batches-of-{batch_size}"
-        assert run("generate", "--model", model, *arguments, "--format", "nifti,gif", "--out", out) == 0
-    pipe = CPGGPipeline.from_pretrained(model)
-    expected = pipe(
-        read_csv(tmp_path / "asked.csv"),
+        arguments = [*request, *FEW_STEPS, "--batch-size", batch_size, "--format", "nifti,gif", "--out", out]
+        assert run("generate", *arguments) == 0
+    assert (out / "phenotypes.csv").read_bytes() == (tmp_path / "sampled.csv").read_bytes()
+    record = json.loads((out / "cines.json").read_text())
+    expected = CPGGPipeline.from_pretrained(model)(
+        read_csv(out / "phenotypes.csv"),
         num_decoding_steps=2,
         num_inference_steps=2,
-        generator=torch.Generator().manual_seed(2),
+        generator=[torch.Generator().manual_seed(cine["seed"]) for cine in record],
     )
-    record = json.loads((out / "generation.json").read_text())
-    assert [cine["seed"] for cine in record["cines"]] == expected.seeds.tolist()
-    assert np.array_equal(read_csv(out / "phenotypes.csv"), expected.phenotypes.to_numpy())
     for index in range(3):
         for batch_size in (1, 3):
             image = nibabel.load(tmp_path / f"batches-of-{batch_size}" / f"cine_{index:05d}.nii.gz")
@@ -60,26 +56,19 @@ def test_generate_writes_the_pipelines_cines_whatever_the_batch_size(model, tmp_
         assert (out / f"cine_{index:05d}.gif").read_bytes()[:4] == b"GIF8"
 
 
-def test_every_format_holds_the_same_cine(model, tmp_path):
-    from cpgg_hf.scans.dicom import read_dicom_folder
-
+def test_every_format_appears_under_its_name(model, tmp_path):
     out = tmp_path / "out"
-    arguments = ["--model", model, "--set", "LVEF=35", *FEW_STEPS, "--format", "nifti,gif,webp,mp4,npz,dicom"]
-    assert run("generate", *arguments, "--out", out) == 0
-    names = {path.name for path in out.iterdir()}
-    assert names == {
-        *("generation.json", "phenotypes.csv", "cine_00000_dicom"),
+    arguments = ["--model", model, "--set", "LVEF=35", "--where", "LVEDV > 100", "--verify", *FEW_STEPS]
+    assert run("generate", *arguments, "--format", "nifti,gif,webp,mp4,npz,dicom", "--out", out) == 0
+    assert {path.name for path in out.iterdir() if path.name[0] != "."} == {
+        *("generation.json", "phenotypes.csv", "cines.json", "cine_00000_dicom"),
         *(f"cine_00000.{ending}" for ending in ("nii.gz", "gif", "webp", "mp4", "npz")),
     }
-    cine = np.asarray(nibabel.load(out / "cine_00000.nii.gz").dataobj)[:, :, 0].transpose(2, 1, 0)
-    (record,) = json.loads((out / "generation.json").read_text())["cines"]
+    (record,) = json.loads((out / "cines.json").read_text())
     with np.load(out / "cine_00000.npz") as archive:
-        assert np.array_equal(archive["cine"], cine)
-        assert np.array_equal(archive["phenotypes"], read_csv(out / "phenotypes.csv")[0])
         assert archive["seed"] == record["seed"]
-    series = read_dicom_folder(out / "cine_00000_dicom")
-    assert np.abs(series.frames / 4095 - cine).max() <= 0.5 / 4095 + 1e-6
-    assert series.frame_time_ms == pytest.approx(record["frame_time_ms"])
+    assert "measured" in record
+    assert read_csv(out / "phenotypes.csv")[0, phenotype_index("LVEDV")] > 100
 
 
 @pytest.mark.parametrize(
@@ -148,5 +137,51 @@ def test_results_are_never_overwritten(tmp_path, capsys):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("keep")
     assert run("generate", "--model", "never-loaded", "--out", tmp_path / "out") == 1
-    assert_one_sentence(capsys, "exists and is not empty")
+    assert_one_sentence(capsys, "is not empty and has no generation.json")
     assert (tmp_path / "out" / "mine.txt").read_text() == "keep"
+
+
+def parquet(model, out, *arguments):
+    return run("generate", "--model", model, "--format", "parquet", "--out", out, *FEW_STEPS, *arguments)
+
+
+def test_a_verified_set_of_a_condition_is_written_continued_and_evaluated(model, tmp_path, capsys):
+    out = tmp_path / "set"
+    arguments = ["--num-samples", 3, "--where", "LVEF < 60", "--max-error", "LVEF=1", "--split", "test", "--seed", 3]
+    assert parquet(model, out, *arguments) == 0
+    assert "wrote 3 cines to" in capsys.readouterr().out
+    rows = load_cines(out, "test", cache_dir=tmp_path / "cache")
+    assert all(row["phenotypes"][LVEF] < 60 for row in rows)
+    assert all(len(row["measured"]) == 82 and 1 <= row["attempt"] <= 5 for row in rows)
+    assert {row["data_policy"] for row in rows} == {"phantom"}  # inherited from the model
+    assert parquet(model, out, *arguments) == 0
+    assert parquet(model, out, *arguments, "--where", "LVEDV > 100") == 1
+    assert "request.where = ['LVEF < 60'] (now ['LVEF < 60', 'LVEDV > 100'])" in capsys.readouterr().err
+    segmenter = ["--segmenter", f"{model}/segmenter"]
+    assert run("evaluate", "controllability", out, *segmenter, "--json") == 0
+    assert isinstance(json.loads(capsys.readouterr().out), list | dict)
+
+
+def test_a_tables_rows_are_what_its_cines_are_conditioned_on(model, tmp_path):
+    (tmp_path / "asked.csv").write_text("LVEF,LVEDV\n30,200\n,150\n")
+    assert parquet(model, tmp_path / "set", "--phenotypes", tmp_path / "asked.csv", "--num-samples", 2) == 0
+    rows = load_cines(tmp_path / "set", cache_dir=tmp_path / "cache")
+    phenotypes = np.array(rows["phenotypes"])
+    assert phenotypes[:, phenotype_index("LVEDV")].tolist() == [200, 200, 150, 150]
+    assert phenotypes[:2, LVEF].tolist() == [30, 30]
+    assert np.isfinite(phenotypes).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--where", "LVEF"], "invalid condition 'LVEF'; use NAME < NUMBER"),
+        (["--where", "LVFE < 40"], "did you mean 'LVEF'"),
+        (["--set", "LVEF=60", "--where", "LVEF < 40"], "row 0 fixes LVEF at 60, which breaks the condition"),
+        (["--max-error", "LVEF=5", "--max-error", "LVEF=6"], "--max-error gives LVEF more than once"),
+    ],
+)
+def test_a_bad_condition_is_one_sentence_and_no_file(arguments, message, tmp_path, capsys):
+    assert parquet("never-loaded", tmp_path / "set", *arguments) == 1
+    assert_one_sentence(capsys, message)
+    assert list(tmp_path.iterdir()) == []

@@ -1,30 +1,33 @@
-"""A generated set in one process: the same bytes for any batch size, after any fault, and what is refused."""
+"""`generate_dataset`: every format from the same cines, resumable, the same bytes however the work is shared."""
 
 import errno
 import json
 import os
 import re
+import shutil
 import subprocess
 from contextlib import contextmanager
-from pathlib import Path
 from typing import ClassVar
 
+import nibabel
 import numpy as np
 import pytest
 import torch
 from tiny_checkpoint import tiny_pipeline
 
 from cpgg_hf import phantom
-from cpgg_hf.dataset import decode_cine, load_cines
+from cpgg_hf.dataset import decode_cine, load_cines, read_description
 from cpgg_hf.dataset import parquet as cine_shards
 from cpgg_hf.errors import OutputError, RequestError
 from cpgg_hf.generation import GenerationRequest, Verification, generate_dataset, parse_condition
-from cpgg_hf.generation.claims import Claims
 from cpgg_hf.measure import measure_cine
-from cpgg_hf.phenotypes import phenotype_index
+from cpgg_hf.phenotypes import phenotype_index, read_csv
+from cpgg_hf.scans.dicom import read_dicom_folder
 from cpgg_hf.segmentation.segmenter import CineSegmenter
+from cpgg_hf.shards import locked
 
 LVEF = phenotype_index("LVEF")
+FILES = ("nifti", "npz", "dicom")
 
 
 def five(pipe, out, **changes):
@@ -33,10 +36,23 @@ def five(pipe, out, **changes):
     return generate_dataset(pipe, out, request, **{"seed": 4, "shard_size": 2, "data_policy": "phantom", **changes})
 
 
+def visible(folder):
+    return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+
+
 @pytest.fixture(scope="module")
 def made(pipe, tmp_path_factory):
     folder = tmp_path_factory.mktemp("made") / "set"
-    return folder, five(pipe, folder)
+    assert five(pipe, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def files(pipe, tmp_path_factory):
+    """The same hearts as files and as a data set, in one folder."""
+    folder = tmp_path_factory.mktemp("files") / "both"
+    assert five(pipe, folder, formats=(*FILES, "parquet"))
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -46,12 +62,12 @@ def segmenter():
         return CineSegmenter(block_out_channels=(4, 8), norm_num_groups=2, data_policy="phantom").eval()
 
 
-class Forgetful(Verification):
-    """Measures what was requested, but says 40 too little of LVEF in the first attempts at every second heart."""
+class SumAsLVEF(Verification):
+    """Measures an LVEF that depends on the sum of the first frame."""
 
-    def measure(self, cine, spacing_mm, frame_time_ms):
+    def measure(self, cine):
         measured = np.full(82, np.nan)
-        measured[LVEF] = float(cine[0].sum() % 60)
+        measured[LVEF] = float(cine.pixels[0].sum() % 60)
         return measured
 
 
@@ -71,16 +87,17 @@ class LimitedMemory:
 
 
 def test_the_set_holds_the_pipelines_cines_of_its_own_seeds_and_phenotypes(pipe, made, tmp_path):
-    folder, description = made
-    assert description["splits"] == {"train": {"num_cines": 5, "num_shards": 3, "cines_per_shard": [2, 2, 1]}}
-    assert sorted(path.name for path in folder.iterdir()) == [
+    assert read_description(made)["splits"] == {
+        "train": {"num_cines": 5, "num_shards": 3, "cines_per_shard": [2, 2, 1]}
+    }
+    assert visible(made) == [
         "README.md",
         "dataset.json",
         "generation.json",
         "phenotypes.png",
         *(f"train-0000{shard}-of-00003.parquet" for shard in range(3)),
     ]
-    rows = load_cines(folder, cache_dir=tmp_path)
+    rows = load_cines(made, cache_dir=tmp_path)
     assert len({row["seed"] for row in rows}) == len({row["subject"] for row in rows}) == 5
     for row in rows:
         phenotypes = np.array(row["phenotypes"])
@@ -92,27 +109,93 @@ def test_the_set_holds_the_pipelines_cines_of_its_own_seeds_and_phenotypes(pipe,
         assert row["measured"] is None
 
 
+def test_one_seed_gives_the_same_cines_in_every_format(made, files, tmp_path):
+    rows = load_cines(made, cache_dir=tmp_path)
+    listed = json.loads((files / "cines.json").read_text())
+    assert np.array_equal(read_csv(files / "phenotypes.csv"), np.array(rows["phenotypes"]))
+    assert [one["seed"] for one in listed] == list(rows["seed"])
+    assert [one["name"] for one in listed] == [f"cine_{index:05d}" for index in range(5)]
+    for index, row in enumerate(rows):
+        image = nibabel.load(files / f"cine_{index:05d}.nii.gz")
+        in_nifti = np.asarray(image.dataobj)[:, :, 0].transpose(2, 1, 0)
+        with np.load(files / f"cine_{index:05d}.npz") as archive:
+            assert np.array_equal(archive["cine"], in_nifti)
+            assert np.array_equal(archive["phenotypes"], row["phenotypes"])
+            assert (archive["seed"], archive["frame_time_ms"]) == (row["seed"], row["frame_time_ms"])
+        assert np.array_equal(np.round(255 * in_nifti), row["cine"])
+        in_dicom = read_dicom_folder(files / f"cine_{index:05d}_dicom").frames
+        assert np.array_equal(np.round(4095 * in_nifti), in_dicom)
+    shards = sorted(made.glob("*.parquet"))
+    assert [path.read_bytes() for path in shards] == [(files / path.name).read_bytes() for path in shards]
+
+
 @pytest.mark.parametrize("batch_size", [1, 3])
 def test_the_bytes_are_the_same_for_any_batch_size(pipe, made, tmp_path, digests, batch_size):
     five(pipe, tmp_path / "set", batch_size=batch_size)
-    assert digests(tmp_path / "set") == digests(made[0])
+    assert digests(tmp_path / "set") == digests(made)
+
+
+@pytest.mark.parametrize("formats", [("parquet",), FILES])
+def test_the_bytes_are_the_same_for_any_number_of_workers(pipe, tmp_path, digests, formats):
+    """One worker after the other, out of order: only the last finds everything complete."""
+    five(pipe, tmp_path / "one", formats=formats)
+    out, changes = tmp_path / "three", {"formats": formats, "num_workers": 3}
+    assert [five(pipe, out, **changes, worker=worker, batch_size=worker + 1) for worker in (2, 0, 1)] == [
+        False,
+        False,
+        True,
+    ]
+    assert digests(out) == digests(tmp_path / "one")
+
+
+def test_workers_that_wait_for_each_other_leave_the_description_to_the_first(pipe, made, tmp_path, digests):
+    def others():
+        assert not five(pipe, tmp_path / "set", worker=1, num_workers=2, wait=lambda: None)
+        assert not (tmp_path / "set" / "dataset.json").exists()
+
+    assert five(pipe, tmp_path / "set", worker=0, num_workers=2, wait=others)
+    assert digests(tmp_path / "set") == digests(made)
 
 
 def test_what_is_there_is_kept_and_what_is_missing_is_made(pipe, made, tmp_path, digests):
-    five(pipe, tmp_path / "set")
+    shutil.copytree(made, tmp_path / "set")
     shards = sorted((tmp_path / "set").glob("*.parquet"))
     shards[1].unlink()
     before = shards[0].stat().st_mtime_ns
     five(pipe, tmp_path / "set")
     assert shards[0].stat().st_mtime_ns == before
-    assert digests(tmp_path / "set") == digests(made[0])
+    assert digests(tmp_path / "set") == digests(made)
+
+
+def test_files_that_are_lost_or_damaged_are_made_again(pipe, files, tmp_path, digests):
+    out = tmp_path / "both"
+    shutil.copytree(files, out)
+    kept = (out / "cine_00004.npz").stat().st_mtime_ns
+    (out / "cine_00000.npz").write_bytes(b"cut")
+    (out / "cine_00003_dicom" / "frame_0007.dcm").unlink()
+    (out / "cines.json").unlink()
+    (out / ".0123.partial.cine_00000.npz").touch()  # of a killed process
+    five(pipe, out, formats=(*FILES, "parquet"))
+    assert digests(out) == digests(files)
+    assert (out / "cine_00004.npz").stat().st_mtime_ns == kept
+
+
+def test_a_second_run_of_the_same_worker_is_refused(pipe, tmp_path):
+    with locked(tmp_path, "worker 0"), pytest.raises(OutputError, match=r"another run .* is active"):
+        five(pipe, tmp_path)
+
+
+def test_a_run_that_fails_before_its_first_shard_leaves_nothing(pipe, tmp_path):
+    with pytest.raises(ValueError, match="num_decoding_steps"):
+        five(pipe, tmp_path / "a" / "b", num_decoding_steps=41)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_too_little_memory_takes_smaller_batches_and_the_same_bytes(pipe, made, tmp_path, digests, capsys):
     five(LimitedMemory(pipe, 1), tmp_path / "set", batch_size=8)
-    assert digests(tmp_path / "set") == digests(made[0])
-    assert "going on with 1 cines at once" in capsys.readouterr().out
-    with pytest.raises(RequestError, match="does not hold one micro-batch of 2 cines; free some, or begin"):
+    assert digests(tmp_path / "set") == digests(made)
+    assert "continuing with batches of 1" in capsys.readouterr().out
+    with pytest.raises(RequestError, match="too small for one micro-batch of 2 cines; free some, or use a smaller"):
         five(LimitedMemory(pipe, 0), tmp_path / "other")
 
 
@@ -130,11 +213,11 @@ def test_memory_that_is_short_once_halves_the_batch_for_good(pipe, made, tmp_pat
 
     five(ShortOnce(pipe, None), tmp_path / "set", batch_size=2)
     assert ShortOnce.sizes == [2, 2, 1, 1, 1]
-    assert digests(tmp_path / "set") == digests(made[0])
-    assert capsys.readouterr().out.count("the device's memory does not hold the batch; going on with 1 cines") == 1
+    assert digests(tmp_path / "set") == digests(made)
+    assert capsys.readouterr().out.count("continuing with batches of 1") == 1
 
 
-def test_a_full_disk_stops_cleanly_and_the_run_goes_on_later(pipe, made, tmp_path, digests, monkeypatch):
+def test_a_full_disk_stops_cleanly_and_the_run_can_be_resumed(pipe, made, tmp_path, digests, monkeypatch):
     written = []
 
     @contextmanager
@@ -142,52 +225,45 @@ def test_a_full_disk_stops_cleanly_and_the_run_goes_on_later(pipe, made, tmp_pat
         with own(path) as partial:
             written.append(path)
             if len(written) == 2:
-                partial.symlink_to("/dev/full")  # where every write says that the disk is full
+                partial.symlink_to("/dev/full")  # where every write fails as on a full disk
             yield partial
 
     with monkeypatch.context() as patch:
         patch.setattr(cine_shards, "staged_file", staged_file)
         with pytest.raises(OutputError, match=r"the disk of .* is full; free some space and give the same command"):
             five(pipe, tmp_path / "set")
-    left = {path.name for path in (tmp_path / "set").rglob("*")}
-    assert left == {"generation.json", ".claims", "train-00000-of-00003.parquet"}
+    assert visible(tmp_path / "set") == ["generation.json", "train-00000-of-00003.parquet"]
+    assert not list((tmp_path / "set").rglob(".*.partial*"))
     five(pipe, tmp_path / "set")
-    assert digests(tmp_path / "set") == digests(made[0])
+    assert digests(tmp_path / "set") == digests(made)
 
 
 def test_a_disk_may_be_full_wherever_something_is_written(pipe, made, tmp_path, digests, monkeypatch):
-    """One write after another fails, each in a run of its own, until the set is whole."""
+    """One write after another fails, each in a run of its own, until the set is complete."""
     out = tmp_path / "set"
 
     def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    def nowhere_in(folder, own=Path.open):
-        return lambda path, *arguments, **options: (full if path.parent == folder else own)(
-            path, *arguments, **options
-        )
-
-    rooms = ("generation.plan", "data.cine_shards", "data.cine_description", "data.card_plots", "data.card")
-    writers = {f"cpgg_hf.{room}.staged_file": full for room in rooms}
+    modules = ("shards.plan", "dataset.parquet", "shards.engine", "dataset.description", "dataset.card_plots")
     there = []
-    for target, writer in {"pathlib.Path.open": nowhere_in(out / ".claims"), **writers}.items():
+    for module in (*modules, "dataset.card"):
         with monkeypatch.context() as patch:
-            patch.setattr(target, writer)
+            patch.setattr(f"cpgg_hf.{module}.staged_file", full)
             with pytest.raises(OutputError, match=r"the disk of .* is full"):
                 five(pipe, out)
-        assert not list(out.glob(".claims/*")), target  # nothing is left to hold the next run up
-        there.append(sorted(path.name for path in out.iterdir() if path.name != ".claims"))
+        there.append(visible(out) if out.exists() else [])
     shards = [f"train-0000{shard}-of-00003.parquet" for shard in range(3)]
     assert there == [
         [],
-        [],
         ["generation.json"],
+        ["generation.json", shards[0]],
         ["generation.json", *shards],
         ["dataset.json", "generation.json", *shards],
         ["dataset.json", "generation.json", "phenotypes.png", *shards],
     ]
     five(pipe, out)
-    assert digests(out) == digests(made[0])
+    assert digests(out) == digests(made)
 
 
 def test_a_full_file_system_of_its_own(pipe, made, tmp_path, digests):
@@ -202,25 +278,20 @@ def test_a_full_file_system_of_its_own(pipe, made, tmp_path, digests):
         assert not list((disk / "set").rglob("*.partial.*"))
         subprocess.run(["mount", "-o", "remount,size=20m", str(disk)], check=True)
         five(pipe, disk / "set")
-        assert digests(disk / "set") == digests(made[0])
+        assert digests(disk / "set") == digests(made)
     finally:
         subprocess.run(["umount", str(disk)], check=True)
 
 
-def test_progress_counts_what_others_have_made_of_shards_that_are_not_finished(
-    pipe, made, tmp_path, monkeypatch, capsys
-):
-    out = tmp_path / "set"
-    others = Claims(out / ".claims")
-    others._owner = "another node 1"
-    held = others.take(["train-00001-of-00003.parquet"])
-    held.advance(1)
-    monkeypatch.setattr("cpgg_hf.generation.progress.SECONDS_BETWEEN_LINES", 0.0)
-    monkeypatch.setattr("cpgg_hf.generation.run.time.sleep", lambda _: held.path.unlink())  # nothing is left but that
-    five(pipe, out, batch_size=1)
+def test_progress_is_printed_in_single_lines(pipe, tmp_path, monkeypatch, capsys):
+    with monkeypatch.context() as patch:
+        patch.setattr("cpgg_hf.generation.progress.SECONDS_BETWEEN_LINES", 0.0)
+        five(pipe, tmp_path / "set", batch_size=1)
     lines = [line.partition("] ")[2] for line in capsys.readouterr().out.splitlines()]
-    assert lines[0] == "1 of 5 cines (20.0%)"
-    assert [re.search(r"(\d) of 5", line)[1] for line in lines] == list("1233444455")
+    assert re.fullmatch(r"1 of 5 cines \(20\.0%\), [\d.]+ cines/s, 0:00:\d\d left", lines[0])
+    assert [re.search(r"(\d) of 5", line)[1] for line in lines] == list("12234455")
+    five(pipe, tmp_path / "set")
+    assert capsys.readouterr().out.endswith("] 5 of 5 cines (100.0%)\n")
 
 
 def test_other_failures_to_write_are_not_called_a_full_disk(pipe, tmp_path, monkeypatch):
@@ -237,30 +308,31 @@ def test_other_failures_to_write_are_not_called_a_full_disk(pipe, tmp_path, monk
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"seed": 5}, r"begun with seed = 4 \(now 5\); go on with the same, or choose another folder"),
+        ({"seed": 5}, r"started with seed = 4 \(now 5\); use the same settings, or choose another folder"),
         ({"guidance_scale": 3.0}, r"settings.guidance_scale = 2.0 \(now 3.0\)"),
         ({"shard_size": 3}, "shard_size = 2"),
         ({"data_policy": "public"}, "data_policy = 'phantom'"),
+        ({"formats": ("nifti",)}, r"formats = \['parquet'\] \(now \['nifti'\]\)"),
     ],
 )
 def test_other_settings_are_refused_and_change_nothing(pipe, made, digests, changes, message):
-    before = digests(made[0])
+    before = digests(made)
     with pytest.raises(RequestError, match=message):
-        five(pipe, made[0], **changes)
-    assert digests(made[0]) == before
+        five(pipe, made, **changes)
+    assert digests(made) == before
 
 
 def test_other_weights_threads_or_conditions_are_refused(pipe, made):
     changed = tiny_pipeline()
     next(changed.mar.parameters()).data.view(-1)[0] += 1e-3
-    with pytest.raises(RequestError, match=r"begun with model\.sha256\.mar = "):
-        five(changed, made[0])
+    with pytest.raises(RequestError, match=r"started with model\.sha256\.mar = "):
+        five(changed, made)
     with pytest.raises(RequestError, match=r"request\.where = \['LVEF < 60'\] \(now \[\]\)"):
-        generate_dataset(pipe, made[0], GenerationRequest(None, 5), seed=4, shard_size=2, data_policy="phantom")
+        generate_dataset(pipe, made, GenerationRequest(None, 5), seed=4, shard_size=2, data_policy="phantom")
     torch.set_num_threads(2)
     try:
         with pytest.raises(RequestError, match=r"environment\.torch_threads = 1 \(now 2\)"):
-            five(pipe, made[0])
+            five(pipe, made)
     finally:
         torch.set_num_threads(1)
 
@@ -276,23 +348,34 @@ def test_foreign_folders_and_hopeless_requests_leave_everything_as_it_was(pipe, 
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
-@pytest.mark.parametrize(("name", "value"), [("seed", -1), ("shard_size", 0), ("batch_size", 0)])
-def test_sizes_and_seeds_that_cannot_be_are_refused(pipe, tmp_path, name, value):
-    with pytest.raises(RequestError, match=f"{name} must be at least {max(0, value + 1)}, given {value}"):
-        five(pipe, tmp_path / "set", **{name: value})
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seed": -1}, "seed must be at least 0, given -1"),
+        ({"shard_size": 0}, "shard_size must be at least 1, given 0"),
+        ({"batch_size": 0}, "batch_size must be at least 1, given 0"),
+        ({"num_workers": 0}, "num_workers must be at least 1, given 0"),
+        ({"worker": 2, "num_workers": 2}, "worker must lie between 0 and 1, given 2"),
+        ({"formats": ("avi",)}, "unknown format 'avi'; expected some of dicom, gif"),
+        ({"formats": ()}, "no format given"),
+    ],
+)
+def test_impossible_settings_are_refused(pipe, tmp_path, changes, message):
+    with pytest.raises(RequestError, match=message):
+        five(pipe, tmp_path / "set", **changes)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_shard_of_another_plan_is_refused(pipe, made, tmp_path):
-    five(pipe, tmp_path / "set")
-    shard = "train-00001-of-00003.parquet"
+def test_a_shard_of_another_plan_is_made_again(pipe, made, tmp_path, digests):
+    shutil.copytree(made, tmp_path / "set")
     five(pipe, tmp_path / "other", seed=5)
+    shard = "train-00001-of-00003.parquet"
     (tmp_path / "other" / shard).replace(tmp_path / "set" / shard)
-    with pytest.raises(RequestError, match=f"{shard} was not made by the plan beside it; delete it"):
-        five(pipe, tmp_path / "set")
+    five(pipe, tmp_path / "set")
+    assert digests(tmp_path / "set") == digests(made)
 
 
-def test_verified_cines_keep_what_is_measured_of_what_is_stored(pipe, segmenter, tmp_path):
+def test_the_stored_cine_is_measured(pipe, segmenter, tmp_path):
     request = GenerationRequest(phantom.sample_phenotypes(2, 1))
     generate_dataset(pipe, tmp_path / "set", request, verification=Verification(segmenter), split="test")
     for row in load_cines(tmp_path / "set", "test", cache_dir=tmp_path):
@@ -302,22 +385,26 @@ def test_verified_cines_keep_what_is_measured_of_what_is_stored(pipe, segmenter,
 
 
 def test_a_cine_too_far_from_its_request_is_drawn_again_for_the_same_heart(pipe, segmenter, tmp_path, digests):
-    """A stand-in of the measure says what the picture's sum decides, so that some attempts pass and some fail."""
+    """With a measurement that depends on the pixels, so that some attempts pass and some fail."""
     hearts = GenerationRequest({"LVEF": 30.0}, 6)
-    verification = Forgetful(segmenter, {"LVEF": 15.0}, max_attempts=3)
+    verification = SumAsLVEF(segmenter, {"LVEF": 15.0}, max_attempts=3)
     for batch_size in (1, 4):
         out = tmp_path / f"{batch_size}"
-        description = generate_dataset(pipe, out, hearts, verification=verification, batch_size=batch_size)
+        generate_dataset(pipe, out, hearts, verification=verification, batch_size=batch_size)
     assert digests(tmp_path / "1") == digests(tmp_path / "4")
     rows = list(load_cines(out, cache_dir=tmp_path / "cache"))
     attempts, errors = [row["attempt"] for row in rows], [abs(row["measured"][LVEF] - 30) for row in rows]
     assert len(set(attempts)) > 1
     assert all(error <= 15 or attempt == 3 for attempt, error in zip(attempts, errors, strict=True))
-    assert description["verification"] == {
+    assert read_description(out)["verification"] == {
         "max_error": {"LVEF": 15.0},
         "cines_within_max_error": sum(error <= 15 for error in errors),
         "cines_tried": sum(attempts),
     }
+    generate_dataset(pipe, tmp_path / "files", hearts, verification=verification, formats=("npz",))
+    listed = json.loads((tmp_path / "files" / "cines.json").read_text())
+    assert [one["attempt"] for one in listed] == attempts
+    assert [one["measured"] for one in listed] == [{"LVEF": row["measured"][LVEF]} for row in rows]
     generate_dataset(pipe, tmp_path / "unverified", hearts)
     unverified = load_cines(tmp_path / "unverified", cache_dir=tmp_path / "cache")
     for row, other in zip(rows, unverified, strict=True):
@@ -334,8 +421,9 @@ def test_errors_that_cannot_be_bounded_are_refused(segmenter, max_error, message
         Verification(segmenter, max_error)
 
 
-def test_the_plan_says_what_the_bytes_follow_from(made):
-    plan = json.loads((made[0] / "generation.json").read_text())
+def test_the_plan_records_everything_that_the_bytes_depend_on(files):
+    plan = json.loads((files / "generation.json").read_text())
+    assert plan["formats"] == ["dicom", "nifti", "npz", "parquet"]
     assert plan["request"]["where"] == ["LVEF < 60"]
     assert plan["settings"] == {
         "guidance_scale": 2.0,

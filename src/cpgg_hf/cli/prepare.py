@@ -1,32 +1,33 @@
-"""`cpgg prepare`: from DICOM, NIfTI, phantoms, a collection or UK Biobank; what it takes and prints."""
+"""`cpgg prepare`: cines on the package's grid from DICOM, NIfTI, phantoms, a collection or UK Biobank."""
 
 import argparse
 import sys
 from typing import Any
 
-from cpgg_hf.cli.options import add_command, add_json, add_mask, add_seed, add_view, positive
+from cpgg_hf.cli.options import add_json, add_mask, add_seed, add_view, new_command, positive
 from cpgg_hf.cli.printing import print_json, print_notes
+from cpgg_hf.errors import RequestError
 from cpgg_hf.preparation.layouts import LAYOUTS
 
 
-def add_commands(commands: Any) -> None:
-    """Adds `prepare` and its sources to the commands of `cpgg`."""
+def add_command(commands: Any) -> None:
+    """Add `prepare` and its sources to the commands."""
     prepare = commands.add_parser("prepare", help="turn DICOM, NIfTI or phantoms into cines on the package's grid")
     sources = prepare.add_subparsers(dest="source", required=True, metavar="SOURCE")
     for name, text in (("dicom", "a DICOM folder of one series"), ("nifti", "a NIfTI file of one slice")):
-        _add_series(add_command(sources, name, _prepare_series, f"prepare {text}"), text)
-    _add_phantom(add_command(sources, "phantom", _prepare_phantom, "render a data set of phantom cines"))
+        _add_series(new_command(sources, name, _prepare_series, f"prepare {text}"), text)
+    _add_phantom(new_command(sources, "phantom", _prepare_phantom, "render a data set of phantom cines"))
 
-    cohort = add_command(sources, "cohort", _prepare_cohort, "prepare every subject of a collection")
+    cohort = new_command(sources, "cohort", _prepare_cohort, "prepare every subject of a collection")
     cohort.add_argument("input", help="the collection's folder; with --layout table, a CSV file")
     cohort.add_argument("--layout", required=True, choices=LAYOUTS, help="how files and subjects are named")
-    cohort.add_argument("--rr-ms", type=float, help="heart beat to assume where a NIfTI file states no frame time")
-    text = "public for a public collection, whose licence allows to pass on what is made of it (default: %(default)s)"
+    cohort.add_argument("--rr-ms", type=float, help="RR interval (ms) if the NIfTI header has no frame time")
+    text = "public for a public collection whose licence allows redistribution (default: %(default)s)"
     cohort.add_argument("--data-policy", choices=("public", "restricted"), default="restricted", help=text)
     _add_subjects(cohort)
 
     text = "prepare UK Biobank's long-axis cines (field 20208) as delivered"
-    ukb = add_command(sources, "ukb", _prepare_cohort, text)
+    ukb = new_command(sources, "ukb", _prepare_cohort, text)
     ukb.add_argument("--bulk", required=True, help="folder of the zip files")
     ukb.add_argument("--phenotypes", required=True, help="table of fields 24100-24181")
     ukb.add_argument("--instance", type=int, default=2, help="imaging visit (default: %(default)s)")
@@ -39,9 +40,9 @@ def _add_series(source: argparse.ArgumentParser, text: str) -> None:
     add_view(source)
     _add_finder(source)
     add_mask(source)
-    source.add_argument("--phenotypes", help="JSON file with what is known of the subject")
-    source.add_argument("--rr-ms", type=float, help="length of the heart beat, where the files do not state it")
-    source.add_argument("--upright", action="store_true", help="mirror the cine so that it stands as phantoms do")
+    source.add_argument("--phenotypes", help="JSON file with the subject's known phenotypes")
+    source.add_argument("--rr-ms", type=float, help="RR interval (ms) if the files do not state it")
+    source.add_argument("--upright", action="store_true", help="mirror the cine to the orientation of phantoms")
     add_json(source, "report")
 
 
@@ -55,26 +56,26 @@ def _add_phantom(source: argparse.ArgumentParser) -> None:
 
 def _add_subjects(source: argparse.ArgumentParser) -> None:
     _add_dataset(source)
-    source.add_argument("--key-file", required=True, help="secret key of the pseudonyms; made when there is none")
+    source.add_argument("--key-file", required=True, help="secret key of the pseudonyms; created if missing")
     add_view(source)
     _add_finder(source)
-    source.add_argument("--upright", action="store_true", help="mirror cines so that they stand as phantoms do")
+    source.add_argument("--upright", action="store_true", help="mirror cines to the orientation of phantoms")
     _add_num_processes(source)
     add_json(source, "report")
 
 
 def _add_dataset(source: argparse.ArgumentParser) -> None:
-    source.add_argument("--out", required=True, help="folder of the data set; an interrupted one is continued")
+    source.add_argument(
+        "--out", required=True, help="folder of the data set; re-run the command to resume an interrupted run"
+    )
 
 
 def _add_num_processes(source: argparse.ArgumentParser) -> None:
-    source.add_argument("--num-processes", type=positive, default=1, help="the result is the same for any number")
+    source.add_argument("--num-processes", type=positive, default=1, help="does not affect the output")
 
 
 def _add_finder(source: argparse.ArgumentParser) -> None:
-    text = (
-        "folder of the network that finds the heart (default: the shipped checkpoint's); none finds it by its motion"
-    )
+    text = "folder of the segmenter that locates the heart (default: the shipped checkpoint's); none = by its motion"
     source.add_argument("--segmenter", help=text)
 
 
@@ -103,7 +104,7 @@ def _prepare_series(arguments: argparse.Namespace) -> None:
         return
     print_notes(report["warnings"])
     view, beat = report["view"], report["acquired"]
-    judged = f"view judged {view['judged']} (confidence {view['confidence']:g})"
+    judged = f"view {view['judged']} (confidence {view['confidence']:g})"
     print(f"{beat['num_frames']} frames, {beat['heart_rate']:g} bpm, {judged}")
     print(f"wrote {arguments.out}")
 
@@ -123,28 +124,36 @@ def _prepare_phantom(arguments: argparse.Namespace) -> None:
 
 
 def _prepare_cohort(arguments: argparse.Namespace) -> None:
-    from cpgg_hf.commands.cohorts import prepare_collection, prepare_ukb
+    from cpgg_hf.preparation.cohorts.cohort import prepare_cohort
 
-    settings = {
-        "out": arguments.out,
-        "key_file": arguments.key_file,
+    settings: dict[str, Any] = {
         "view": arguments.view,
         "turn_upright": arguments.upright,
         "segmenter": _finder(arguments),
         "num_processes": arguments.num_processes,
     }
     if arguments.source == "ukb":
-        report = prepare_ukb(arguments.bulk, arguments.phenotypes, arguments.instance, **settings)
+        from cpgg_hf.preparation.layouts.ukb import find_ukb_subjects
+
+        subjects = find_ukb_subjects(arguments.bulk, arguments.phenotypes, arguments.instance)
     else:
-        settings |= {"rr_ms": arguments.rr_ms, "data_policy": arguments.data_policy}
-        report = prepare_collection(arguments.input, arguments.layout, **settings)
+        from cpgg_hf.preparation.layouts import find_subjects
+
+        settings["data_policy"] = arguments.data_policy
+        subjects = find_subjects(arguments.layout, arguments.input, arguments.view, arguments.rr_ms)
+    report = prepare_cohort(subjects, arguments.out, arguments.key_file, **settings)
+    if not report["num_used"]:
+        raise RequestError(
+            f"none of the {report['num_subjects']} subjects could be used (see {arguments.out}/report.html); the most "
+            f"frequent reason: {next(iter(report['reasons']))}"
+        )
     if arguments.json:
         print_json(report)
         return
     for reason, number in report["reasons"].items():
-        print(f"set aside {number}: {reason}", file=sys.stderr)
+        print(f"excluded {number}: {reason}", file=sys.stderr)
     splits = ", ".join(f"{number} in {split}" for split, number in report["splits"].items())
     print(f"{report['num_used']} of {report['num_subjects']} subjects prepared: {splits}")
     if report["num_without_row"]:
-        print(f"{report['num_without_row']} of them without phenotypes: the table has no row for them")
-    print(f"wrote {arguments.out}, {report['settings']['data_policy']} data; look at report.html there")
+        print(f"{report['num_without_row']} of them have no row in the table, so no phenotypes")
+    print(f"wrote {arguments.out} ({report['settings']['data_policy']} data); see report.html there")

@@ -1,4 +1,4 @@
-"""`cpgg prepare`: what it writes and prints; a plane of another view, subjects that cannot be used."""
+"""`cpgg prepare`: what it writes and prints; planes of another view and unusable subjects."""
 
 import json
 import sys
@@ -9,9 +9,10 @@ import pyarrow.parquet
 import pytest
 
 from cpgg_hf import phantom
+from cpgg_hf.cine import Cine
+from cpgg_hf.exports.nifti import write_nifti
 from cpgg_hf.hub.policy import policy_of
 from cpgg_hf.preparation.cohorts.cohort import prepare_cohort
-from cpgg_hf.scans.nifti import affine_of_plane, write_nifti
 
 from .running import assert_one_sentence, run
 
@@ -20,13 +21,13 @@ def test_a_short_axis_plane_is_named_and_can_be_taken_anyway(model, subject, tmp
     heart = nibabel.load(subject / "cine.nii.gz")
     cine = np.asarray(heart.dataobj)[:, :, 0].transpose(2, 1, 0)
     # A row to the left and back, a column down: the plane's normal is the textbook long axis.
-    short_axis = affine_of_plane((1.8, 1.8), np.array([0.707, 0.707, 0.0, -0.332, 0.332, -0.883]))
-    write_nifti(tmp_path / "sax.nii.gz", cine, 18.0, affine=short_axis)
+    short_axis = np.array([0.707, 0.707, 0.0, -0.332, 0.332, -0.883])
+    write_nifti(tmp_path / "sax.nii.gz", Cine(pixels=cine, frame_time_ms=18.0, orientation=short_axis))
     assert run("prepare", "nifti", tmp_path / "sax.nii.gz", "--out", tmp_path / "out") == 1
     assert_one_sentence(capsys, "looks like short-axis.*--view any")
     assert not (tmp_path / "out").exists()
     assert run("prepare", "nifti", tmp_path / "sax.nii.gz", "--view", "any", "--out", tmp_path / "out") == 0
-    assert "view judged sax" in capsys.readouterr().out
+    assert "view sax" in capsys.readouterr().out
     measure = ("measure", tmp_path / "sax.nii.gz", "--segmenter", f"{model}/field_segmenter")
     assert run(*measure) == 1
     assert_one_sentence(capsys, "looks like short-axis.*--view any")
@@ -37,21 +38,20 @@ def test_a_short_axis_plane_is_named_and_can_be_taken_anyway(model, subject, tmp
 def collection(tmp_path):
     """A table of one phantom, and of one subject whose file is not there."""
     heart = phantom.render(phantom.sample_phenotypes(1, 4)[0], 4)
-    write_nifti(
-        tmp_path / "anna.nii.gz", heart.cine.pixels[::5], 5 * heart.cine.frame_time_ms, heart.cine.pixel_size_mm
-    )
+    every_fifth = Cine(pixels=heart.cine.pixels[::5], frame_time_ms=5 * heart.cine.frame_time_ms)
+    write_nifti(tmp_path / "anna.nii.gz", every_fifth)
     (tmp_path / "cohort.csv").write_text(
         "subject,path,LVEDV\nAnna-Example,anna.nii.gz,150\nBert-Example,absent.nii,\n"
     )
     return tmp_path
 
 
-def test_prepare_cohort_sets_aside_and_goes_on(collection, capsys):
+def test_prepare_cohort_excludes_unusable_subjects_and_resumes(collection, capsys):
     arguments = ["--layout", "table", "--out", collection / "out", "--key-file", collection / "key"]
     assert run("prepare", "cohort", collection / "cohort.csv", *arguments) == 0
     printed = capsys.readouterr()
     assert "1 of 2 subjects prepared" in printed.out
-    assert "set aside 1: the input does not exist; give a .nii or .nii.gz file." in printed.err
+    assert "excluded 1: the input does not exist; give a .nii or .nii.gz file." in printed.err
     assert "Example" not in printed.out
     assert run("prepare", "cohort", collection / "cohort.csv", *arguments, "--json") == 0
     assert json.loads(capsys.readouterr().out) == json.loads((collection / "out/report.json").read_text())
@@ -62,7 +62,7 @@ def test_a_collection_is_restricted_unless_it_is_said_to_be_public(collection, c
     found = {}
     for name, policy in (("restricted", []), ("public", ["--data-policy", "public"])):
         assert run(*arguments, "--segmenter", "none", *policy, "--out", collection / name) == 0
-        assert f"{name} data; look at report.html there" in capsys.readouterr().out
+        assert f"({name} data); see report.html there" in capsys.readouterr().out
         assert policy_of(collection / name) == name
         (path,) = (collection / name).glob("*.parquet")
         found[name] = path.name, pyarrow.parquet.read_table(path)["subject"].to_pylist()

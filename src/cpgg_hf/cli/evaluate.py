@@ -1,0 +1,86 @@
+"""`cpgg evaluate`: fidelity and controllability of generated cines."""
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from cpgg_hf.cli.options import add_json, add_seed, add_segmenter, add_split, new_command
+from cpgg_hf.cli.printing import print_json
+from cpgg_hf.errors import RequestError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def add_command(commands: Any) -> None:
+    """Add `evaluate` and its questions to the commands."""
+    evaluate = commands.add_parser("evaluate", help="evaluate generated cines")
+    questions = evaluate.add_subparsers(dest="question", required=True, metavar="QUESTION")
+    text = "compare the distributions of generated and reference cines"
+    fidelity = new_command(questions, "fidelity", _fidelity, text)
+    fidelity.add_argument("generated", help="folder of .nii.gz cines, or data set")
+    fidelity.add_argument("reference", help="the same, of at least twice as many reference cines")
+    add_split(fidelity, "the same, of the reference data set", "--reference-split")
+    text = "compare measured with requested phenotypes"
+    controllability = new_command(questions, "controllability", _controllability, text)
+    controllability.add_argument("generated", help="folder that `cpgg generate` wrote, or data set")
+    add_segmenter(controllability)
+    for question in (fidelity, controllability):
+        add_split(question, "split of the generated data set (default: its only one, or test)")
+        add_seed(question)
+        add_json(question, "figures")
+
+
+def _fidelity(arguments: argparse.Namespace) -> None:
+    from cpgg_hf.cli.cines import read_cine_set
+    from cpgg_hf.metrics import RandomFeatureNetwork, fidelity_report
+
+    generated, reference = (
+        [cine.pixels for cine in read_cine_set(folder, split)]
+        for folder, split in (
+            (arguments.generated, arguments.split),
+            (arguments.reference, arguments.reference_split),
+        )
+    )
+    report = fidelity_report(generated, reference, RandomFeatureNetwork(), arguments.seed)
+    if arguments.json:
+        print_json(report.to_dict())
+        return
+    for name in ("frechet", "precision_recall", "true_precision_recall"):
+        print(name, *(f"{key}={value}" for key, value in getattr(report, name).to_dict().items()))
+    print(report.statistics.to_string(float_format="{:.4g}".format))
+
+
+def _controllability(arguments: argparse.Namespace) -> None:
+    from cpgg_hf.metrics import to_plain
+
+    table = controllability(arguments.generated, arguments.segmenter, arguments.seed, arguments.split)
+    if arguments.json:
+        print_json(to_plain(table))
+    else:
+        print(table.drop(columns="measurable").to_string(float_format="{:.3f}".format))
+
+
+def controllability(folder: str, segmenter: str | None, seed: int = 0, split: str | None = None) -> "pd.DataFrame":
+    """Measured against requested phenotypes, one row per measurable phenotype; see `cpgg_hf.metrics.controllability`.
+
+    Args:
+        folder: of generated cines, see `read_cine_set`.
+        segmenter: folder; None is the shipped checkpoint's.
+        seed: of the confidence intervals.
+        split: of a data set.
+    """
+    import numpy as np
+
+    from cpgg_hf.cli.cines import read_cine_set
+    from cpgg_hf.cli.measure import measure_generated
+    from cpgg_hf.cli.models import load_segmenter
+    from cpgg_hf.metrics import adherence
+
+    cines = read_cine_set(folder, split)
+    requested = np.array([np.full(82, np.nan) if cine.phenotypes is None else cine.phenotypes for cine in cines])
+    if not np.isfinite(requested).any():
+        raise RequestError(f"{folder} has no requested phenotypes; put phenotypes.csv next to the cines.")
+    network = load_segmenter(segmenter)
+    measured = np.array([measure_generated(cine, network).phenotypes for cine in cines])
+    table = adherence(requested, measured, seed)
+    return table[table["measurable"]]

@@ -1,0 +1,64 @@
+"""Cines as frames on a screen, alone or in a grid: the shared part of GIF, WebP and MP4."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cpgg_hf.cine import Cine
+from cpgg_hf.files.staging import staged_file
+from cpgg_hf.optional import import_optional
+
+_MIN_DURATION_MS = 20  # viewers slow faster frames down to 100 ms
+_GAP = 2
+
+
+def film_of(cines: Cine | Sequence[Cine], columns: int | None = None, scale: int = 2) -> tuple[np.ndarray, float]:
+    """One cine, or several in a grid, as frames (T, rows, columns) uint8 in screen pixels, and the mean frame time.
+
+    Args:
+        cines: of the same shape.
+        columns: cines per row of the grid; by default about as many as there are rows.
+        scale: screen pixels per pixel.
+
+    Raises:
+        ValueError: no cines, or different shapes.
+    """
+    cines = [cines] if isinstance(cines, Cine) else list(cines)
+    shapes = {cine.pixels.shape for cine in cines}
+    if len(shapes) != 1:
+        raise ValueError(f"expected cines of one shape, given {sorted(shapes) or 'none'}.")
+    grid = _grid(np.stack([cine.uint8 for cine in cines]), columns or int(np.ceil(np.sqrt(len(cines)))))
+    return grid.repeat(scale, 1).repeat(scale, 2), float(np.mean([cine.frame_time_ms for cine in cines]))
+
+
+def write_looping_picture(
+    path: str | os.PathLike[str], kind: str, frames: np.ndarray, frame_time_ms: float, clock_ms: int, **options: Any
+) -> Path:
+    """Write an animated picture that loops; frames are left out where they are faster than viewers show."""
+    image_module = import_optional("PIL.Image", "pictures")
+    step_ms = max(frame_time_ms, _MIN_DURATION_MS)
+    starts = np.arange(0, len(frames) * frame_time_ms - 1e-6, step_ms)
+    shown = np.floor(starts / frame_time_ms + 1e-6).astype(int)
+    ends = np.round(np.append(starts[1:], len(frames) * frame_time_ms) / clock_ms) * clock_ms
+    durations = np.diff(np.append(0, ends)).clip(_MIN_DURATION_MS).astype(int).tolist()
+    first, *others = [image_module.fromarray(frames[index]) for index in shown]
+    path = Path(path)
+    with staged_file(path) as partial:
+        first.save(partial, kind, save_all=True, append_images=others, duration=durations, loop=0, **options)
+    return path
+
+
+def _grid(stack: np.ndarray, columns: int) -> np.ndarray:
+    """(N, T, H, W) to (T, rows * H + gaps, columns * W + gaps); empty places are black."""
+    count, frames, height, width = stack.shape
+    rows = -(-count // columns)
+    grid = np.zeros((frames, rows * (height + _GAP) - _GAP, columns * (width + _GAP) - _GAP), np.uint8)
+    for index, cine in enumerate(stack):
+        top, left = (index // columns) * (height + _GAP), (index % columns) * (width + _GAP)
+        grid[:, top : top + height, left : left + width] = cine
+    return grid

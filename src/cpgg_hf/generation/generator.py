@@ -1,0 +1,123 @@
+"""Generates cines and measures them, in batches that fit into the device's memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from cpgg_hf.cine import Cine, cines_of
+from cpgg_hf.errors import RequestError
+from cpgg_hf.generation.request import GenerationRequest
+from cpgg_hf.generation.seeds import sample_seed
+from cpgg_hf.generation.verification import Verification
+
+if TYPE_CHECKING:
+    from cpgg_hf.pipeline_cpgg import CPGGPipeline
+
+
+@dataclass(frozen=True)
+class GeneratedCine:
+    """One generated cine.
+
+    Attributes:
+        cine: (T, H, W) float32 in [0, 1], with the phenotypes that it was conditioned on and its seed.
+        measured: (82,) phenotypes measured on the cine as uint8, NaN = not measurable; None = not measured.
+        attempt: how many cines were drawn for these phenotypes until this one was accepted.
+    """
+
+    cine: Cine
+    measured: np.ndarray | None
+    attempt: int
+
+
+@dataclass
+class CineGenerator:
+    """Cine i depends on these settings and i only, `batch_size` excepted.
+
+    Attributes:
+        pipe: on its device.
+        request: the phenotypes.
+        seed: of the run.
+        split: of the data set.
+        settings: of the pipeline's call, such as `guidance_scale`.
+        data_policy: of the data that the model was trained on.
+        verification: None = cines are not measured.
+        batch_size: cines in memory at once; is reduced where the device's memory is too small.
+    """
+
+    pipe: CPGGPipeline
+    request: GenerationRequest
+    seed: int
+    split: str
+    settings: dict[str, Any]
+    data_policy: str
+    verification: Verification | None = None
+    batch_size: int = 8
+
+    def make(self, indices: Sequence[int], on_progress: Callable[[int], None] = lambda _: None) -> list[GeneratedCine]:
+        """The cines `indices`; after each batch `on_progress` is called with the number that are finished.
+
+        A cine that fails its verification is drawn again for the same phenotypes, so that no kind of heart becomes
+        rarer because the model draws it badly.
+
+        Raises:
+            RequestError: the device's memory is too small for a single cine; conditions that no draw meets.
+        """
+        phenotypes = dict(zip(indices, self.request.draw(self.pipe, self.seed, self.split, indices), strict=True))
+        done: dict[int, GeneratedCine] = {}
+        waiting = [(index, 1) for index in indices]
+        while waiting:
+            batch = waiting[: self.batch_size]
+            try:
+                cines = self._make_batch(batch, np.stack([phenotypes[index] for index, _ in batch]))
+            except torch.OutOfMemoryError:
+                cines = None
+            if cines is None:  # outside the except block, whose traceback would hold on to the memory
+                self._reduce_batch_size()
+                continue
+            waiting = waiting[len(batch) :]
+            for (index, attempt), generated in zip(batch, cines, strict=True):
+                if self._is_accepted(generated):
+                    done[index] = generated
+                else:
+                    waiting.append((index, attempt + 1))
+            on_progress(len(done))
+        return [done[index] for index in indices]
+
+    def _make_batch(self, batch: list[tuple[int, int]], phenotypes: np.ndarray) -> list[GeneratedCine]:
+        """The cines of (index, attempt) and their (B, 82) phenotypes."""
+        seeds = [sample_seed(self.seed, self.split, index, attempt) for index, attempt in batch]
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        cines = cines_of(self.pipe(phenotypes, generator=generators, **self.settings))
+        made = []
+        for (index, attempt), cine, values in zip(batch, cines, phenotypes, strict=True):
+            subject = f"cpgg-{self.seed}-{self.split}-{index:07d}"
+            cine = replace(cine, phenotypes=values, subject=subject, data_policy=self.data_policy)
+            # The stored uint8 pixels are measured, so that anyone can repeat the measurement.
+            stored = cine.with_pixels(cine.uint8)
+            measured = None if self.verification is None else self.verification.measure(stored)
+            made.append(GeneratedCine(cine, measured, attempt))
+        return made
+
+    def _is_accepted(self, generated: GeneratedCine) -> bool:
+        if self.verification is None or generated.measured is None:
+            return True
+        if generated.attempt >= self.verification.max_attempts:
+            return True
+        return self.verification.passes(generated.cine.phenotypes, generated.measured)
+
+    def _reduce_batch_size(self) -> None:
+        if self.batch_size == 1:
+            raise RequestError(
+                f"the device's memory is too small for one micro-batch of {self.pipe.config.micro_batch_size} cines; "
+                "free some, or use a smaller micro_batch_size in a new folder (it rounds differently)."
+            )
+        self.batch_size = (self.batch_size + 1) // 2
+        torch.cuda.empty_cache()
+        print(
+            f"the device's memory is too small for the batch; continuing with batches of {self.batch_size}", flush=True
+        )
