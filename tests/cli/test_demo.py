@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from tiny_checkpoint import save_tiny_checkpoint
 
-from cpgg_hf.cli.demo import LVEDV_ML, SHOWN, adherence_sentences
+from cpgg_hf.cli.demo import LVEDV_ML, SHOWN, controllability_sentences
 from cpgg_hf.cli.main import main
 from cpgg_hf.phenotypes import NAMES, phenotype_index
 
@@ -41,13 +41,13 @@ def test_demo_writes_ordered_hearts_pictures_and_a_table_and_can_run_again(tmp_p
     assert all(f"  {name}" in printed for name in SHOWN)
 
 
-def test_adherence_is_said_in_the_phenotypes_units():
+def test_controllability_is_printed_in_the_phenotypes_units():
     requested = np.full((4, len(NAMES)), np.nan)
     measured = requested.copy()
     index = phenotype_index("LVEDV")
     requested[:, index], measured[:, index] = [100, 120, 140, 160], [110, 120, 150, np.nan]
     # SSE 200 about SST 800
-    assert adherence_sentences(requested, measured, ("LVEDV",)) == (
+    assert controllability_sentences(requested, measured, ("LVEDV",)) == (
         "  LVEDV    measurable in 3 of 4 hearts: asked 100 to 140 mL, found 110 to 150 mL, 6.7 mL apart on average,"
         " R2 0.75"
     )

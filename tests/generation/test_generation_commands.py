@@ -30,7 +30,7 @@ def test_a_verified_set_of_a_condition_is_written_continued_and_evaluated(model,
     assert generate(model, out, *arguments) == 0
     assert generate(model, out, *arguments, "--where", "LVEDV > 100") == 1
     assert "request.where = ['LVEF < 60'] (now ['LVEF < 60', 'LVEDV > 100'])" in capsys.readouterr().err
-    segmenter = ["--segmenter", str(model / "segmenter")]
+    segmenter = ["--segmenter", str(model / "cine_segmenter")]
     assert main(["evaluate", "controllability", str(out), *segmenter, "--json"]) == 0
     assert isinstance(json.loads(capsys.readouterr().out), list | dict)
 

@@ -15,7 +15,7 @@ import torch
 from tiny_checkpoint import tiny_pipeline
 
 from cpgg_hf import phantom
-from cpgg_hf.dataset import decode_cine, load_cines
+from cpgg_hf.dataset import cine_of, decode_cine, load_cines
 from cpgg_hf.dataset import parquet as cine_shards
 from cpgg_hf.errors import OutputError, RequestError
 from cpgg_hf.generation import GenerationRequest, Verification, generate_dataset, parse_condition
@@ -296,7 +296,7 @@ def test_verified_cines_keep_what_is_measured_of_what_is_stored(pipe, segmenter,
     request = GenerationRequest(phantom.sample_phenotypes(2, 1))
     generate_dataset(pipe, tmp_path / "set", request, verification=Verification(segmenter), split="test")
     for row in load_cines(tmp_path / "set", "test", cache_dir=tmp_path):
-        expected = measure_cine(decode_cine(row).copy(), 1.8, row["frame_time_ms"], segmenter).phenotypes
+        expected = measure_cine(cine_of(row), segmenter).phenotypes
         assert np.array_equal(np.array(row["measured"]), expected, equal_nan=True)
         assert row["attempt"] == 1
 

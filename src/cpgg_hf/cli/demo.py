@@ -29,11 +29,12 @@ def run_demo(out: str | os.PathLike[str] = "outputs/demo", model: str | None = N
 
     Args:
         out: a folder; files of an earlier demonstration are replaced.
-        model: a checkpoint with a `segmenter` folder; None is the one that the repository ships.
+        model: a checkpoint with a `cine_segmenter` folder; None is the one that the repository ships.
         seed: other seeds give other hearts of the same volumes.
     """
     import torch
 
+    from cpgg_hf.cine import cines_of
     from cpgg_hf.exports.gif import write_gif
     from cpgg_hf.measure import measure_cine
 
@@ -50,10 +51,7 @@ def run_demo(out: str | os.PathLike[str] = "outputs/demo", model: str | None = N
         print(f"  {seconds:.1f} s, {seconds / len(LVEDV_ML):.1f} s a heart", flush=True)
 
         print("measuring what was generated", flush=True)
-        measurements = [
-            measure_cine(cine, output.spacing_mm, frame_time_ms, segmenter)
-            for cine, frame_time_ms in zip(output.cines, output.frame_time_ms, strict=True)
-        ]
+        measurements = [measure_cine(cine, segmenter) for cine in cines_of(output)]
         requested = output.phenotypes.to_numpy()
         measured = np.stack([measurement.phenotypes for measurement in measurements])
 
@@ -64,11 +62,11 @@ def run_demo(out: str | os.PathLike[str] = "outputs/demo", model: str | None = N
         _draw_sheet(folder / "hearts.png", output.cines, measurements, requested)
         _write_table(folder / "phenotypes.csv", output.seeds, requested, measured)
 
-    print(adherence_sentences(requested, measured))
+    print(controllability_sentences(requested, measured))
     print(f"wrote hearts.png, hearts.gif, phenotypes.csv and heart_1.nii.gz to heart_{len(LVEDV_ML)}.nii.gz to {out}")
 
 
-def adherence_sentences(requested: np.ndarray, measured: np.ndarray, names: tuple[str, ...] = SHOWN) -> str:
+def controllability_sentences(requested: np.ndarray, measured: np.ndarray, names: tuple[str, ...] = SHOWN) -> str:
     """How near the measured phenotypes (N, 82) are to the requested ones, a line a phenotype."""
     from cpgg_hf.metrics import r2_score
 

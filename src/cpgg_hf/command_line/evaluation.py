@@ -93,7 +93,7 @@ def _fidelity(arguments: argparse.Namespace) -> None:
     if arguments.json:
         print_json(report.to_dict())
         return
-    for name in ("frechet", "precision_recall", "true_precision_recall"):
+    for name in ("frechet", "precision_recall", "reference_precision_recall"):
         print(name, *(f"{key}={value}" for key, value in getattr(report, name).to_dict().items()))
     print(report.statistics.to_string(float_format="{:.4g}".format))
 

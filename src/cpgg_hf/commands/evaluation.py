@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cpgg_hf.cine import Cine
 from cpgg_hf.cli.cines import read_cine, read_cine_set
 from cpgg_hf.cli.models import load_segmenter
 from cpgg_hf.errors import RequestError
@@ -33,7 +34,7 @@ def measure(path: str, segmenter: str | None, view: str = "4ch", mask: str | Non
         measurement = measure_labels(probabilities, cine.spacing_mm, cine.frame_time_ms)
     else:
         network = load_segmenter(segmenter, scans=cine.acquired)
-        measurement = measure_cine(cine.cine, cine.spacing_mm, cine.frame_time_ms, network)
+        measurement = measure_cine(_cine(cine.cine, cine.spacing_mm, cine.frame_time_ms), network)
     phenotypes, doubts = plausible(measurement.phenotypes)
     curves = {
         chamber: curve
@@ -51,6 +52,10 @@ def measure(path: str, segmenter: str | None, view: str = "4ch", mask: str | Non
         "warnings": [*cine.warnings, *doubts],
         "units": {name: PHENOTYPES[phenotype_index(name)].unit for name in phenotypes},
     }
+
+
+def _cine(pixels: np.ndarray, spacing_mm: float, frame_time_ms: float) -> Cine:
+    return Cine(pixels=pixels, spacing_mm=(spacing_mm, spacing_mm), frame_time_ms=frame_time_ms)
 
 
 def plausible(row: np.ndarray) -> tuple[dict[str, float], list[str]]:
@@ -74,19 +79,21 @@ def plausible(row: np.ndarray) -> tuple[dict[str, float], list[str]]:
 def evaluate_controllability(
     generated: str, segmenter: str | None, seed: int = 0, split: str | None = None
 ) -> "pd.DataFrame":
-    """Measured against requested phenotypes of a folder of cines; see `cpgg_hf.metrics.adherence`.
+    """Measured against requested phenotypes of a folder of cines; see `cpgg_hf.metrics.controllability`.
 
     Only phenotypes that a four-chamber view shows have rows. `split` is of a data set, see `read_cine_set`.
     """
     from cpgg_hf.measure import measure_cines
-    from cpgg_hf.metrics import adherence
+    from cpgg_hf.metrics import controllability
 
     cines = read_cine_set(generated, split)
     if not np.isfinite(cines.phenotypes).any():
         raise RequestError(f"{generated} says no phenotypes that were asked for; put phenotypes.csv beside the cines.")
     network = load_segmenter(segmenter)
-    measured = measure_cines(cines.cines, cines.spacing_mm, cines.frame_time_ms, network, progress=True)
-    table = adherence(cines.phenotypes, measured, seed)
+    measured = measure_cines(
+        list(map(_cine, cines.cines, cines.spacing_mm, cines.frame_time_ms)), network, progress=True
+    )
+    table = controllability(cines.phenotypes, measured, seed)
     return table[table["measurable"]]
 
 

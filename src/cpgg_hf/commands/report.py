@@ -34,7 +34,7 @@ def report(
         source: a DICOM folder or a NIfTI file of one four-chamber cine.
         request: CSV or JSON file with what is known of the subject's phenotypes, one row.
         out: the folder; must be new or empty. It holds pictures of the subject.
-        model: a checkpoint with the folders `segmenter` and `field_segmenter`; None is the shipped one.
+        model: a checkpoint with the folders `cine_segmenter` and `scan_segmenter`; None is the shipped one.
         view: "4ch", or "any" to take every plane.
         seed: of the completion and of the generated cine.
 
@@ -43,6 +43,7 @@ def report(
     """
     import torch
 
+    from cpgg_hf.cine import cines_of
     from cpgg_hf.exports.gif import write_gif
     from cpgg_hf.exports.sheet import side_by_side
     from cpgg_hf.measure import measure_cine
@@ -57,10 +58,10 @@ def report(
         output = pipe(known, generator=torch.Generator().manual_seed(seed))
         real, generated = prepared.cine, output.cines[0]
         reconstruction = reconstruct(pipe.vae, real)
-        segmenter, frame_time_ms = load_segmenter(None, model), float(output.frame_time_ms[0])
+        segmenter = load_segmenter(None, model)
         measured = {
             "real": measure_prepared(prepared).phenotypes,
-            "generated": measure_cine(generated, output.spacing_mm, frame_time_ms, segmenter).phenotypes,
+            "generated": measure_cine(cines_of(output)[0], segmenter).phenotypes,
         }
         result = {
             "model": checkpoint_path(model),

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cpgg_hf.cine import NUM_PHENOTYPES
 from cpgg_hf.dataset.parquet import group_sizes
-from cpgg_hf.dataset.rows import NUM_PHENOTYPES
 from cpgg_hf.errors import InputError, brief
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ class Rows:
     """Some rows of a group.
 
     Attributes:
-        encoded: (N, T, H, W) uint8, the cines as `cine_encoding` stores them, in parquet's own memory.
+        encoded: (N, T, H, W) uint8, the cines encoded as in `rows`, in parquet's own memory.
         phenotypes: (N, 82) float32 in physical units, NaN = missing.
     """
 

@@ -12,8 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cpgg_hf.dataset.description import DESCRIPTION_FILE, no_description, parse_description, read_description
-from cpgg_hf.dataset.parquet import check_complete, check_shard, find_shards, shard_name
+from cpgg_hf.dataset.parquet import (
+    DESCRIPTION_FILE,
+    check_complete,
+    check_shard,
+    find_shards,
+    no_description,
+    parse_description,
+    read_description,
+    shard_name,
+)
 from cpgg_hf.errors import InputError, brief
 
 if TYPE_CHECKING:

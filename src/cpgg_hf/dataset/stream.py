@@ -1,7 +1,7 @@
 """`CineStream`: batches for training from a folder or the hub, shuffled, and exactly resumable.
 
 `datasets` shuffles a stream through a buffer, which is lost when a run is interrupted. Here the order is a function of
-(seed, epoch, share), see `cine_stream_order`, so a position says all. Row groups are fetched and unpacked by threads
+(seed, epoch, share), see `stream_order`, so a position says all. Row groups are fetched and unpacked by threads
 ahead of the loop (zstd and parquet let go of the interpreter meanwhile), so a training loop needs no worker processes;
 with them (`DataLoader(stream, batch_size=None, num_workers=2)`) each takes a share of its own.
 """
@@ -21,8 +21,8 @@ import numpy as np
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
-from cpgg_hf.dataset.encoding import decode_cine_into
 from cpgg_hf.dataset.row_groups import GroupReader, Rows
+from cpgg_hf.dataset.rows import decode_cine_into
 from cpgg_hf.dataset.source import open_source
 from cpgg_hf.dataset.stream_order import Piece, Window, plan_windows, share_of, skip_rows
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from cpgg_hf.dataset import cine_row, decode_cine
+from cpgg_hf.cine import Cine
+from cpgg_hf.dataset import cine_of, cine_row
 from cpgg_hf.errors import RequestError
 from cpgg_hf.generation.request import GenerationRequest
 from cpgg_hf.generation.seeds import sample_seed
@@ -92,18 +93,21 @@ class CineGenerator:
     ) -> dict[str, Any]:
         spacing_mm = self.pipe.config.pixel_spacing_mm
         row = cine_row(
-            cine,
-            spacing_mm=spacing_mm,
-            frame_time_ms=frame_time_ms,
-            subject=f"cpgg-{self.seed}-{self.split}-{index:07d}",
-            source="cpgg",
-            data_policy=self.data_policy,
-            seed=seed,
-            phenotypes=phenotypes,
+            Cine(
+                pixels=cine,
+                spacing_mm=spacing_mm,
+                frame_time_ms=frame_time_ms,
+                subject=f"cpgg-{self.seed}-{self.split}-{index:07d}",
+                source="cpgg",
+                view="4ch",
+                data_policy=self.data_policy,
+                seed=seed,
+                phenotypes=phenotypes,
+            )
         )
         if self.verification is not None:
             # What is stored is measured, so that anyone can measure the same again.
-            row["measured"] = self.verification.measure(decode_cine(row).copy(), spacing_mm, frame_time_ms).tolist()
+            row["measured"] = self.verification.measure(cine_of(row)).tolist()
         row["attempt"] = attempt
         return row
 

@@ -13,6 +13,7 @@ from cpgg_hf.generation.plan import fingerprints
 from cpgg_hf.phenotypes import NAMES, PHENOTYPES, phenotype_index
 
 if TYPE_CHECKING:
+    from cpgg_hf.cine import Cine
     from cpgg_hf.segmentation.segmenter import CineSegmenter
 
 
@@ -53,11 +54,11 @@ class Verification:
             **fingerprints({"segmenter": self.segmenter}),
         }
 
-    def measure(self, cine: np.ndarray, spacing_mm: float, frame_time_ms: float) -> np.ndarray:
-        """The phenotypes (82,) that a cine (T, H, W) shows, NaN where it shows none."""
+    def measure(self, cine: Cine) -> np.ndarray:
+        """The phenotypes (82,) that a cine shows, NaN where it shows none."""
         from cpgg_hf.measure import measure_cine
 
-        return measure_cine(cine, spacing_mm, frame_time_ms, self.segmenter).phenotypes
+        return measure_cine(cine, self.segmenter).phenotypes
 
     def passes(self, requested: np.ndarray, measured: np.ndarray) -> bool:
         """Whether every bounded phenotype of (82,) was measured, near enough to what was requested."""

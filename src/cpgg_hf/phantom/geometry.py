@@ -14,14 +14,11 @@ import numpy as np
 
 from cpgg_hf.grid import GRID_SIZE, NUM_FRAMES, SPACING_MM
 from cpgg_hf.phantom.volume_curves import CycleCurves
-from cpgg_hf.phenotypes import phenotype_index
+from cpgg_hf.phenotypes import LATERAL_SEGMENTS, SEPTAL_SEGMENTS, phenotype_index
 
 AREA_LENGTH_FACTOR = 8.0 / (3.0 * np.pi)
 # Chosen so that a mean RV volume of 154 mL has a four-chamber area of about 26 cm2 at 79 mm length.
 RV_SHAPE_FACTOR = 1.8
-# The walls that a four-chamber plane cuts: inferoseptal and anterolateral AHA segments, base to apex.
-SEPTAL_SEGMENTS = (3, 9, 14)
-LATERAL_SEGMENTS = (6, 12, 16)
 FIELD_MM = GRID_SIZE * SPACING_MM
 _NUM_LEVELS = 40
 

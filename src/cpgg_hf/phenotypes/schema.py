@@ -15,11 +15,15 @@ from importlib import resources
 from cpgg_hf.errors import PhenotypeError
 
 _COLUMN = re.compile(r"(?:participant\.)?(?:f\.|p)?(\d{5})(?:-\d+\.\d+|\.\d+\.\d+|(?:_i\d+)?(?:_a\d+)?)")
+# AHA segments that a four-chamber plane cuts, base to apex (inferoseptal, then apical septal; anterolateral, then
+# apical lateral).
+SEPTAL_SEGMENTS = (3, 9, 14)
+LATERAL_SEGMENTS = (6, 12, 16)
 _IN_FOUR_CHAMBER_VIEW = frozenset(
     ["LVEDV", "LVESV", "LVSV", "LVEF", "LVCO", "RVEDV", "RVESV", "RVSV", "RVEF"]
     + [f"{chamber}{quantity}" for chamber in ("LA", "RA") for quantity in ("V_max", "V_min", "SV", "EF")]
     + ["DAo_max_area", "DAo_min_area"]
-    + [f"WT_AHA_{segment}" for segment in (3, 9, 14, 6, 12, 16)]
+    + [f"WT_AHA_{segment}" for segment in SEPTAL_SEGMENTS + LATERAL_SEGMENTS]
     + [f"Ell_{segment}" for segment in range(1, 7)]
     + ["Ell_Global"]
 )

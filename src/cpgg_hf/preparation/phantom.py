@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -39,16 +40,7 @@ def phantom_row(seed: int, split: str, index: int) -> dict[str, Any]:
     """Cine `index` of a split, with the phenotypes it was drawn from, as a data set's row."""
     own_seed = phantom_seed(seed, split, index)
     rendered = phantom.render(phantom.sample_phenotypes(1, own_seed)[0], own_seed)
-    return cine_row(
-        rendered.cine.pixels,
-        spacing_mm=rendered.cine.pixel_size_mm,
-        frame_time_ms=rendered.cine.frame_time_ms,
-        subject=f"phantom-{seed}-{split}-{index:06d}",
-        source="phantom",
-        data_policy="phantom",
-        seed=own_seed,
-        phenotypes=rendered.phenotypes,
-    )
+    return cine_row(replace(rendered.cine, subject=f"phantom-{seed}-{split}-{index:06d}"))
 
 
 def _row_of(task: tuple[int, str, int]) -> dict[str, Any]:
