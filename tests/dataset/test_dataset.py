@@ -196,7 +196,7 @@ def test_a_damaged_or_foreign_shard_is_named(folder):
     with pytest.raises(InputError, match=f"{shard.name} is not a readable parquet shard"):
         load_cines(folder)
     pyarrow.parquet.write_table(pyarrow.table({"image": [1]}), shard)
-    with pytest.raises(InputError, match=f"{shard.name} is no shard of cines: it has no column 'cine'"):
+    with pytest.raises(InputError, match=f"{shard.name} is not a shard of cines: it lacks the column 'cine'"):
         load_cines(folder)
 
 

@@ -49,9 +49,9 @@ def segmenter():
 class Forgetful(Verification):
     """Measures what was requested, but says 40 too little of LVEF in the first attempts at every second heart."""
 
-    def measure(self, cine, spacing_mm, frame_time_ms):
+    def measure(self, cine):
         measured = np.full(82, np.nan)
-        measured[LVEF] = float(cine[0].sum() % 60)
+        measured[LVEF] = float(cine.uint8[0].sum() % 60)
         return measured
 
 

@@ -104,3 +104,11 @@ def test_split_gives_disjoint_sets_by_seed(features):
     assert len(rows) == 200
     np.testing.assert_array_equal(features.split(100, seed=3)[1].values, b.values)
     assert not np.array_equal(features.split(100, seed=4)[0].values, a.values)
+
+
+def test_the_beat_is_periodic_so_filter_responses_ignore_where_it_starts(small_hearts, network):
+    # A shift by the filters' total stride in time, 4 frames; layout and motion (16 features) do depend on the start.
+    started_later = extract_features(np.roll(small_hearts[:2], 4, axis=1), network).values
+    np.testing.assert_allclose(
+        started_later[:, 16:], extract_features(small_hearts[:2], network).values[:, 16:], atol=1e-4
+    )

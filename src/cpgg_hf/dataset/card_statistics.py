@@ -39,7 +39,7 @@ class SplitStatistics:
         labels: the values that `view`, `source` and `data_policy` take.
         shapes: the shapes (T, H, W) of the cines.
         ranges: smallest and largest `spacing_mm` and `frame_time_ms`.
-        known: (82,) how many cines have each phenotype.
+        known: (82,) number of cines with each phenotype.
         mean: (82,) over those, NaN where none has it.
         sd: (82,) likewise.
         shown: (N, 9) float32 the phenotypes of `SHOWN`, for plots.
@@ -69,7 +69,7 @@ def _of_split(paths: list[Any]) -> SplitStatistics:
 
     split = SplitStatistics(num_shards=len(paths), num_bytes=sum(path.stat().st_size for path in paths))
     shown, columns = [], [phenotype_index(name) for name in SHOWN]
-    # Sums of differences from the first values, which lie near the mean: no digits are lost.
+    # Sum differences from the first row, which is near the mean, to keep precision.
     origin, total, squares = None, np.zeros(NUM_PHENOTYPES), np.zeros(NUM_PHENOTYPES)
     for path in paths:
         table = pq.read_table(path, columns=["phenotypes", "shape", *_LABELS, *_RANGES])

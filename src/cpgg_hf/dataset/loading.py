@@ -62,7 +62,7 @@ def load_cines(
         cache_dir: where `datasets` keeps its arrow files; by default `HF_DATASETS_CACHE`.
 
     Raises:
-        InputError: no data set there, no such split, or shards that are missing, damaged or of other data.
+        InputError: no data set there, no such split, or missing, damaged or foreign shards.
     """
     urls = open_source(path_or_repo, revision).urls(split)
 

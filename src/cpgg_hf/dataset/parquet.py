@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 DESCRIPTION_FILE = "dataset.json"
 FORMAT_VERSION = 2
 SPLITS = ("train", "validation", "test")
-ROWS_PER_GROUP = 50  # about 8 MB on disk, 23 MB of pixels: what a stream fetches, unpacks and shuffles at a time
+ROWS_PER_GROUP = 50  # about 8 MB on disk, 23 MB of pixels: the unit a stream fetches, unpacks and shuffles
 _PLAN, _VERSION = b"cpgg_plan", b"cpgg_format_version"
 
 
@@ -40,9 +40,9 @@ def shard_path(folder: str | os.PathLike[str], split: str, index: int, num_shard
 
 
 def write_shard(rows: Iterable[Mapping[str, Any]], path: str | os.PathLike[str], plan: str = "") -> int:
-    """Write rows from `cine_row` as one parquet file that appears whole or not at all.
+    """Write rows from `cine_row` as one parquet file that appears complete or not at all.
 
-    `plan` says what the shard was made from; `read_plan` gives it back, so that a resumed run knows its own shards.
+    `plan` records the shard's inputs; `read_plan` returns it, so that a resumed run recognises its own shards.
     Returns the number of rows.
     """
     import pyarrow as pa
@@ -77,10 +77,10 @@ def group_sizes(num_rows: int) -> list[int]:
 
 
 def read_plan(path: str | os.PathLike[str]) -> str:
-    """What `write_shard` was told the shard is made from.
+    """The plan that `write_shard` stored.
 
     Raises:
-        InputError: the file is no shard, or one of another format version.
+        InputError: the file is not a shard, or has another format version.
     """
     return check_shard(path).metadata.get(_PLAN, b"").decode()
 
@@ -100,7 +100,8 @@ def check_shard(path: str | os.PathLike[str]) -> pyarrow.Schema:
     missing = set(row_schema().names) - later - set(schema.names)
     if missing:
         raise InputError(
-            f"{path} is no shard of cines: it has no column {min(missing)!r}; give a folder that `cpgg prepare` wrote."
+            f"{path} is not a shard of cines: it lacks the column {min(missing)!r}; "
+            "give a folder that `cpgg prepare` wrote."
         )
     if version != str(FORMAT_VERSION):
         raise InputError(f"{path} {other_version(version)}")
@@ -108,7 +109,7 @@ def check_shard(path: str | os.PathLike[str]) -> pyarrow.Schema:
 
 
 def other_version(version: object) -> str:
-    """The end of a sentence about a data set that this package cannot read."""
+    """The rest of an error message for a data set of another format version."""
     return (
         f"has format version {version}, this package reads version {FORMAT_VERSION}; "
         "prepare the data again into a new folder."
@@ -119,7 +120,7 @@ def find_shards(folder: str | os.PathLike[str], split: str) -> list[Path]:
     """The shards of a split in order; empty where the split does not exist.
 
     Raises:
-        InputError: shards are missing, or come from two different splits of the data.
+        InputError: shards are missing, or belong to different data sets.
     """
     paths = sorted(Path(folder).glob(f"{split}-*-of-*.parquet"))
     check_complete([path.name for path in paths], split, folder)
@@ -134,7 +135,7 @@ def check_complete(names: Sequence[str], split: str, place: object) -> None:
     if list(names) != [shard_name(split, index, count) for index in range(count)]:
         raise InputError(
             f"{place} holds {len(names)} shards of the split {split!r} where {count} are expected; "
-            "run the preparation again until it ends."
+            "re-run the preparation to complete it."
         )
 
 
@@ -189,7 +190,7 @@ def parse_description(text: str, place: object) -> dict[str, Any]:
 def no_description(place: object) -> InputError:
     """The error for a folder or repository without `dataset.json`."""
     return InputError(
-        f"{place} has no {DESCRIPTION_FILE}: it is no cine data set, or its preparation has not ended yet; "
+        f"{place} has no {DESCRIPTION_FILE}: it is not a cine data set, or its preparation is unfinished; "
         "write one with `cpgg prepare`."
     )
 

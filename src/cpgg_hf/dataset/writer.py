@@ -13,13 +13,13 @@ from cpgg_hf.errors import InputError
 
 
 class CineWriter:
-    """Write the cines of one split as shards, in the order they are added; nothing is left behind on an error.
+    """Write the cines of one split as shards, in the order they are added; nothing remains after an error.
 
-    The number of shards is part of their names and known at the end only, so shards wait under hidden names until
-    the `with` block ends well.
+    Shard names contain the number of shards, which is known only at the end, so shards have hidden names until
+    the `with` block succeeds.
 
     Args:
-        folder: the data set's folder; created when absent.
+        folder: the data set's folder; created if missing.
         split: "train", "validation" or "test"; must not exist in the folder yet.
         shard_size: cines per shard.
     """

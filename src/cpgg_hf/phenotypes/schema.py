@@ -1,7 +1,7 @@
 """The 82 cardiac phenotypes (UK Biobank fields 24100-24181), their names, units and plausible ranges.
 
-CPGG (arXiv 2505.03426) conditions every cine on these 82 numbers. `cpgg_hf.phenotypes` is the one place that knows
-them; every other room speaks to it in physical units. The table itself is `ukb_phenotypes.csv` beside this file;
+CPGG (arXiv 2505.03426) conditions every cine on these 82 numbers. `cpgg_hf.phenotypes` is the one place that defines
+them; all interfaces use physical units. The table itself is `ukb_phenotypes.csv` beside this file;
 definitions follow Bai et al. 2020 (doi 10.1038/s41591-020-1009-y).
 """
 
@@ -43,7 +43,7 @@ class Phenotype:
         sd: population standard deviation in `unit` (see `source`).
         minimum: smallest plausible value.
         maximum: largest plausible value.
-        source: where mean and sd come from; many are assumed. They are no clinical reference ranges.
+        source: where mean and sd come from; many are assumed. Not clinical reference ranges.
         measurable: whether it can be read from a four-chamber cine of known pixel size and frame time.
     """
 
