@@ -17,8 +17,8 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from cpgg_hf.dataset.encoding import decode_cine_into, encode_cine
-from cpgg_hf.dataset.preview import preview
+from cpgg_hf.cine import Cine
+from cpgg_hf.dataset.rows import decode_cine_into, encode_cine, preview
 
 NUM_CINES = 24
 SHAPE = (50, 96, 96)
@@ -128,7 +128,7 @@ def generated_cines(path: Path) -> np.ndarray:
         pipe = CPGGPipeline.from_pretrained("checkpoints/cpgg-phantom-small")
         generators = [torch.Generator().manual_seed(seed) for seed in range(NUM_CINES)]
         cines = pipe(num_samples=NUM_CINES, generator=generators).cines
-        np.save(path, np.round(cines * 255).astype(np.uint8))
+        np.save(path, np.stack([Cine(pixels=pixels, frame_time_ms=1.0).uint8 for pixels in cines]))
     return np.load(path)[:NUM_CINES]
 
 

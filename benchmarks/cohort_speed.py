@@ -20,7 +20,7 @@ from cpgg_hf.scans.nifti import affine_of_plane, write_nifti
 
 NUM_SUBJECTS = 24
 FIELD = (192, 208)
-SEGMENTER = Path(__file__).parents[1] / "checkpoints" / "cpgg-phantom-small" / "field_segmenter"
+SEGMENTER = Path(__file__).parents[1] / "checkpoints" / "cpgg-phantom-small" / "scan_segmenter"
 
 
 def main() -> None:
@@ -29,7 +29,7 @@ def main() -> None:
         folder = Path(place)
         write_collection(folder)
         result = {
-            "hearts found by the field segmenter": measure(folder, str(SEGMENTER)),
+            "hearts found by the scan segmenter": measure(folder, str(SEGMENTER)),
             "hearts found by motion": measure(folder, None),
             "num_subjects": NUM_SUBJECTS,
             "input": f"NIfTI, 30 frames of {FIELD[0]} x {FIELD[1]} pixels of 1.8 mm",

@@ -1,7 +1,7 @@
 """LoRA to a new site: 50 cines of a scanner that the shipped checkpoint never saw; does it learn to image like it?
 
     python benchmarks/new_site.py data          # 50 cines to train on, 12 to validate: data/phantom_new_site
-    python benchmarks/new_site.py true          # true cines of that scanner, and what the frozen 3D-VAE makes of them
+    python benchmarks/new_site.py reference     # reference cines of that scanner, and reconstructions of the 3D-VAE
     python benchmarks/new_site.py before        # cines of the checkpoint as it is shipped
     python training_scripts/train_mar.py --config training_scripts/configs/phantom_new_site_lora.yaml
     python benchmarks/new_site.py after         # cines of the checkpoint with the adapter
@@ -16,13 +16,14 @@ import argparse
 import json
 import platform
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 
-from checkpoint_quality import adherence_table, as_uint8, batches, generate
+from checkpoint_quality import batches, controllability_table, generate, reconstruct
 from cpgg_hf import CPGGPipeline, phantom
 from cpgg_hf.dataset import CineWriter, write_description
 from cpgg_hf.metrics import RandomFeatureNetwork, extract_features, frechet_with_floor
@@ -44,35 +45,20 @@ def write_data(arguments: argparse.Namespace) -> None:
         with CineWriter(arguments.data, split) as writer:
             phenotypes = phantom.sample_phenotypes(count, seed)
             for index, heart in enumerate(render_all(phenotypes, seed, phantom.SCANNER_3T)):
-                writer.add(
-                    heart.cine.pixels,
-                    spacing_mm=heart.cine.pixel_size_mm,
-                    frame_time_ms=heart.cine.frame_time_ms,
-                    subject=f"{split}-{index}",
-                    source="phantom at 3 T",
-                    data_policy="phantom",
-                    phenotypes=heart.phenotypes,
-                )
+                writer.add(replace(heart.cine, subject=f"{split}-{index}", source="phantom at 3 T"))
     write_description(arguments.data)
 
 
-def write_true(arguments: argparse.Namespace) -> None:
-    """True cines of the new site (twice as many as generated ones) and the 3D-VAE's reconstructions of other ones."""
+def write_reference(arguments: argparse.Namespace) -> None:
+    """Reference cines of the new site (twice as many as generated) and the 3D-VAE's reconstructions of others."""
     count, vae = arguments.num_samples, CPGGPipeline.from_pretrained(arguments.model).vae
-    for name, number, seed in (("true", 2 * count, SEED + 300_000), ("reconstructed", count, SEED)):
+    for name, number, seed in (("reference", 2 * count, SEED + 300_000), ("reconstructed", count, SEED)):
         hearts = render_all(phantom.sample_phenotypes(number, seed), seed, phantom.SCANNER_3T)
         cines = np.stack([heart.cine.pixels for heart in hearts])
         if name == "reconstructed":
             np.save(arguments.out / "same_subjects.npy", cines)
             cines = np.concatenate([reconstruct(vae, cines[part]) for part in batches(number, 8)])
         np.save(arguments.out / f"{name}.npy", cines)
-
-
-@torch.no_grad()
-def reconstruct(vae: torch.nn.Module, cines: np.ndarray) -> np.ndarray:
-    """Cines (N, T, H, W) uint8 through encoder and decoder."""
-    latents = vae.encode(torch.from_numpy(cines).float()[:, None] / 127.5 - 1).latent_dist.mode()
-    return as_uint8(vae.decode(latents).sample[:, 0].numpy() / 2 + 0.5)
 
 
 def write_generated(arguments: argparse.Namespace) -> None:
@@ -89,15 +75,15 @@ def write_generated(arguments: argparse.Namespace) -> None:
 
 def report(arguments: argparse.Namespace) -> None:
     """Frechet distances to the new site and R2 of measured phenotypes, before and after, beside floor and ceiling."""
-    segmenter, network = CineSegmenter.from_pretrained(arguments.model / "segmenter"), RandomFeatureNetwork()
+    segmenter, network = CineSegmenter.from_pretrained(arguments.model / "cine_segmenter"), RandomFeatureNetwork()
     names = ("same_subjects", "reconstructed", "before", "after")
     cines = {name: np.load(arguments.out / f"{name}.npy") for name in names if arguments.has(name)}
     phenotypes = phantom.sample_phenotypes(len(cines["same_subjects"]), SEED)
-    true = extract_features(np.load(arguments.out / "true.npy"), network)
+    reference = extract_features(np.load(arguments.out / "reference.npy"), network)
     figures = {}
     for name, these in cines.items():
-        result = frechet_with_floor(extract_features(these, network), true)
-        table = {row["phenotype"]: row["r2"] for row in adherence_table(phenotypes, these, segmenter)}
+        result = frechet_with_floor(extract_features(these, network), reference)
+        table = {row["phenotype"]: row["r2"] for row in controllability_table(phenotypes, these, segmenter)}
         figures[name] = {"frechet": round(result.distance, 4), "r2": {key: table[key] for key in REPORTED}}
         print(name, figures[name], flush=True)
     adapter = arguments.adapter / "adapter_model.safetensors"
@@ -118,7 +104,7 @@ def report(arguments: argparse.Namespace) -> None:
 
 PARTS: dict[str, Callable[[argparse.Namespace], None]] = {
     "data": write_data,
-    "true": write_true,
+    "reference": write_reference,
     "before": write_generated,
     "after": write_generated,
     "report": report,
@@ -133,7 +119,7 @@ def main() -> None:
     parser.add_argument("--adapter", type=Path, default=Path("runs/phantom_new_site_lora/ema"))
     parser.add_argument("--data", type=Path, default=Path("data/phantom_new_site"))
     parser.add_argument("--out", type=Path, default=Path("outputs/new_site"))
-    parser.add_argument("--num-samples", type=int, default=200, help="generated cines; twice as many true ones")
+    parser.add_argument("--num-samples", type=int, default=200, help="generated cines; twice as many reference ones")
     arguments = parser.parse_args()
     arguments.has = lambda name: (arguments.out / f"{name}.npy").exists()
     arguments.out.mkdir(parents=True, exist_ok=True)

@@ -36,18 +36,20 @@ hub.httpd.serve_forever()
 
 def write_data(folder: Path, cines: np.ndarray) -> None:
     """1,000 cines in four shards: those given, again and again."""
+    from cpgg_hf.cine import Cine
     from cpgg_hf.dataset import CineWriter, write_description
 
     with CineWriter(folder, "train") as writer:
         for index in range(NUM_CINES):
             writer.add(
-                cines[index % len(cines)],
-                spacing_mm=1.8,
-                frame_time_ms=20.0,
-                subject=f"subject-{index}",
-                source="benchmark",
-                data_policy="phantom",
-                phenotypes=np.full(82, float(index)),
+                Cine(
+                    pixels=cines[index % len(cines)],
+                    frame_time_ms=20.0,
+                    subject=f"subject-{index}",
+                    source="benchmark",
+                    data_policy="phantom",
+                    phenotypes=np.full(82, float(index)),
+                )
             )
     write_description(folder)
 
@@ -73,7 +75,7 @@ def share_by_step(folder: Path) -> dict[str, float]:
     import pyarrow.parquet as pq
     import torch
 
-    from cpgg_hf.dataset.encoding import decode_cine_into
+    from cpgg_hf.dataset.rows import decode_cine_into
 
     seconds = dict.fromkeys(("read files", "unpack zstd and parquet", "sum frames into batches"), 0.0)
 

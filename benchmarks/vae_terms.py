@@ -6,7 +6,7 @@
 
 L1 + KL, 600 steps of two cines in float32; beside it the same with a small discriminator from the middle on, at the
 paper's weight and at ten times that. Held-out figures are of the EMA weights on the 24 validation cines: PSNR, SSIM,
-and gradient energy over the true cine's (1 is as sharp as the truth, blur is below).
+and gradient energy over the reference cine's (1 is equally sharp, less is blurred).
 """
 
 import argparse
@@ -22,12 +22,11 @@ import pandas as pd
 import torch
 from PIL import Image
 
-from checkpoint_quality import batches
+from checkpoint_quality import batches, reconstruct
 from cpgg_hf import AutoencoderKLCPGG
 from cpgg_hf.dataset import load_cines
 from cpgg_hf.metrics.image_quality import psnr, ssim
 from cpgg_hf.metrics.image_statistics import image_statistics
-from new_site import reconstruct
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -66,7 +65,7 @@ def train() -> None:
 
 
 def report() -> None:
-    """Draws the curves, judges the reconstructions and writes the figures beside this file."""
+    """Draw the curves, evaluate the reconstructions and write the figures."""
     cines = np.stack([row["cine"] for row in load_cines(ROOT / "data/phantom_200", "validation")])
     sharp = image_statistics(cines)["gradient_energy"]
     figures, shown = {}, [cines]

@@ -54,7 +54,7 @@ def main() -> int:
     if arguments.segmenter is not None:
         from cpgg_hf.segmentation.segmenter import CineSegmenter
 
-        CineSegmenter.from_pretrained(arguments.segmenter).save_pretrained(arguments.out / "segmenter")
+        CineSegmenter.from_pretrained(arguments.segmenter).save_pretrained(arguments.out / "cine_segmenter")
     for path in arguments.out.glob("*/config.json"):
         forget_origin(path)
     if arguments.half:

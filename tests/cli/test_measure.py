@@ -16,7 +16,7 @@ def test_a_prepared_cine_is_measured(model, subject, tmp_path, capsys):
     prepared = tmp_path / "prepared"
     assert run("prepare", "nifti", subject / "cine.nii.gz", "--out", prepared, "--json") == 0
     assert json.loads(capsys.readouterr().out)["view"]["judged"] == "4ch"
-    segmenter = ["--segmenter", f"{model}/segmenter"]
+    segmenter = ["--segmenter", f"{model}/cine_segmenter"]
     assert run("measure", prepared / "cine.nii.gz", *segmenter, "--json") == 0
     measured = json.loads(capsys.readouterr().out)
     assert measured["spacing_mm"] == 1.8
@@ -50,8 +50,8 @@ def test_unreadable_images_are_one_sentence(model, subject, tmp_path, capsys):
     cut.write_bytes((subject / "cine.nii.gz").read_bytes()[:3000])
     (tmp_path / "empty").mkdir()
     for arguments, message in (
-        (("measure", cut, "--segmenter", f"{model}/segmenter"), "cut off|truncated"),
-        (("measure", tmp_path / "none.nii.gz", "--segmenter", f"{model}/segmenter"), "does not exist"),
+        (("measure", cut, "--segmenter", f"{model}/cine_segmenter"), "cut off|truncated"),
+        (("measure", tmp_path / "none.nii.gz", "--segmenter", f"{model}/cine_segmenter"), "does not exist"),
         (("measure", subject / "cine.nii.gz", "--segmenter", tmp_path / "none"), "there is no segmenter"),
         (("prepare", "dicom", tmp_path / "empty", "--out", tmp_path / "out"), "empty"),
         (("evaluate", "controllability", tmp_path / "empty"), "has neither"),

@@ -28,7 +28,7 @@ def test_a_short_axis_plane_is_named_and_can_be_taken_anyway(model, subject, tmp
     assert not (tmp_path / "out").exists()
     assert run("prepare", "nifti", tmp_path / "sax.nii.gz", "--view", "any", "--out", tmp_path / "out") == 0
     assert "view sax" in capsys.readouterr().out
-    measure = ("measure", tmp_path / "sax.nii.gz", "--segmenter", f"{model}/field_segmenter")
+    measure = ("measure", tmp_path / "sax.nii.gz", "--segmenter", f"{model}/scan_segmenter")
     assert run(*measure) == 1
     assert_one_sentence(capsys, "looks like short-axis.*--view any")
     assert run(*measure, "--view", "any") == 0

@@ -15,7 +15,7 @@ def test_a_checkpoint_goes_with_whatever_folders_it_has_and_gets_a_card(checkpoi
     assert main(["push", str(checkpoint), "user/cli", "--remote-code", "--message", "By command"]) == 0
     assert capsys.readouterr().out.count("pushed http") == 2
     files = HfApi().list_repo_files("user/cli")
-    assert {"model_index.json", "segmenter/config.json", "README.md"} <= set(files)
+    assert {"model_index.json", "cine_segmenter/config.json", "README.md"} <= set(files)
     assert "pipeline_cpgg.py" not in files
     assert "pipeline_cpgg.py" in HfApi().list_repo_files("user/cli", revision="remote-code")
     assert ModelCard.load("user/cli").data.to_dict()["data_policy"] == "phantom"

@@ -1,4 +1,4 @@
-"""The card of a data set: right numbers, splits that `datasets` finds by it, a policy that errs to the safe side."""
+"""The card of a data set: correct numbers, splits that `datasets` finds, the strictest policy."""
 
 import datasets
 import numpy as np
@@ -7,6 +7,7 @@ import pytest
 from huggingface_hub import DatasetCard
 from PIL import Image
 
+from cpgg_hf.cine import Cine
 from cpgg_hf.dataset import CineWriter, load_cines, write_description
 from cpgg_hf.dataset.card import write_card
 from cpgg_hf.errors import InputError
@@ -18,13 +19,14 @@ def write_split(folder, split, phenotypes, policy="phantom", frame_time_ms=20.0)
     with CineWriter(folder, split, shard_size=30) as writer:
         for index, values in enumerate(phenotypes):
             writer.add(
-                np.full((4, 6, 5), index % 256, np.uint8),
-                spacing_mm=1.8,
-                frame_time_ms=frame_time_ms + index / 10,
-                subject=f"{split}-{index}",
-                source="phantom",
-                data_policy=policy,
-                phenotypes=values,
+                Cine(
+                    pixels=np.full((4, 6, 5), index % 256, np.uint8),
+                    frame_time_ms=frame_time_ms + index / 10,
+                    subject=f"{split}-{index}",
+                    source="phantom",
+                    data_policy=policy,
+                    phenotypes=values,
+                )
             )
 
 
@@ -73,7 +75,7 @@ def test_counts_means_and_missing_values_are_those_of_the_rows(folder, train):
     card = DatasetCard.load(folder / "README.md")
     assert "| train | 100 | 4 |" in card.text
     assert "| test | 7 | 1 |" in card.text
-    assert "4 x 6 x 5 (frames, rows, columns) of uint8, pixels of 1.80 mm, 20.0 to 29.9 ms a frame" in card.text
+    assert "4 x 6 x 5 (frames, rows, columns) of uint8, pixels of 1.80 mm, 20.0 to 29.9 ms per frame" in card.text
     lvedv = train[:, NAMES.index("LVEDV")]
     assert row_of(card, "LVEDV")[:5] == ["0", "24100", "`LVEDV`", "mL", f"{lvedv.mean():.4g} ({lvedv.std():.2g})"]
     assert row_of(card, "LVM")[4].endswith(", 60 cines")
@@ -81,7 +83,7 @@ def test_counts_means_and_missing_values_are_those_of_the_rows(folder, train):
     assert row_of(card, "WT_Global")[5] != "not known"
 
 
-def test_the_card_tells_of_every_column_and_its_type(folder):
+def test_the_card_lists_every_column_and_its_type(folder):
     text = (folder / "README.md").read_text().partition("## Columns")[2].partition("## ")[0]
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if "| `" in line]
     stored = pyarrow.parquet.read_schema(folder / "train-00000-of-00004.parquet")

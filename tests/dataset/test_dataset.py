@@ -10,8 +10,10 @@ import pytest
 from datasets.distributed import split_dataset_by_node
 from torch.utils.data import DataLoader
 
+from cpgg_hf.cine import Cine
 from cpgg_hf.dataset import (
     CineWriter,
+    cine_of,
     cine_row,
     decode_cine,
     load_cines,
@@ -22,8 +24,8 @@ from cpgg_hf.dataset import (
 from cpgg_hf.errors import InputError
 
 
-def description(subject: str = "a") -> dict:
-    return {"spacing_mm": 1.8, "frame_time_ms": 18.5, "subject": subject, "source": "phantom", "data_policy": "open"}
+def cine_with(pixels: np.ndarray, **fields) -> Cine:
+    return Cine(pixels=pixels, frame_time_ms=18.5, spacing_mm=1.7, source="phantom", data_policy="public", **fields)
 
 
 @pytest.fixture
@@ -37,7 +39,11 @@ def folder(tmp_path, cines):
     phenotypes[3] = np.nan
     with CineWriter(tmp_path / "data", "train", shard_size=2) as writer:
         for index, cine in enumerate(cines):
-            writer.add(cine, seed=index or None, phenotypes=phenotypes, **description(f"subject-{index}"))
+            writer.add(
+                cine_with(cine, seed=index or None, phenotypes=phenotypes, subject=f"subject-{index}", view="2ch"),
+                measured=phenotypes + 1,
+                attempt=index,
+            )
     write_description(tmp_path / "data", spacing_mm=1.8)
     return tmp_path / "data"
 
@@ -73,9 +79,6 @@ def test_rows_hold_the_cine_as_it_is_used(folder, cines, tmp_path, streaming):
     assert rows[0]["cine"].dtype == np.uint8
     assert rows[0]["phenotypes"].shape == (82,)
     assert "preview" not in rows[0]
-    floats = next(iter(load_cines(folder, streaming=streaming, dtype="float32", **cache)))["cine"]
-    assert floats.dtype == np.float32
-    assert np.array_equal(floats, cines[0].astype(np.float32) / 255)
 
 
 @pytest.mark.parametrize("streaming", [False, True])
@@ -102,10 +105,8 @@ def test_a_plain_stream_is_shared_and_resumed_by_the_means_of_datasets(folder):
 def test_columns_can_be_chosen_but_a_cine_needs_its_shape(folder, tmp_path):
     rows = load_cines(folder, cache_dir=tmp_path / "cache")
     assert rows.select_columns(["subject", "phenotypes"])[1]["subject"] == "subject-1"
-    with pytest.raises(InputError, match="a cine is read with the column 'shape'"):
+    with pytest.raises(InputError, match="the column 'cine' needs the column 'shape'; select both or neither"):
         rows.select_columns(["cine"])[0]
-    with pytest.raises(ValueError, match="dtype must be one of uint8, float32, given 'int8'"):
-        load_cines(folder, dtype="int8")
 
 
 def test_data_of_an_older_format_say_what_to_do(folder, cines):
@@ -130,27 +131,47 @@ def test_rows_can_be_read_and_written_again(folder, tmp_path):
 
 
 def test_float_cines_are_rounded_to_255_levels():
-    cine = np.random.default_rng(1).random((4, 5, 6))
-    assert np.abs(decode_cine(cine_row(cine, **description())) / 255 - cine).max() <= 0.5 / 255 + 1e-12
+    pixels = np.random.default_rng(1).random((4, 5, 6))
+    assert np.abs(decode_cine(cine_row(cine_with(pixels))) / 255 - pixels).max() <= 0.5 / 255 + 1e-6
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("plain", [False, True])
+def test_a_row_is_the_cine_that_was_written(folder, cines, tmp_path, streaming, plain):
+    cache = {} if streaming else {"cache_dir": str(tmp_path / "cache")}
+    load = (
+        (lambda: datasets.load_dataset(str(folder), split="train", streaming=streaming, **cache))
+        if plain
+        else (lambda: load_cines(folder, streaming=streaming, **cache))
+    )
+    first, *_, last = load()
+    cine = cine_of(last)
+    assert np.array_equal(cine.pixels, cines[4])
+    assert (cine.spacing_mm, cine.frame_time_ms, cine.view) == ((1.7, 1.7), 18.5, "2ch")
+    assert (cine.subject, cine.source, cine.data_policy) == ("subject-4", "phantom", "public")
+    np.testing.assert_array_equal(cine.phenotypes, [np.nan if index == 3 else index for index in range(82)])
+    assert (cine.seed, cine.acquired, cine_of(first).seed, cine_of(first).acquired) == (4, False, None, True)
+    np.testing.assert_array_equal(last["measured"], cine.phenotypes + 1)
+    assert last["attempt"] == 4
+    assert cine_row(cine)["cine"] == cine_row(cine_with(cines[4]))["cine"]
 
 
 @pytest.mark.parametrize(
     ("cine", "message"),
     [
-        (np.full((4, 5, 6), 1.5), r"must lie in \[0, 1\].*1.5"),
-        (np.full((4, 5, 6), np.nan), r"must lie in \[0, 1\]"),
-        (np.zeros((1, 4, 5, 6), np.uint8), r"three axes \(T, H, W\), given \(1, 4, 5, 6\)"),
+        (cine_with(np.full((4, 5, 6), 900.0), scanner_units=True), "scanner's units; prepare it first"),
+        (Cine(pixels=np.zeros((4, 5, 6)), frame_time_ms=1.0, spacing_mm=(1.0, 2.0)), "expected square ones"),
     ],
 )
-def test_what_is_no_cine_is_refused(cine, message):
+def test_cines_that_were_not_prepared_are_refused(cine, message):
     with pytest.raises(ValueError, match=message):
-        cine_row(cine, **description())
+        cine_row(cine)
 
 
 def test_an_interrupted_writer_leaves_nothing(tmp_path, cines):
     def interrupted() -> None:
         with CineWriter(tmp_path, "train", shard_size=1) as writer:
-            writer.add(cines[0], **description())
+            writer.add(cine_with(cines[0]))
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -175,13 +196,13 @@ def test_a_damaged_or_foreign_shard_is_named(folder):
     with pytest.raises(InputError, match=f"{shard.name} is not a readable parquet shard"):
         load_cines(folder)
     pyarrow.parquet.write_table(pyarrow.table({"image": [1]}), shard)
-    with pytest.raises(InputError, match=f"{shard.name} is no shard of cines: it has no column 'cine'"):
+    with pytest.raises(InputError, match=f"{shard.name} is not a shard of cines: it lacks the column 'cine'"):
         load_cines(folder)
 
 
 def test_an_unfinished_set_is_no_set(tmp_path, cines):
     with CineWriter(tmp_path, "train") as writer:
-        writer.add(cines[0], **description())
+        writer.add(cine_with(cines[0]))
     with pytest.raises(InputError, match=r"no dataset\.json"):
         load_cines(tmp_path)
 

@@ -99,7 +99,7 @@ def test_a_stream_keeps_to_the_commit_that_it_was_opened_at(repository, folder, 
 
 
 def test_what_is_no_data_set_on_the_hub_is_said(hub, repository):
-    with pytest.raises(InputError, match="user/absent is no folder here, and no data set could be read"):
+    with pytest.raises(InputError, match="user/absent is not a local folder, and no data set could be read"):
         load_cines("user/absent")
     with pytest.raises(InputError, match="has no split 'test'; it has train"):
         CineStream(repository, "test")
@@ -121,4 +121,4 @@ def test_a_hub_out_of_reach_is_one_sentence(tmp_path):
     command = [sys.executable, "-c", "from cpgg_hf.dataset import load_cines; load_cines('user/numbered')"]
     environment = {"HF_ENDPOINT": "http://127.0.0.1:9", "PYTHONPATH": ":".join(sys.path), "HOME": str(tmp_path)}
     failed = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert "InputError: user/numbered is no folder here, and no data set could be read" in failed.stderr
+    assert "InputError: user/numbered is not a local folder, and no data set could be read" in failed.stderr

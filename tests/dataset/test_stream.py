@@ -207,7 +207,7 @@ def test_a_shard_that_changed_is_noticed(tmp_path):
     description = read_description(folder)
     other = write_numbered(tmp_path / "other", 121)
     (other / "train-00001-of-00002.parquet").replace(folder / "train-00001-of-00002.parquet")
-    with pytest.raises(InputError, match=r"holds 51 cines where dataset\.json tells of 50"):
+    with pytest.raises(InputError, match=r"holds 51 cines but dataset\.json lists 50"):
         list(CineStream(folder))
     assert write_description(folder)["splits"] != description["splits"]
     assert len(numbers(CineStream(folder))) == 121
@@ -229,3 +229,13 @@ def test_settings_without_sense_are_refused(folder, setting):
         CineStream(folder, **{setting: 0})
     with pytest.raises(ValueError, match="rank must lie in 0 to 1, given 2"):
         CineStream(folder, rank=2, world_size=2)
+
+
+def test_the_order_of_row_groups_and_of_rows_changes_with_the_epoch():
+    def order(epoch, groups_per_window):
+        windows = plan_windows([5] * 8, 0, 40, groups_per_window, seed=0, epoch=epoch)
+        return [piece.group for window in windows for piece in window.pieces], windows[0].order.tolist()
+
+    assert order(0, 1)[0] != order(1, 1)[0]
+    assert order(0, 8)[1] != order(1, 8)[1]
+    assert order(0, 1) == order(0, 1)

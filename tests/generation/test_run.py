@@ -16,7 +16,7 @@ import torch
 from tiny_checkpoint import tiny_pipeline
 
 from cpgg_hf import phantom
-from cpgg_hf.dataset import decode_cine, load_cines, read_description
+from cpgg_hf.dataset import cine_of, decode_cine, load_cines, read_description
 from cpgg_hf.dataset import parquet as cine_shards
 from cpgg_hf.errors import OutputError, RequestError
 from cpgg_hf.generation import GenerationRequest, Verification, generate_dataset, parse_condition
@@ -67,7 +67,7 @@ class SumAsLVEF(Verification):
 
     def measure(self, cine):
         measured = np.full(82, np.nan)
-        measured[LVEF] = float(cine.pixels[0].sum() % 60)
+        measured[LVEF] = float(cine.uint8[0].sum() % 60)
         return measured
 
 
@@ -245,7 +245,7 @@ def test_a_disk_may_be_full_wherever_something_is_written(pipe, made, tmp_path, 
     def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    modules = ("shards.plan", "dataset.parquet", "shards.engine", "dataset.description", "dataset.card_plots")
+    modules = ("shards.plan", "dataset.parquet", "shards.engine", "dataset.card_statistics")
     there = []
     for module in (*modules, "dataset.card"):
         with monkeypatch.context() as patch:
@@ -379,7 +379,7 @@ def test_the_stored_cine_is_measured(pipe, segmenter, tmp_path):
     request = GenerationRequest(phantom.sample_phenotypes(2, 1))
     generate_dataset(pipe, tmp_path / "set", request, verification=Verification(segmenter), split="test")
     for row in load_cines(tmp_path / "set", "test", cache_dir=tmp_path):
-        expected = measure_cine(decode_cine(row).copy(), 1.8, row["frame_time_ms"], segmenter).phenotypes
+        expected = measure_cine(cine_of(row), segmenter).phenotypes
         assert np.array_equal(np.array(row["measured"]), expected, equal_nan=True)
         assert row["attempt"] == 1
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from cpgg_hf.cine import Cine
 from cpgg_hf.dataset import CineWriter, write_description
 from cpgg_hf.errors import InputError, PolicyError
 from cpgg_hf.hub.identifiers import check_identifiers, find_identifiers
@@ -101,9 +102,8 @@ def cohort(tmp_path):
     folder, key_file = tmp_path / "cohort", tmp_path / "key"
     key = read_key(key_file, folder)
     with CineWriter(folder, "train") as writer:
-        cine = np.zeros((2, 3, 4), np.uint8)
-        subject = pseudonym(EID, key)
-        writer.add(cine, spacing_mm=1.8, frame_time_ms=20.0, subject=subject, source="ukb", data_policy="restricted")
+        pixels, subject = np.zeros((2, 3, 4), np.uint8), pseudonym(EID, key)
+        writer.add(Cine(pixels=pixels, frame_time_ms=20.0, subject=subject, source="ukb", data_policy="restricted"))
     write_description(folder, data_policy="restricted")
     aside = {"subject": pseudonym("5000001", key), "reason": "another view"}
     (folder / "report.json").write_text(json.dumps({"subjects": [aside]}))

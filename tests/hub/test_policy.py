@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from small_cines import write_numbered
 
+from cpgg_hf.cine import Cine
 from cpgg_hf.cli.models import SHIPPED_CHECKPOINT
 from cpgg_hf.data_policy import strictest
 from cpgg_hf.dataset import CineWriter, write_description
@@ -46,8 +47,8 @@ def test_the_rows_of_a_data_set_count_whatever_its_description_says(tmp_path):
     assert policy_of(write_numbered(tmp_path / "all", 3), "dataset") == "phantom"
     with CineWriter(tmp_path / "some", "train") as writer:
         for policy in ("phantom", "restricted"):
-            cine = np.zeros((2, 3, 4), np.uint8)
-            writer.add(cine, spacing_mm=1.8, frame_time_ms=20.0, subject=policy, source="x", data_policy=policy)
+            pixels = np.zeros((2, 3, 4), np.uint8)
+            writer.add(Cine(pixels=pixels, frame_time_ms=20.0, subject=policy, source="x", data_policy=policy))
     write_description(tmp_path / "some", data_policy="phantom")
     assert policy_of(tmp_path / "some", "dataset") == "restricted"
 

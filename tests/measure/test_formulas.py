@@ -1,4 +1,4 @@
-"""Perfect labels in, true phenotypes out."""
+"""Exact labels in, the phantom's phenotypes out."""
 
 import numpy as np
 import pytest
@@ -117,3 +117,12 @@ def test_a_structure_that_is_not_found_is_nan(exact_coverage, gone, unknown, kno
     found = measure_labels(coverage, 1.8, 18.0).phenotypes
     assert np.isnan(of(found, unknown)).all()
     assert np.isfinite(of(found, known)).all()
+
+
+def test_septal_and_lateral_strains_are_those_of_their_own_walls(subjects, measured):
+    for subject, result in zip(subjects, measured, strict=True):
+        expected, found = (
+            of(row, ("Ell_1", "Ell_2", "Ell_3")).mean() - of(row, ("Ell_4", "Ell_5", "Ell_6")).mean()
+            for row in (subject.phenotypes, result.phenotypes)
+        )
+        assert found == pytest.approx(expected, abs=1.6)

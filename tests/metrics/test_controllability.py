@@ -6,7 +6,7 @@ import torch
 from torchmetrics.functional import pearson_corrcoef
 from torchmetrics.functional import r2_score as torchmetrics_r2
 
-from cpgg_hf.metrics import adherence, to_plain
+from cpgg_hf.metrics import controllability, to_plain
 from cpgg_hf.phenotypes import NAMES, PHENOTYPES, phenotype_index
 
 
@@ -20,7 +20,7 @@ def population(num_cines=200, seed=0):
 def case():
     requested, sds = population()
     measured = requested + 0.3 * sds * np.random.default_rng(1).normal(size=requested.shape)
-    return requested, measured, adherence(requested, measured, num_resamples=200)
+    return requested, measured, controllability(requested, measured, num_resamples=200)
 
 
 def test_r2_rmse_and_r_agree_with_torchmetrics(case):
@@ -35,7 +35,7 @@ def test_r2_rmse_and_r_agree_with_torchmetrics(case):
 
 def test_nothing_is_refitted():
     requested, sds = population()
-    table = adherence(requested, requested.mean(axis=0) + 0.5 * (requested - requested.mean(axis=0)) + sds)
+    table = controllability(requested, requested.mean(axis=0) + 0.5 * (requested - requested.mean(axis=0)) + sds)
     row = table.loc["LVEDV"]
     # Half the slope and one sd of offset: SSE / SST = 0.25 + 1 / var (in sd), though the correlation is perfect.
     variance = np.var(requested[:, 0] / sds[0])
@@ -53,7 +53,7 @@ def test_interval_holds_the_figure_and_matches_normal_theory(case):
 
 def test_shuffled_conditions_score_about_minus_one(case):
     requested, _, _ = case
-    table = adherence(requested, requested, num_resamples=200)
+    table = controllability(requested, requested, num_resamples=200)
     np.testing.assert_allclose(table["r2"], 1.0)
     np.testing.assert_allclose(table["shuffled_r2"], -1.0, atol=0.1)
 
@@ -77,7 +77,7 @@ def test_unmeasured_cines_are_counted_not_hidden(case):
     measured = measured.copy()
     measured[:50, phenotype_index("LVEDV")] = np.nan
     measured[:, phenotype_index("AAo_distensibility")] = np.nan
-    table = adherence(requested, measured, num_resamples=50)
+    table = controllability(requested, measured, num_resamples=50)
     assert tuple(table.loc["LVEDV", ["num_cines", "num_unmeasured"]]) == (150, 50)
     assert tuple(table.loc["AAo_distensibility", ["num_cines", "num_unmeasured"]]) == (0, 200)
     assert np.isnan(table.loc["AAo_distensibility", "r2"])
@@ -85,7 +85,7 @@ def test_unmeasured_cines_are_counted_not_hidden(case):
 
 def test_same_seed_same_table_and_json(case):
     requested, measured, table = case
-    again = adherence(requested, measured, num_resamples=200)
+    again = controllability(requested, measured, num_resamples=200)
     assert again.equals(table)
     read = {row["phenotype"]: row for row in json.loads(json.dumps(to_plain(table)))}
     assert read["LVEF"]["r2"] == table.loc["LVEF", "r2"]
@@ -94,6 +94,6 @@ def test_same_seed_same_table_and_json(case):
 def test_bad_requests_are_named(case):
     requested, measured, _ = case
     with pytest.raises(ValueError, match="200 requested rows but 199"):
-        adherence(requested, measured[1:])
+        controllability(requested, measured[1:])
     with pytest.raises(ValueError, match="mixes the units"):
-        adherence(requested, measured, combinations={"odd": ("LVEDV", "LVEF")})
+        controllability(requested, measured, combinations={"odd": ("LVEDV", "LVEF")})

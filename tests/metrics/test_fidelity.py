@@ -21,7 +21,7 @@ def test_one_call_gives_every_figure_with_any_extractor(small_hearts):
     report = fidelity_report(small_hearts[:60], small_hearts[60:], MeanBrightness(), seed=4)
     assert 0.2 < report.frechet.ratio < 5
     assert report.precision_recall.precision > 0.6
-    assert report.true_precision_recall.recall > 0.6
+    assert report.reference_precision_recall.recall > 0.6
     assert (report.statistics["share"] > 0.6).all()
     spoilt = fidelity_report(small_hearts[:60, :, ::-1] * 0.5, small_hearts[60:], MeanBrightness(), seed=4)
     assert spoilt.frechet.ratio > 50
@@ -32,6 +32,6 @@ def test_one_call_gives_every_figure_with_any_extractor(small_hearts):
     assert [row["statistic"] for row in read["statistics"]] == list(report.statistics.index)
 
 
-def test_importing_the_room_stays_light():
+def test_importing_the_package_stays_light():
     code = "import cpgg_hf.metrics, sys; print({'torch', 'scipy', 'pandas', 'torchmetrics'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "set()"

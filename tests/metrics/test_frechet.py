@@ -1,4 +1,3 @@
-import dataclasses
 import json
 
 import numpy as np
@@ -54,9 +53,9 @@ def test_a_set_against_itself_is_zero_even_with_fewer_cines_than_features():
 
 
 def test_floor_and_ratio():
-    true = gaussian(2000, 0)
-    alike = frechet_with_floor(gaussian(1000, 1), true, seed=0)
-    shifted = frechet_with_floor(gaussian(1000, 1, mean=0.5), true, seed=0)
+    reference = gaussian(2000, 0)
+    alike = frechet_with_floor(gaussian(1000, 1), reference, seed=0)
+    shifted = frechet_with_floor(gaussian(1000, 1, mean=0.5), reference, seed=0)
     assert 0.4 < alike.ratio < 2.5
     # Eight features half a standard deviation off: 8 x 0.25.
     assert shifted.distance == pytest.approx(2.0, rel=0.1)
@@ -71,16 +70,8 @@ def test_result_becomes_json():
     assert (read["num_frames"], read["size"], read["network"], read["seed"]) == (50, [96, 96], "test", 7)
 
 
-def test_figures_of_different_measurements_are_refused():
-    result = frechet_with_floor(gaussian(20, 1), gaussian(40, 0))
-    result.ensure_comparable(result)
-    for change in ({"num_cines": 10}, {"num_frames": 25}, {"size": (64, 64)}, {"network": "other"}, {"seed": 1}):
-        with pytest.raises(ValueError, match=next(iter(change))):
-            result.ensure_comparable(dataclasses.replace(result, **change))
-
-
 def test_too_few_or_unequal_sets_are_refused():
-    with pytest.raises(ValueError, match="40 true ones"):
+    with pytest.raises(ValueError, match="40 reference cines"):
         frechet_with_floor(gaussian(20, 1), gaussian(39, 0))
     with pytest.raises(ValueError, match="between 20 and 19 cines"):
         frechet_distance(gaussian(20, 0), gaussian(19, 1))

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cpgg_hf.metrics import image_statistics, share_within_true_range
+from cpgg_hf.metrics import image_statistics, share_within_reference_range
 from cpgg_hf.metrics.image_statistics import face_jump, frame_jitter, gradient_energy
 
 
@@ -47,22 +47,22 @@ def test_strides_without_faces_are_refused():
         face_jump(np.zeros((50, 96, 96)), (1, 2), 96)
 
 
-def test_patchworked_hearts_leave_the_true_range_and_true_ones_stay(small_hearts):
-    true, hearts = image_statistics(small_hearts[:120]), small_hearts[120:]
-    assert (share_within_true_range(true, image_statistics(hearts))["share"] > 0.8).all()
+def test_patchworked_hearts_leave_the_reference_range_and_others_stay(small_hearts):
+    reference, hearts = image_statistics(small_hearts[:120]), small_hearts[120:]
+    assert (share_within_reference_range(reference, image_statistics(hearts))["share"] > 0.8).all()
     # One token of every cine comes from the next one.
     glued = hearts.copy()
     glued[:, :10, 16:32, 16:32] = np.roll(hearts, 1, axis=0)[:, :10, 16:32, 16:32]
-    shares = share_within_true_range(true, image_statistics(glued))
+    shares = share_within_reference_range(reference, image_statistics(glued))
     assert shares.loc["spatial_face_jump", "share"] < 0.5
     assert shares.loc["temporal_face_jump", "share"] < 0.5
     assert shares.loc["temporal_face_jump", "share_above"] > 0.5
 
 
-def test_share_counts_by_hand_and_a_nan_lies_nowhere():
-    true = pd.DataFrame({"s": np.linspace(0, 100, 101)})
+def test_share_counts_by_hand_and_a_nan_counts_nowhere():
+    reference = pd.DataFrame({"s": np.linspace(0, 100, 101)})
     generated = pd.DataFrame({"s": [5.0, 95.0, 50.0, 4.9, 95.1, 96.0, np.nan, 50.0]})
-    row = share_within_true_range(true, generated).loc["s"]
+    row = share_within_reference_range(reference, generated).loc["s"]
     assert (row["low"], row["high"]) == (5.0, 95.0)
     assert (row["share"], row["share_below"], row["share_above"]) == (4 / 8, 1 / 8, 2 / 8)
 

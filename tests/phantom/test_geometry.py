@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+from phantom_subjects import polygon_area
 
 from cpgg_hf.phantom import LABELS, render, sample_phenotypes
-from cpgg_hf.phantom.geometry import RV_SHAPE_FACTOR, polygon_area
+from cpgg_hf.phantom.geometry import RV_SHAPE_FACTOR
 from cpgg_hf.phenotypes import phenotype_index
 
 SUBJECTS = sample_phenotypes(12, seed=77)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from cpgg_hf.errors import PhenotypeError
-from cpgg_hf.phenotypes import NAMES, PHENOTYPES, as_array, as_frame, read_csv, write_csv
+from cpgg_hf.phenotypes import NAMES, PHENOTYPES, as_array, as_frame, phenotype_index, read_csv, write_csv
 
 MEANS = np.array([phenotype.mean for phenotype in PHENOTYPES])
 
@@ -122,3 +122,13 @@ def test_an_unusual_heart_is_no_unit_error():
     unusual = {"LVEF": 4.0, "LVEDV": 520.0, "WT_AHA_14": 1.3, "Ell_1": -0.5, "Ell_2": -12.0, "Ecc_AHA_1": 0.0}
     array = as_array(unusual)
     assert [array[0, NAMES.index(name)] for name in unusual] == list(unusual.values())
+
+
+@pytest.mark.parametrize("factor", [9, 15])
+def test_a_value_above_ten_times_the_plausible_maximum_is_refused(factor):
+    maximum = PHENOTYPES[phenotype_index("LVEDV")].maximum
+    if factor < 10:
+        assert as_array({"LVEDV": factor * maximum})[0, 0] == factor * maximum
+    else:
+        with pytest.raises(PhenotypeError, match="its magnitude is wrong; give it in mL"):
+            as_array({"LVEDV": factor * maximum})

@@ -64,3 +64,10 @@ def test_missing_values_are_no_findings():
     table[0, ::2] = np.nan
     assert validate(table).ok
     assert validate({"LVEF": 55.0}).ok
+
+
+def test_a_chamber_that_does_not_change_is_out_of_order():
+    (finding,) = [
+        finding for finding in validate({"LVEDV": 150.0, "LVESV": 150.0}).findings if finding.kind == "order"
+    ]
+    assert (finding.column, finding.violation) == ("LVESV", True)

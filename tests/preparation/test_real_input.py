@@ -35,7 +35,7 @@ def contour_points() -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def segmenter():
-    return load_scan_segmenter(str(SHIPPED / "field_segmenter"))
+    return load_scan_segmenter(str(SHIPPED / "scan_segmenter"))
 
 
 def in_crop(prepared, points) -> np.ndarray:

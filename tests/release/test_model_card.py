@@ -25,8 +25,8 @@ def test_the_shipped_card_is_the_one_that_the_command_writes():
 def test_the_hubs_reader_finds_every_measured_figure():
     card = ModelCard(make_model_card(SHIPPED_CHECKPOINT, RESULTS))
     found = {result.metric_name: result.metric_value for result in card.data.eval_results}
-    adherence = json.loads((RESULTS / "adherence.json").read_text())["adherence"]
-    for row in adherence:
+    controllability = json.loads((RESULTS / "controllability.json").read_text())["controllability"]
+    for row in controllability:
         assert found[f"R2 of {row['phenotype']}, requested and measured"] == row["r2"]
     gate, fidelity = (json.loads((RESULTS / f"{part}.json").read_text()) for part in ("gate", "fidelity"))
     assert (found["PSNR"], found["SSIM"]) == (gate["psnr_db"], gate["ssim"])
@@ -38,9 +38,9 @@ def test_the_hubs_reader_finds_every_measured_figure():
 
 def test_figures_follow_the_files(tmp_path):
     shutil.copytree(RESULTS, tmp_path / "results")
-    path = tmp_path / "results" / "adherence.json"
+    path = tmp_path / "results" / "controllability.json"
     content = json.loads(path.read_text())
-    (row,) = (row for row in content["adherence"] if row["phenotype"] == "LVEF")
+    (row,) = (row for row in content["controllability"] if row["phenotype"] == "LVEF")
     row["r2"], row["rmse"] = 0.1234, 9.87
     path.write_text(json.dumps(content))
     text = make_model_card(SHIPPED_CHECKPOINT, tmp_path / "results")
@@ -52,7 +52,7 @@ def test_the_numbers_of_a_network_are_those_of_its_weights(checkpoint):
     from tiny_checkpoint import tiny_components
 
     parts = {part.name: part for part in describe_parts(checkpoint)}
-    assert parts.keys() >= {"mar", "vae", "phenotype_vae", "segmenter"}
+    assert parts.keys() >= {"mar", "vae", "phenotype_vae", "cine_segmenter"}
     for name in ("mar", "vae"):
         network = tiny_components()[name]
         assert parts[name].num_stored == sum(tensor.numel() for tensor in network.state_dict().values())

@@ -1,6 +1,6 @@
 import torch
 
-from cpgg_hf.segmentation.augmentation import augment
+from cpgg_hf.segmentation.augmentation import _random_grid, augment
 
 
 def discs(count=16):
@@ -39,3 +39,13 @@ def test_the_same_random_state_gives_the_same_batch():
     second = augment(*discs())
     assert torch.equal(first[0], second[0])
     assert not torch.equal(first[0], augment(*discs())[0])
+
+
+def test_hearts_turn_by_up_to_12_degrees_and_shift_by_up_to_6_pixels():
+    torch.manual_seed(0)
+    grid = _random_grid(torch.zeros(400, 1, 96, 96))
+    right = grid[:, 0, -1] - grid[:, 0, 0]
+    angle = torch.rad2deg(torch.atan2(right[:, 1], right[:, 0])).abs().max()
+    shift = grid.mean(dim=(1, 2)).abs().max() * 48
+    assert 11 < angle <= 12
+    assert 5.5 < shift <= 6.001

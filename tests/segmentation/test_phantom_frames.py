@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
+from phantom_subjects import polygon_area
 
-from cpgg_hf.phantom.geometry import polygon_area
 from cpgg_hf.segmentation import phantom_frames
 from cpgg_hf.segmentation.phantom_frames import PhantomFrames, subject_seed
 

@@ -43,3 +43,13 @@ def test_context_is_a_share_of_the_beat(tiny):
     cine = torch.rand(25, 32, 32)
     doubled = cine.repeat_interleave(2, dim=0)
     torch.testing.assert_close(tiny.segment(doubled)[::2], tiny.segment(cine), atol=1e-5, rtol=0)
+
+
+def test_context_is_the_earlier_the_same_and_the_later_frame_of_a_periodic_beat(monkeypatch):
+    network = CineSegmenter(block_out_channels=(4, 8), norm_num_groups=2).eval()
+    given = []
+    monkeypatch.setattr(network, "forward", lambda frames: given.append(frames) or torch.zeros(50, 7, 8, 8))
+    network.segment(torch.arange(50.0).div(50)[:, None, None].expand(-1, 8, 8))
+    frames = (given[0][..., 0, 0] + 1) * 25
+    torch.testing.assert_close(frames[10], torch.tensor([8.0, 10.0, 12.0]))
+    torch.testing.assert_close(frames[0], torch.tensor([48.0, 0.0, 2.0]))

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from cpgg_hf.cine import Cine
 from cpgg_hf.dataset import CineWriter, write_description
 
 SHAPE = (4, 3, 2)
@@ -11,13 +12,14 @@ def write_numbered(folder, num_cines, split="train", shard_size=70):
     with CineWriter(folder, split, shard_size) as writer:
         for number in range(num_cines):
             writer.add(
-                np.full(SHAPE, number % 256, np.uint8),
-                spacing_mm=1.8,
-                frame_time_ms=20.0,
-                subject=f"{split}-{number}",
-                source="numbers",
-                data_policy="phantom",
-                phenotypes=np.full(82, float(number)),
+                Cine(
+                    pixels=np.full(SHAPE, number % 256, np.uint8),
+                    frame_time_ms=20.0,
+                    subject=f"{split}-{number}",
+                    source="numbers",
+                    data_policy="phantom",
+                    phenotypes=np.full(82, float(number)),
+                )
             )
     write_description(folder)
     return folder

@@ -82,9 +82,9 @@ def save_tiny_checkpoint(folder: Path) -> Path:
     An untrained one would find no heart.
     """
     tiny_pipeline().save_pretrained(folder)
-    shutil.copytree(SHIPPED / "field_segmenter", folder / "field_segmenter")
+    shutil.copytree(SHIPPED / "scan_segmenter", folder / "scan_segmenter")
     with torch.random.fork_rng():
         torch.manual_seed(0)
         segmenter = CineSegmenter(block_out_channels=(4, 8), norm_num_groups=2, data_policy="phantom")
-    segmenter.save_pretrained(folder / "segmenter")
+    segmenter.save_pretrained(folder / "cine_segmenter")
     return folder

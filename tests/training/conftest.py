@@ -9,6 +9,7 @@ import torch
 from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
+from cpgg_hf.cine import Cine
 from cpgg_hf.dataset import CineWriter, write_description
 from cpgg_hf.phantom import sample_phenotypes
 from cpgg_hf.phenotypes import write_csv
@@ -57,13 +58,14 @@ def write_data(folder, seed=0, num_train=24, num_validation=6, shape=SHAPE, poli
                 cine = (brightness + generator.integers(0, 50, shape)).astype(np.uint8)
                 cine[-1, -1, -1] += split == "train" and index == change
                 writer.add(
-                    cine,
-                    spacing_mm=1.8,
-                    frame_time_ms=20.0,
-                    subject=f"{split}-{index}",
-                    source="noise",
-                    data_policy=policy,
-                    phenotypes=generator.normal(100.0, 15.0, 82),
+                    Cine(
+                        pixels=cine,
+                        frame_time_ms=20.0,
+                        subject=f"{split}-{index}",
+                        source="noise",
+                        data_policy=policy,
+                        phenotypes=generator.normal(100.0, 15.0, 82),
+                    )
                 )
     write_description(folder)
     return folder

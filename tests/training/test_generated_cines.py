@@ -16,7 +16,7 @@ from cpgg_hf.training.stages.mar import MARStage
 
 from .conftest import TINY_MAR, TINY_VAE, log_of, run, write_data
 
-SEGMENTER = Path(__file__).parents[2] / "checkpoints" / "cpgg-phantom-small" / "segmenter"
+SEGMENTER = Path(__file__).parents[2] / "checkpoints" / "cpgg-phantom-small" / "cine_segmenter"
 
 
 def test_true_cines_obey_their_phenotypes_and_noise_is_far_from_them():

@@ -49,11 +49,11 @@ def run_demo(out: str | os.PathLike[str] = "outputs/demo", model: str | None = N
     import torch
 
     from cpgg_hf.cine import cines_of
-    from cpgg_hf.cli.measure import measure_generated
     from cpgg_hf.cli.models import checkpoint_path, load_pipeline, load_segmenter
     from cpgg_hf.exports import write_cine
     from cpgg_hf.exports.gif import write_gif
     from cpgg_hf.files.staging import staged_folder
+    from cpgg_hf.measure import measure_cine
 
     with staged_folder(out, overwrite=True) as folder:
         print(f"loading {checkpoint_path(model)}", flush=True)
@@ -69,7 +69,7 @@ def run_demo(out: str | os.PathLike[str] = "outputs/demo", model: str | None = N
         print(f"  {seconds:.1f} s, {seconds / len(LVEDV_ML):.1f} s per heart", flush=True)
 
         print("measuring the generated cines", flush=True)
-        measurements = [measure_generated(cine, segmenter) for cine in cines]
+        measurements = [measure_cine(cine, segmenter) for cine in cines]
         requested = output.phenotypes.to_numpy()
         measured = np.stack([measurement.phenotypes for measurement in measurements])
 

@@ -35,7 +35,7 @@ def _fidelity(arguments: argparse.Namespace) -> None:
     from cpgg_hf.metrics import RandomFeatureNetwork, fidelity_report
 
     generated, reference = (
-        [cine.pixels for cine in read_cine_set(folder, split)]
+        read_cine_set(folder, split)
         for folder, split in (
             (arguments.generated, arguments.split),
             (arguments.reference, arguments.reference_split),
@@ -45,7 +45,7 @@ def _fidelity(arguments: argparse.Namespace) -> None:
     if arguments.json:
         print_json(report.to_dict())
         return
-    for name in ("frechet", "precision_recall", "true_precision_recall"):
+    for name in ("frechet", "precision_recall", "reference_precision_recall"):
         print(name, *(f"{key}={value}" for key, value in getattr(report, name).to_dict().items()))
     print(report.statistics.to_string(float_format="{:.4g}".format))
 
@@ -72,15 +72,14 @@ def controllability(folder: str, segmenter: str | None, seed: int = 0, split: st
     import numpy as np
 
     from cpgg_hf.cli.cines import read_cine_set
-    from cpgg_hf.cli.measure import measure_generated
     from cpgg_hf.cli.models import load_segmenter
-    from cpgg_hf.metrics import adherence
+    from cpgg_hf.measure import measure_cines
+    from cpgg_hf.metrics import controllability as compare
 
     cines = read_cine_set(folder, split)
     requested = np.array([np.full(82, np.nan) if cine.phenotypes is None else cine.phenotypes for cine in cines])
     if not np.isfinite(requested).any():
         raise RequestError(f"{folder} has no requested phenotypes; put phenotypes.csv next to the cines.")
     network = load_segmenter(segmenter)
-    measured = np.array([measure_generated(cine, network).phenotypes for cine in cines])
-    table = adherence(requested, measured, seed)
+    table = compare(requested, measure_cines(cines, network, progress=True), seed)
     return table[table["measurable"]]

@@ -45,12 +45,13 @@ def measure(path: str, segmenter: str | None, view: str = "4ch", mask: str | Non
 
     from cpgg_hf.cli.cines import read_cine
     from cpgg_hf.cli.models import load_segmenter
+    from cpgg_hf.measure import measure_cine
     from cpgg_hf.measure.plausibility import plausible
     from cpgg_hf.phenotypes import PHENOTYPES, phenotype_index
 
     cine, probabilities = read_cine(path, view, segmenter, mask)
     if probabilities is None:
-        measured = measure_generated(cine, load_segmenter(segmenter, scans=cine.acquired))
+        measured = measure_cine(cine, load_segmenter(segmenter, scans=cine.acquired))
     else:
         measured = measure_probabilities(cine, probabilities)
     phenotypes, doubts = plausible(measured.phenotypes)
@@ -70,13 +71,6 @@ def measure(path: str, segmenter: str | None, view: str = "4ch", mask: str | Non
         "warnings": [*cine.warnings, *doubts],
         "units": {name: PHENOTYPES[phenotype_index(name)].unit for name in phenotypes},
     }
-
-
-def measure_generated(cine: Any, segmenter: Any) -> Any:
-    """`measure_cine` of a `Cine`."""
-    from cpgg_hf.measure import measure_cine
-
-    return measure_cine(cine.pixels, cine.pixel_size_mm, cine.frame_time_ms, segmenter)
 
 
 def measure_probabilities(cine: Any, probabilities: Any) -> Any:

@@ -12,8 +12,9 @@ if TYPE_CHECKING:
 
 # Next to `src` in a clone of the repository, where the quick start runs.
 SHIPPED_CHECKPOINT = Path(__file__).resolve().parents[3] / "checkpoints" / "cpgg-phantom-small"
-SEGMENTER_FOLDER = "segmenter"
-FIELD_SEGMENTER_FOLDER = "field_segmenter"
+CINE_SEGMENTER_FOLDER = "cine_segmenter"
+SCAN_SEGMENTER_FOLDER = "scan_segmenter"
+_OLD_FOLDERS = {CINE_SEGMENTER_FOLDER: "segmenter", SCAN_SEGMENTER_FOLDER: "field_segmenter"}  # of older checkpoints
 
 
 def checkpoint_path(model: str | None) -> str:
@@ -51,8 +52,13 @@ def segmenter_path(segmenter: str | None, model: str | None = None, scans: bool 
     Raises:
         RequestError: there is none.
     """
-    name = FIELD_SEGMENTER_FOLDER if scans else SEGMENTER_FOLDER
-    folder = Path(segmenter) if segmenter is not None else Path(checkpoint_path(model)) / name
+    name = SCAN_SEGMENTER_FOLDER if scans else CINE_SEGMENTER_FOLDER
+    if segmenter is not None:
+        folder = Path(segmenter)
+    else:
+        folder = Path(checkpoint_path(model)) / name
+        old = folder.with_name(_OLD_FOLDERS[name])
+        folder = old if old.is_dir() and not folder.is_dir() else folder
     if not folder.is_dir():
         raise RequestError(f"there is no segmenter at {folder}; give its folder with --segmenter.")
     return str(folder)

@@ -66,13 +66,14 @@ def report(
     import torch
 
     from cpgg_hf.cine import cines_of
-    from cpgg_hf.cli.measure import measure_generated, measure_probabilities
+    from cpgg_hf.cli.measure import measure_probabilities
     from cpgg_hf.cli.models import checkpoint_path, load_pipeline, load_segmenter, segmenter_path
     from cpgg_hf.cli.requests import read_request
     from cpgg_hf.cli.scan_files import prepare_scan, read_scan, view_notes
     from cpgg_hf.exports.gif import write_gif
     from cpgg_hf.exports.sheet import side_by_side
     from cpgg_hf.files.staging import staged_folder
+    from cpgg_hf.measure import measure_cine
     from cpgg_hf.metrics import psnr, ssim, to_plain
     from cpgg_hf.models.reconstruction import reconstruct
     from cpgg_hf.phenotypes import NAMES
@@ -90,7 +91,7 @@ def report(
         (generated,), completed = cines_of(output), output.phenotypes.to_numpy()[0]
         reconstruction = reconstruct(pipe.vae, real)
         measured_real = measure_probabilities(real, prepared.probabilities).phenotypes
-        measured_generated = measure_generated(generated, load_segmenter(None, model)).phenotypes
+        measured_generated = measure_cine(generated, load_segmenter(None, model)).phenotypes
         rows = zip(NAMES, known[0], completed, measured_real, measured_generated, strict=True)
         columns = ("phenotype", "known", "completed", "measured_real", "measured_generated")
         result = {

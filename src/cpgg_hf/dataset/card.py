@@ -1,4 +1,4 @@
-"""The card of a cine data set: `README.md` with what the hub and a reader need to know, written with the data.
+"""The card of a cine data set: `README.md` with metadata for the hub and a description for readers.
 
 Its YAML names the splits, so that the hub's viewer and plain `datasets.load_dataset(folder_or_repository)` find them.
 """
@@ -13,10 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from cpgg_hf.data_policy import strictest
-from cpgg_hf.dataset.card_plots import plot_phenotypes
-from cpgg_hf.dataset.card_statistics import SplitStatistics, read_statistics
-from cpgg_hf.dataset.description import read_description
+from cpgg_hf.data_policy import LICENSES, strictest
+from cpgg_hf.dataset.card_statistics import SplitStatistics, plot_phenotypes, read_statistics
+from cpgg_hf.dataset.parquet import read_description
 from cpgg_hf.dataset.rows import PREVIEW_COLUMN, row_schema
 from cpgg_hf.files.staging import staged_file
 from cpgg_hf.phenotypes import PHENOTYPES
@@ -24,45 +23,36 @@ from cpgg_hf.phenotypes import PHENOTYPES
 CARD_FILE = "README.md"
 PLOT_FILE = "phenotypes.png"
 
-_POLICIES: dict[str, tuple[dict[str, Any], str]] = {
-    "restricted": (
-        {"license": "other", "license_name": "restricted"},
-        "**Restricted: must not be published.** It holds data of patients or study participants, or what was made "
-        "from such data, and must not leave the environment that it was approved for.",
-    ),
-    "public": (
-        {"license": "other", "license_name": "as-the-source"},
-        "Made from public data. The licence of the source holds; state it here, and cite the source, before you share "
-        "the data.",
-    ),
-    "phantom": (
-        {"license": "apache-2.0"},
-        "Computed hearts, or hearts from a model that has seen only computed ones: no patient has a part in it. It "
-        "may be shared under Apache-2.0.",
-    ),
+_POLICY_TEXTS = {
+    "restricted": "**Restricted: must not be published.** Contains data of patients or study participants, or data "
+    "derived from them, and must not leave the environment it was approved for.",
+    "public": "Made from public data under the licence of its source. State that licence here and cite the source "
+    "before you share the data.",
+    "phantom": "Synthetic phantoms, or cines from a model trained only on phantoms: no patient is involved. May be "
+    "shared under Apache-2.0.",
 }
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 _COLUMNS = {
-    "preview": "picture: frame 0 (end diastole) and end systole side by side, lossy, for looking only",
+    "preview": "image: frame 0 (end diastole) and end systole side by side, lossy, for browsing only",
     "subject": "name within this data set",
-    "phenotypes": "82 numbers in physical units, in the order of the table below, NaN = not known",
+    "phenotypes": "82 numbers in physical units, in the order of the table below, NaN = missing",
     "spacing_mm": "pixel size in mm",
     "frame_time_ms": "time from one frame to the next in ms; the frames span one heart beat",
-    "view": "view, as judged when the cine was prepared",
-    "source": "where the cine comes from",
-    "seed": "what a synthetic cine was drawn from",
+    "view": "view, as recognised during preparation",
+    "source": "origin: phantom, cpgg (generated), dicom, nifti, ...",
+    "seed": "seed of a synthetic cine",
     "data_policy": "restricted, public or phantom",
-    "measured": "82 numbers: what a generated cine was measured to show, where it was verified, NaN = not measurable",
-    "attempt": "how many cines were drawn for these phenotypes until this one was taken",
+    "measured": "82 numbers: phenotypes measured in a generated cine, if it was verified, NaN = not measurable",
+    "attempt": "how many cines were generated for these phenotypes, this one included",
     "shape": "frames, rows, columns of the cine",
     "cine": "uint8 pixels in C order, frame 0 followed by differences from frame to frame modulo 256 (lossless)",
 }
 
 
 def write_card(folder: str | os.PathLike[str]) -> Path:
-    """Write `README.md`, and `phenotypes.png` where matplotlib is installed, from what the folder's shards hold.
+    """Write `README.md`, and `phenotypes.png` where matplotlib is installed, from the folder's shards.
 
-    Call it after `write_description`, and again when the data changed.
+    Call it after `write_description`, and again whenever the data change.
 
     Args:
         folder: a finished cine data set.
@@ -90,7 +80,7 @@ def write_card(folder: str | os.PathLike[str]) -> Path:
         "## Columns\n\n" + _columns(),
         _phenotypes(splits, (folder / PLOT_FILE).exists()),
         "## How it was made\n\n" + _details(description),
-        "## Licence and data policy\n\n" + _POLICIES[_policy(splits)][1],
+        "## Licence and data policy\n\n" + _POLICY_TEXTS[_policy(splits)],
     ]
     with staged_file(folder / CARD_FILE) as partial:
         partial.write_text("\n\n".join(sections) + "\n", encoding="utf-8")
@@ -103,7 +93,7 @@ def _front_matter(splits: Mapping[str, SplitStatistics], description: Mapping[st
     policy = _policy(splits)
     num_cines = sum(split.num_cines for split in splits.values())
     data = DatasetCardData(
-        **_POLICIES[policy][0],
+        **LICENSES[policy],  # type: ignore[arg-type]
         pretty_name=f"Cine cardiac MRI: {_listed(splits, 'source')}",
         size_categories=[next((name for limit, name in _SIZES if num_cines < limit), "n>1M")],
         tags=["cardiac-mri", "cine", "medical", "cpgg", *sorted({"phantom"} & {policy})],
@@ -129,8 +119,8 @@ def _summary(splits: Mapping[str, SplitStatistics]) -> str:
     shape = " or ".join(" x ".join(map(str, one)) for one in shapes)
     return (
         f"Beating hearts, view {_listed(splits, 'view')}: {shape} (frames, rows, columns) of uint8, pixels of "
-        f"{_range(splits, 'spacing_mm', 2)} mm, {_range(splits, 'frame_time_ms', 1)} ms a frame; frame 0 is end "
-        "diastole. Each comes with what is known of its 82 cardiac phenotypes."
+        f"{_range(splits, 'spacing_mm', 2)} mm, {_range(splits, 'frame_time_ms', 1)} ms per frame; frame 0 is end "
+        "diastole. Each cine comes with its known phenotypes out of 82."
     )
 
 
@@ -197,8 +187,8 @@ def _listed(splits: Mapping[str, SplitStatistics], label: str) -> str:
     return ", ".join(sorted({value for split in splits.values() for value in split.labels[label]})) or "none"
 
 
-def _range(splits: Mapping[str, SplitStatistics], measure: str, digits: int) -> str:
-    ranges = np.array([split.ranges[measure] for split in splits.values() if split.ranges])
+def _range(splits: Mapping[str, SplitStatistics], quantity: str, digits: int) -> str:
+    ranges = np.array([split.ranges[quantity] for split in splits.values() if split.ranges])
     if not len(ranges):
         return "no"
     low, high = (f"{value:.{digits}f}" for value in (ranges.min(), ranges.max()))

@@ -7,12 +7,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from cpgg_hf.cine import Cine
-from cpgg_hf.dataset.description import DESCRIPTION_FILE, read_description
 from cpgg_hf.dataset.loading import load_cines
-from cpgg_hf.dataset.rows import decode_cine
+from cpgg_hf.dataset.parquet import DESCRIPTION_FILE, read_description
+from cpgg_hf.dataset.rows import cine_of
 from cpgg_hf.errors import RequestError
 from cpgg_hf.phenotypes import read_csv
 
@@ -48,21 +46,7 @@ def read_cines(
 
 
 def _read_dataset(folder: Path, split: str) -> list[Cine]:
-    return [
-        Cine(
-            pixels=decode_cine(row),
-            frame_time_ms=row["frame_time_ms"],
-            spacing_mm=row["spacing_mm"],
-            phenotypes=np.array(row["phenotypes"]),
-            view=row["view"],
-            subject=row["subject"],
-            source=row["source"],
-            seed=row["seed"],
-            data_policy=row["data_policy"],
-            origin=f"{row['subject']} in {folder}",
-        )
-        for row in load_cines(folder, split)
-    ]
+    return [cine_of(row) for row in load_cines(folder, split)]
 
 
 def _only_or_test(folder: Path) -> str:

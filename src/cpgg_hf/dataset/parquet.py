@@ -1,7 +1,11 @@
-"""Shards: the parquet files of a cine data set, named `<split>-00000-of-000NN.parquet`, each whole or not there."""
+"""The files of a cine data set: parquet shards `<split>-00000-of-000NN.parquet`, and `dataset.json` with the counts.
+
+Every file appears complete or not at all; `dataset.json` is written last, so a folder without it is unfinished.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,9 +20,10 @@ from cpgg_hf.files.staging import staged_file
 if TYPE_CHECKING:
     import pyarrow
 
+DESCRIPTION_FILE = "dataset.json"
 FORMAT_VERSION = 2
 SPLITS = ("train", "validation", "test")
-ROWS_PER_GROUP = 50  # about 8 MB on disk, 23 MB of pixels: what a stream fetches, unpacks and shuffles at a time
+ROWS_PER_GROUP = 50  # about 8 MB on disk, 23 MB of pixels: the unit a stream fetches, unpacks and shuffles
 _PLAN, _VERSION = b"cpgg_plan", b"cpgg_format_version"
 
 
@@ -35,9 +40,9 @@ def shard_path(folder: str | os.PathLike[str], split: str, index: int, num_shard
 
 
 def write_shard(rows: Iterable[Mapping[str, Any]], path: str | os.PathLike[str], plan: str = "") -> int:
-    """Write rows from `cine_row` as one parquet file that appears whole or not at all.
+    """Write rows from `cine_row` as one parquet file that appears complete or not at all.
 
-    `plan` says what the shard was made from; `read_plan` gives it back, so that a resumed run knows its own shards.
+    `plan` records the shard's inputs; `read_plan` returns it, so that a resumed run recognises its own shards.
     Returns the number of rows.
     """
     import pyarrow as pa
@@ -72,10 +77,10 @@ def group_sizes(num_rows: int) -> list[int]:
 
 
 def read_plan(path: str | os.PathLike[str]) -> str:
-    """What `write_shard` was told the shard is made from.
+    """The plan that `write_shard` stored.
 
     Raises:
-        InputError: the file is no shard, or one of another format version.
+        InputError: the file is not a shard, or has another format version.
     """
     return check_shard(path).metadata.get(_PLAN, b"").decode()
 
@@ -95,7 +100,8 @@ def check_shard(path: str | os.PathLike[str]) -> pyarrow.Schema:
     missing = set(row_schema().names) - later - set(schema.names)
     if missing:
         raise InputError(
-            f"{path} is no shard of cines: it has no column {min(missing)!r}; give a folder that `cpgg prepare` wrote."
+            f"{path} is not a shard of cines: it lacks the column {min(missing)!r}; "
+            "give a folder that `cpgg prepare` wrote."
         )
     if version != str(FORMAT_VERSION):
         raise InputError(f"{path} {other_version(version)}")
@@ -103,7 +109,7 @@ def check_shard(path: str | os.PathLike[str]) -> pyarrow.Schema:
 
 
 def other_version(version: object) -> str:
-    """The end of a sentence about a data set that this package cannot read."""
+    """The rest of an error message for a data set of another format version."""
     return (
         f"has format version {version}, this package reads version {FORMAT_VERSION}; "
         "prepare the data again into a new folder."
@@ -114,7 +120,7 @@ def find_shards(folder: str | os.PathLike[str], split: str) -> list[Path]:
     """The shards of a split in order; empty where the split does not exist.
 
     Raises:
-        InputError: shards are missing, or come from two different splits of the data.
+        InputError: shards are missing, or belong to different data sets.
     """
     paths = sorted(Path(folder).glob(f"{split}-*-of-*.parquet"))
     check_complete([path.name for path in paths], split, folder)
@@ -129,5 +135,65 @@ def check_complete(names: Sequence[str], split: str, place: object) -> None:
     if list(names) != [shard_name(split, index, count) for index in range(count)]:
         raise InputError(
             f"{place} holds {len(names)} shards of the split {split!r} where {count} are expected; "
-            "run the preparation again until it ends."
+            "re-run the preparation to complete it."
         )
+
+
+def write_description(folder: str | os.PathLike[str], **details: Any) -> dict[str, Any]:
+    """Write `dataset.json`: format version, cines and shards of each split, and the given details."""
+    import pyarrow.parquet as pq
+
+    splits = {}
+    for split in SPLITS:
+        counts = [pq.read_metadata(path).num_rows for path in find_shards(folder, split)]
+        if counts:
+            splits[split] = {"num_cines": sum(counts), "num_shards": len(counts), "cines_per_shard": counts}
+    description = {
+        "format_version": FORMAT_VERSION,
+        "splits": splits,
+        "cines_per_group": ROWS_PER_GROUP,
+        **details,
+    }
+    with staged_file(Path(folder) / DESCRIPTION_FILE) as partial:
+        partial.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+    return description
+
+
+def read_description(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """The content of a data set's `dataset.json`.
+
+    Raises:
+        InputError: no such file, or one of another format.
+    """
+    path = Path(folder) / DESCRIPTION_FILE
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise no_description(folder) from None
+    except ValueError as error:
+        raise _unreadable(path, error) from None
+    return parse_description(text, path)
+
+
+def parse_description(text: str, place: object) -> dict[str, Any]:
+    """The content of a `dataset.json` that was read from `place`; errors as `read_description`."""
+    try:
+        description = json.loads(text)
+        version, _ = description["format_version"], description["splits"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise _unreadable(place, error) from None
+    if version != FORMAT_VERSION:
+        raise InputError(f"{place} {other_version(version)}")
+    return description
+
+
+def no_description(place: object) -> InputError:
+    """The error for a folder or repository without `dataset.json`."""
+    return InputError(
+        f"{place} has no {DESCRIPTION_FILE}: it is not a cine data set, or its preparation is unfinished; "
+        "write one with `cpgg prepare`."
+    )
+
+
+def _unreadable(place: object, error: Exception) -> InputError:
+    return InputError(f"{place} cannot be read ({brief(error)}); prepare the data set again.")

@@ -1,4 +1,4 @@
-"""Row groups of a split as arrays: what a stream fetches and unpacks at a time."""
+"""Row groups of a split as arrays: the unit that a stream fetches and unpacks."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cpgg_hf.cine import NUM_PHENOTYPES
 from cpgg_hf.dataset.parquet import group_sizes
-from cpgg_hf.dataset.rows import NUM_PHENOTYPES
 from cpgg_hf.errors import InputError, brief
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ class Rows:
     """Some rows of a group.
 
     Attributes:
-        encoded: (N, T, H, W) uint8, the cines as `cine_encoding` stores them, in parquet's own memory.
+        encoded: (N, T, H, W) uint8, the cines encoded as in `rows`, in parquet's own memory.
         phenotypes: (N, 82) float32 in physical units, NaN = missing.
     """
 
@@ -33,7 +33,7 @@ class Rows:
 
 
 class GroupReader:
-    """Reads the row groups of one split, counted through all its shards; safe to share between threads.
+    """Reads the row groups of one split, numbered across its shards; safe to share between threads.
 
     Args:
         source: the data set.
@@ -43,7 +43,7 @@ class GroupReader:
         group_sizes: rows of every group.
 
     Raises:
-        InputError: no such split, or shards that are missing, damaged or of other data.
+        InputError: no such split, or missing, damaged or foreign shards.
     """
 
     def __init__(self, source: CineSource, split: str) -> None:
@@ -71,12 +71,14 @@ class GroupReader:
         except InputError:
             raise
         except (OSError, ValueError) as error:
-            raise InputError(f"{path} cannot be read ({brief(error)}); fetch or prepare the data set again.") from None
+            raise InputError(
+                f"{path} cannot be read ({brief(error)}); download or prepare the data set again."
+            ) from None
         shapes = _values(table["shape"], first, last, 3)
         if (shapes != shapes[0]).any():
             raise InputError(
-                f"{path} holds cines of shape {tuple(shapes[0])} and others; a stream gives batches of one shape: "
-                "read it with load_cines."
+                f"{path} holds cines of shape {tuple(shapes[0])} and others; a stream needs one shape: "
+                "read them with load_cines."
             )
         encoded = _joined(table["cine"]).reshape(len(table), *shapes[0])[first:last]
         phenotypes = _values(table["phenotypes"], first, last, NUM_PHENOTYPES).astype(np.float32)
@@ -90,8 +92,8 @@ class GroupReader:
             self._footers[path] = shard.metadata
             if shard.metadata.num_rows != self._counts[path]:
                 raise InputError(
-                    f"{path} holds {shard.metadata.num_rows} cines where dataset.json tells of {self._counts[path]}; "
-                    "fetch or prepare the data set again."
+                    f"{path} holds {shard.metadata.num_rows} cines but dataset.json lists {self._counts[path]}; "
+                    "download or prepare the data set again."
                 )
             return shard.read_row_group(index, columns=_COLUMNS, use_threads=False)
 

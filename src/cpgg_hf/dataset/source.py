@@ -1,7 +1,6 @@
-"""Where a cine data set lies: a folder, or a data set repository on the hub, read the same way.
+"""The location of a cine data set: a folder or a data set repository on the hub, with one interface.
 
-A repository is pinned to the commit that its revision names when it is opened, so that a run reads one data set even
-if somebody pushes meanwhile.
+A repository is pinned to a commit when it is opened, so that a run reads one version even if someone pushes meanwhile.
 """
 
 from __future__ import annotations
@@ -12,8 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cpgg_hf.dataset.description import DESCRIPTION_FILE, no_description, parse_description, read_description
-from cpgg_hf.dataset.parquet import check_complete, check_shard, find_shards, shard_name
+from cpgg_hf.dataset.parquet import (
+    DESCRIPTION_FILE,
+    check_complete,
+    check_shard,
+    find_shards,
+    no_description,
+    parse_description,
+    read_description,
+    shard_name,
+)
 from cpgg_hf.errors import InputError, brief
 
 if TYPE_CHECKING:
@@ -39,14 +46,14 @@ class CineSource:
     description: dict[str, Any]
 
     def filesystem(self) -> fsspec.AbstractFileSystem:
-        """Where `root` and the shards lie."""
+        """The filesystem that contains `root` and the shards."""
         return _hub() if self.on_hub else _local()
 
     def shards(self, split: str) -> list[str]:
-        """The paths of a split's shards in their filesystem, in order, all there.
+        """The paths of all shards of a split in their filesystem, in order.
 
         Raises:
-            InputError: no such split, or shards that are missing, damaged or of other data.
+            InputError: no such split, or missing, damaged or foreign shards.
         """
         if split not in self.description["splits"]:
             splits = ", ".join(self.description["splits"]) or "none"
@@ -63,8 +70,8 @@ class CineSource:
         expected = self.description["splits"][split]["num_shards"]
         if names != [shard_name(split, index, expected) for index in range(expected)]:
             raise InputError(
-                f"{self.name} holds {len(names)} shards of the split {split!r}, its {DESCRIPTION_FILE} names "
-                f"{expected}; run the preparation again until it ends."
+                f"{self.name} holds {len(names)} shards of the split {split!r}, its {DESCRIPTION_FILE} lists "
+                f"{expected}; re-run the preparation to complete it."
             )
         return [f"{self.root}/{name}" for name in names]
 
@@ -81,7 +88,7 @@ def open_source(path_or_repo: str | os.PathLike[str], revision: str | None = Non
         revision: branch, tag or commit of a repository; by default its main branch.
 
     Raises:
-        InputError: no data set there, one of another format, or a repository that cannot be reached.
+        InputError: no data set there, one of another format, or an unreachable repository.
     """
     name = os.fspath(path_or_repo)
     if Path(name).exists() or not _REPOSITORY.fullmatch(name):
@@ -98,8 +105,8 @@ def open_source(path_or_repo: str | os.PathLike[str], revision: str | None = Non
         raise no_description(name) from None
     except (HTTPError, OSError, ValueError) as error:
         raise InputError(
-            f"{name} is no folder here, and no data set could be read from the hub ({brief(error)}); check the name, "
-            "the connection and, for a private repository, the token."
+            f"{name} is not a local folder, and no data set could be read from the hub ({brief(error)}); check the "
+            "name, the connection and, for a private repository, the token."
         ) from None
     return CineSource(name, root, True, parse_description(text, f"{name}/{DESCRIPTION_FILE}"))
 

@@ -1,9 +1,9 @@
 """`CineStream`: batches for training from a folder or the hub, shuffled, and exactly resumable.
 
 `datasets` shuffles a stream through a buffer, which is lost when a run is interrupted. Here the order is a function of
-(seed, epoch, share), see `cine_stream_order`, so a position says all. Row groups are fetched and unpacked by threads
-ahead of the loop (zstd and parquet let go of the interpreter meanwhile), so a training loop needs no worker processes;
-with them (`DataLoader(stream, batch_size=None, num_workers=2)`) each takes a share of its own.
+(seed, epoch, share), see `stream_order`, so a position is enough to resume. Threads fetch and unpack row groups ahead
+of the loop (zstd and parquet release the GIL), so a training loop needs no worker processes; with them
+(`DataLoader(stream, batch_size=None, num_workers=2)`) each takes its own share.
 """
 
 from __future__ import annotations
@@ -21,32 +21,32 @@ import numpy as np
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
-from cpgg_hf.dataset.encoding import decode_cine_into
 from cpgg_hf.dataset.row_groups import GroupReader, Rows
+from cpgg_hf.dataset.rows import decode_cine_into
 from cpgg_hf.dataset.source import open_source
 from cpgg_hf.dataset.stream_order import Piece, Window, plan_windows, share_of, skip_rows
 
 
 class CineStream(IterableDataset):
-    """Batches `{"cine": (B, T, H, W) uint8, "phenotypes": (B, 82) float32}` of one split, one epoch an iteration.
+    """Batches `{"cine": (B, T, H, W) uint8, "phenotypes": (B, 82) float32}` of one split, one epoch per iteration.
 
-    `set_epoch` before each epoch gives it an order of its own. `state_dict` names the position after the batch given
-    last; a stream built alike that loads it goes on with the next one, also inside torchdata's `StatefulDataLoader`.
+    `set_epoch` before each epoch changes the order. `state_dict` holds the position after the last batch; a stream
+    with the same arguments that loads it resumes with the next one, also inside torchdata's `StatefulDataLoader`.
 
     Args:
         path_or_repo: a folder that `cpgg prepare` or `CineWriter` wrote, or a data set repository on the hub.
         split: "train", "validation" or "test".
-        batch_size: cines a batch; the last batch of a process is smaller where they do not divide.
-        seed: of the order; None gives the stored order.
+        batch_size: cines per batch; the last batch of a process may be smaller.
+        seed: of the order; None keeps the stored order.
         rank: which of the processes that share an epoch this one is.
         world_size: how many processes share an epoch.
-        drop_last: whether to leave out what fills no batch, so that all processes give equally many.
+        drop_last: whether to drop incomplete batches, so that all processes give equal numbers.
         groups_per_window: row groups (50 cines, 23 MB) whose rows are permuted together; twice as many are in memory.
         num_threads: threads that fetch and unpack row groups.
         revision: branch, tag or commit of a repository.
 
     Raises:
-        InputError: no data set there, no such split, or shards that are missing, damaged or of other data.
+        InputError: no data set there, no such split, or missing, damaged or foreign shards.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class CineStream(IterableDataset):
 
     @property
     def epoch(self) -> int:
-        """The epoch that the next iteration gives."""
+        """The epoch of the next iteration."""
         return int(self._epoch)
 
     def set_epoch(self, epoch: int) -> None:
@@ -107,22 +107,22 @@ class CineStream(IterableDataset):
         return num_rows // batch_size if self._settings["drop_last"] else -(-num_rows // batch_size)
 
     def state_dict(self) -> dict[str, Any]:
-        """The position after the batch given last, and the settings that it holds for; plain numbers and text."""
+        """The position after the last batch, and the settings it belongs to; plain numbers and text."""
         epoch, batches_given = self._given
         batches_given = batches_given if epoch == self.epoch else 0
         return {"epoch": self.epoch, "batches_given": batches_given, **self._settings, **_worker()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on, at the next iteration, after the position that `state_dict` gave.
+        """Resume at the next iteration after the position from `state_dict`.
 
         Raises:
-            ValueError: the state is of other data or other settings.
+            ValueError: the state belongs to other data or settings.
         """
         for name, value in self._settings.items():
             if state.get(name) != value:
                 raise ValueError(
                     f"the position was saved with {name} = {state.get(name)!r}, this stream has {value!r}; "
-                    "build it as it was built then."
+                    "use the same arguments."
                 )
         self._epoch.fill_(state["epoch"])
         self._given = (state["epoch"], state["batches_given"])
@@ -159,7 +159,7 @@ class CineStream(IterableDataset):
         return share_of(total, world_size, rank)
 
     def _take_resumed(self, worker: dict[str, int]) -> int:
-        """The batches that a loaded position says were given; a position is used once."""
+        """The number of batches before a loaded position; a position is used once."""
         resume, self._resume = self._resume, None
         if resume is None or resume["epoch"] != self.epoch:
             return 0
@@ -167,7 +167,7 @@ class CineStream(IterableDataset):
         if saved != worker:
             raise ValueError(
                 f"the position was saved by data loader worker {saved['worker']} of {saved['num_workers']} and cannot "
-                f"be continued by {worker['worker']} of {worker['num_workers']}; use as many workers as then, with "
+                f"be continued by {worker['worker']} of {worker['num_workers']}; use the same number of workers with "
                 "StatefulDataLoader, or none: the stream reads ahead by itself."
             )
         return resume["batches_given"]
@@ -220,11 +220,11 @@ def _next_batch(rows: Iterator[tuple[Rows, int]], batch_size: int) -> dict[str, 
 
 
 def _worker() -> dict[str, int]:
-    """Which data loader worker this process is, of how many."""
+    """This process's data loader worker and the number of workers."""
     info = get_worker_info()
     return {"worker": 0, "num_workers": 1} if info is None else {"worker": info.id, "num_workers": info.num_workers}
 
 
 def _digest(description: dict[str, Any]) -> str:
-    """A hash of `dataset.json`: tells data of other counts, sources or seeds apart."""
+    """A hash of `dataset.json`: distinguishes data of other counts, sources or seeds."""
     return hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,9 +1,9 @@
-"""Which rows a reader of a stream gives, and in which order: a function of (seed, epoch, share) alone.
+"""The rows of a stream's share and their order: a function of (seed, epoch, share) only.
 
-The row groups of a split are put in an order drawn from (seed, epoch). The rows, strung together in that order, are
-cut into one share a process, and those into one share a data loader's worker, at most one row group being read by two
-of them; so no row is lost and none given twice. Within a share the rows of a few consecutive groups, a window, are
-permuted together. Nothing is held back in a buffer, so any position can be started from.
+The row groups of a split are put in an order drawn from (seed, epoch). The rows, concatenated in that order, are
+cut into one share per process, and those into one share per data loader worker; neighbours share at most one row
+group, so no row is lost or repeated. Within a share the rows of a few consecutive groups, a window, are
+permuted together. There is no buffer, so reading can start from any position.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-_ROWS_OF_WINDOWS = 1  # sets the permutations of windows apart from that of the groups
+_ROWS_OF_WINDOWS = 1  # separates the random streams of windows and groups
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Window:
 
 
 def share_of(total: int, num_shares: int, index: int) -> tuple[int, int]:
-    """The range of share `index` of `total` things; shares differ by one at most."""
+    """The range of share `index` of `total` items; sizes differ by at most one."""
     return total * index // num_shares, total * (index + 1) // num_shares
 
 
@@ -50,9 +50,9 @@ def plan_windows(
         group_sizes: rows of every row group of the split.
         first: where the share begins in the sequence of all rows.
         last: where it ends.
-        groups_per_window: how many groups are permuted together.
+        groups_per_window: number of groups permuted together.
         seed: of the order; None keeps the stored order.
-        epoch: another one gives another order.
+        epoch: each epoch has its own order.
     """
     order = np.arange(len(group_sizes))
     if seed is not None:
@@ -76,7 +76,7 @@ def plan_windows(
 
 
 def skip_rows(windows: Sequence[Window], num_rows: int) -> list[Window]:
-    """What is left of windows after their first rows were given; a window that was begun keeps its pieces."""
+    """The windows that remain after their first rows; a partly read window keeps its pieces."""
     left = []
     for window in windows:
         skipped = min(num_rows, len(window.order))

@@ -6,23 +6,22 @@ import os
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from cpgg_hf.cine import Cine
 from cpgg_hf.dataset.parquet import shard_path, write_shard
 from cpgg_hf.dataset.rows import cine_row
 from cpgg_hf.errors import InputError
 
 
 class CineWriter:
-    """Write the cines of one split as shards, in the order they are added; nothing is left behind on an error.
+    """Write the cines of one split as shards, in the order they are added; nothing remains after an error.
 
-    The number of shards is part of their names and known at the end only, so shards wait under hidden names until
-    the `with` block ends well.
+    Shard names contain the number of shards, which is known only at the end, so shards have hidden names until
+    the `with` block succeeds.
 
     Args:
-        folder: the data set's folder; created when absent.
+        folder: the data set's folder; created if missing.
         split: "train", "validation" or "test"; must not exist in the folder yet.
-        shard_size: cines a shard.
+        shard_size: cines per shard.
     """
 
     def __init__(self, folder: str | os.PathLike[str], split: str, shard_size: int = 250) -> None:
@@ -39,9 +38,9 @@ class CineWriter:
         self._rows: list[dict[str, Any]] = []
         self._waiting: list[Path] = []
 
-    def add(self, cine: np.ndarray, **description: Any) -> None:
-        """Add one cine; the arguments are those of `cine_row`."""
-        self._rows.append(cine_row(cine, **description))
+    def add(self, cine: Cine, **details: Any) -> None:
+        """Add one cine; `details` as in `cine_row`."""
+        self._rows.append(cine_row(cine, **details))
         if len(self._rows) == self.shard_size:
             self._flush()
 

@@ -73,14 +73,10 @@ class Outputs:
         return tuple(shards)
 
     def write(self, shard: Shard, cines: Sequence[GeneratedCine]) -> None:
-        """Write the files of a shard; those that are there already are replaced."""
+        """Write the files of a shard."""
         for index, generated in enumerate(cines, start=shard.first):
-            for name in self.exports:
-                path = exports.export_path(self._stem(index), name)
-                if path.is_dir():  # of a run that was killed
-                    shutil.rmtree(path)
             exports.write_cine(self._stem(index), generated.cine, self.exports)
-        rows = [_row(generated) for generated in cines]
+        rows = [cine_row(made.cine, measured=made.measured, attempt=made.attempt) for made in cines]
         if PARQUET in self.formats:
             write_shard(rows, self.folder / f"{shard.name}.parquet")
             return
@@ -141,21 +137,3 @@ class Outputs:
 
 def _records_name(shard_name: str) -> str:
     return f"{RECORDS_FOLDER}/{shard_name}.cines.json"
-
-
-def _row(generated: GeneratedCine) -> dict[str, Any]:
-    cine = generated.cine
-    row = cine_row(
-        cine.uint8,
-        spacing_mm=cine.pixel_size_mm,
-        frame_time_ms=cine.frame_time_ms,
-        subject=cine.subject,
-        source=cine.source,
-        data_policy=cine.data_policy,
-        view=cine.view,
-        seed=cine.seed,
-        phenotypes=cine.phenotypes,
-    )
-    row["measured"] = None if generated.measured is None else generated.measured.tolist()
-    row["attempt"] = generated.attempt
-    return row

@@ -13,6 +13,7 @@ from cpgg_hf.generation.plan import fingerprints
 from cpgg_hf.phenotypes import NAMES, PHENOTYPES, phenotype_index
 
 if TYPE_CHECKING:
+    from cpgg_hf.cine import Cine
     from cpgg_hf.segmentation.segmenter import CineSegmenter
 
 
@@ -57,7 +58,7 @@ class Verification:
         """The phenotypes (82,) measured on a cine, NaN where not measurable."""
         from cpgg_hf.measure import measure_cine
 
-        return measure_cine(cine.pixels, cine.pixel_size_mm, cine.frame_time_ms, self.segmenter).phenotypes
+        return measure_cine(cine, self.segmenter).phenotypes
 
     def passes(self, requested: Any, measured: Any) -> bool:
         """Whether every bounded phenotype of (82,) was measured near enough to the requested value."""

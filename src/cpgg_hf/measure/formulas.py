@@ -15,8 +15,8 @@ import torch
 from cpgg_hf.measure.heart_frame import HeartFrame, find_heart_frame, flat_end, pointed_end, sample, to_image
 from cpgg_hf.measure.wall_thickness import wall_thickness
 from cpgg_hf.phantom import LABELS
-from cpgg_hf.phantom.geometry import AREA_LENGTH_FACTOR, LATERAL_SEGMENTS, RV_SHAPE_FACTOR, SEPTAL_SEGMENTS
-from cpgg_hf.phenotypes import NAMES, enforce_identities, phenotype_index
+from cpgg_hf.phantom.geometry import AREA_LENGTH_FACTOR, RV_SHAPE_FACTOR
+from cpgg_hf.phenotypes import LATERAL_SEGMENTS, NAMES, SEPTAL_SEGMENTS, enforce_identities, phenotype_index
 
 # A structure smaller than this in any frame was not found.
 _SMALLEST_AREA_MM2 = 100.0
@@ -30,7 +30,7 @@ _ACROSS_MM = (-110.0, 85.0)
 
 @dataclass(frozen=True)
 class CineMeasurement:
-    """What was measured in one cine.
+    """The measurement of one cine.
 
     Attributes:
         phenotypes: (82,) float64 in physical units, NaN where not measurable.
@@ -50,10 +50,10 @@ class CineMeasurement:
 
 
 def measure_labels(probabilities: torch.Tensor, spacing_mm: float, frame_time_ms: float) -> CineMeasurement:
-    """Measures a cine from its label probabilities.
+    """Measure a cine from its label probabilities.
 
     Args:
-        probabilities: (T, 7, H, W) in [0, 1], channels as `phantom.LABELS`; hard labels as zeros and ones will do.
+        probabilities: (T, 7, H, W) in [0, 1], channels as `phantom.LABELS`; hard labels (0 or 1) work too.
         spacing_mm: Pixel size.
         frame_time_ms: RR / T.
     """

@@ -1,15 +1,15 @@
-"""How good generated cines are: fidelity, adherence to phenotypes, distributions (the paper's Section 3).
+"""Quality of generated cines: fidelity, controllability, phenotype distributions (the paper's Section 3).
 
-Importing this room loads numpy alone; torch, scipy and pandas come with the first figure that needs them.
+Importing this package loads only numpy; torch, scipy and pandas load with the first metric that needs them.
 """
 
-from cpgg_hf.metrics.controllability import COMBINATIONS, adherence, r2_score
+from cpgg_hf.metrics.controllability import COMBINATIONS, controllability, r2_score
 from cpgg_hf.metrics.distributions import DistributionResult, compare_distributions
 from cpgg_hf.metrics.features import FeatureExtractor, FeatureSet, RandomFeatureNetwork, extract_features
 from cpgg_hf.metrics.fidelity import FidelityReport, fidelity_report
 from cpgg_hf.metrics.frechet import FrechetResult, frechet_distance, frechet_with_floor, gaussian_frechet_distance
 from cpgg_hf.metrics.image_quality import psnr, ssim
-from cpgg_hf.metrics.image_statistics import STATISTICS, image_statistics, share_within_true_range
+from cpgg_hf.metrics.image_statistics import STATISTICS, image_statistics, share_within_reference_range
 from cpgg_hf.metrics.precision_recall import PrecisionRecallResult, precision_recall
 from cpgg_hf.metrics.records import Record, to_plain
 
@@ -24,8 +24,8 @@ __all__ = [
     "PrecisionRecallResult",
     "RandomFeatureNetwork",
     "Record",
-    "adherence",
     "compare_distributions",
+    "controllability",
     "extract_features",
     "fidelity_report",
     "frechet_distance",
@@ -35,7 +35,7 @@ __all__ = [
     "precision_recall",
     "psnr",
     "r2_score",
-    "share_within_true_range",
+    "share_within_reference_range",
     "ssim",
     "to_plain",
 ]

@@ -1,7 +1,7 @@
-"""Adherence: does a generated heart have the phenotypes that were asked for?
+"""Controllability: does a generated heart have the requested phenotypes?
 
-R2 = 1 - SSE / SST of measured against requested, with nothing refitted: an offset or a wrong slope costs. Phenotypes
-that a four-chamber view shows stand apart from those it does not (DESIGN section 2).
+R2 = 1 - SSE / SST of measured against requested values without a fit, so an offset or a wrong slope lowers it.
+Phenotypes that a four-chamber view shows are listed before those it does not.
 """
 
 from collections.abc import Mapping
@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cpgg_hf.phenotypes import LATERAL_SEGMENTS, PHENOTYPES, SEPTAL_SEGMENTS, phenotype_index
+from cpgg_hf.phenotypes.tables import parse_table
+
 if TYPE_CHECKING:
     import pandas as pd
 
-# Segments in the four-chamber plane: inferoseptal and apical septal, anterolateral and apical lateral.
 COMBINATIONS: Mapping[str, tuple[str, ...]] = {
-    "septal_wall": ("WT_AHA_3", "WT_AHA_9", "WT_AHA_14"),
-    "lateral_wall": ("WT_AHA_6", "WT_AHA_12", "WT_AHA_16"),
+    "septal_wall": tuple(f"WT_AHA_{segment}" for segment in SEPTAL_SEGMENTS),
+    "lateral_wall": tuple(f"WT_AHA_{segment}" for segment in LATERAL_SEGMENTS),
 }
 COLUMNS = (
     "unit",
@@ -41,7 +43,7 @@ def r2_score(requested: np.ndarray, measured: np.ndarray) -> np.ndarray:
         return np.where(sst > 0, 1.0 - sse / sst, np.nan)
 
 
-def adherence(
+def controllability(
     requested: object,
     measured: object,
     seed: int = 0,
@@ -51,16 +53,16 @@ def adherence(
     """Measured against requested phenotypes, one row per phenotype and per combination.
 
     Args:
-        requested: (N, 82) in physical units, or any table of phenotypes; what the cines were conditioned on.
+        requested: (N, 82) in physical units, or any table of phenotypes; the condition of each cine.
         measured: (N, 82), the same cines in the same order; NaN where a phenotype could not be measured.
         seed: of the bootstrap and of the shuffling.
         num_resamples: bootstrap resamples of cines for the interval, and shuffles for the floor.
-        combinations: name -> phenotypes of one unit, whose mean is judged as one quantity (NaN if one is NaN).
+        combinations: name -> phenotypes of one unit, whose mean is evaluated as one quantity (NaN if one is NaN).
 
     Returns:
         DataFrame indexed by `phenotype`, the measurable ones first, with the columns `COLUMNS`: `unit`; `measurable`
-        (from a four-chamber view, by the schema); `num_cines` with both values, on which all figures stand, and
-        `num_unmeasured` that were requested but gave none; `r2`, its bootstrap 95% interval `r2_low`, `r2_high`;
+        (from a four-chamber view, by the schema); `num_cines` with both values, which all figures use, and
+        `num_unmeasured` with a requested but no measured value; `r2`, its bootstrap 95% interval `r2_low`, `r2_high`;
         `rmse` and `bias` (mean measured - requested) in units; `pearson_r` and `slope` (of measured on requested);
         `shuffled_r2`, the mean R2 against other cines' requests (-1 for perfect measurements of unrelated hearts).
         Figures are NaN with fewer than 3 cines or a constant request.
@@ -70,13 +72,12 @@ def adherence(
     """
     import pandas as pd
 
-    from cpgg_hf.phenotypes import PHENOTYPES, phenotype_index
-    from cpgg_hf.phenotypes.tables import parse_table
-
-    # Not `as_array`: an impossible measurement is to be judged, not refused.
+    # Not `as_array`, which refuses implausible values: a measurement may be one.
     requested, measured = parse_table(requested), parse_table(measured)
     if requested.shape != measured.shape:
-        raise ValueError(f"{len(requested)} requested rows but {len(measured)} measured ones; expected one per cine")
+        raise ValueError(
+            f"{len(requested)} requested rows but {len(measured)} measured ones; give one of each per cine."
+        )
     groups: dict[str, tuple[int, ...]] = {phenotype.short_name: (index,) for index, phenotype in enumerate(PHENOTYPES)}
     groups.update({name: tuple(phenotype_index(part) for part in parts) for name, parts in combinations.items()})
     rows = {}
@@ -84,7 +85,7 @@ def adherence(
         parts = [PHENOTYPES[index] for index in indices]
         units = {part.unit for part in parts}
         if len(units) > 1:
-            raise ValueError(f"combination {name!r} mixes the units {sorted(units)}; expected one unit")
+            raise ValueError(f"combination {name!r} mixes the units {sorted(units)}; combine phenotypes of one unit.")
         columns = list(indices)
         rows[name] = {
             "unit": parts[0].unit,

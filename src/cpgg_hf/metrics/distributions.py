@@ -1,4 +1,4 @@
-"""Do sampled phenotypes follow the true ones? Kolmogorov-Smirnov per phenotype, and the correlations between them."""
+"""Sampled against reference phenotypes: Kolmogorov-Smirnov distance per phenotype, and correlations in pairs."""
 
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ class DistributionResult(Record):
         mean_correlation_difference: mean |difference| over the pairs whose correlation exists in both samples.
         max_correlation_difference: the largest of them.
         num_pairs: how many pairs those are (a constant phenotype has no correlation).
-        num_true, num_generated: rows.
+        num_reference, num_generated: rows.
     """
 
     ks_distance: dict[str, float]
@@ -25,21 +25,21 @@ class DistributionResult(Record):
     mean_correlation_difference: float
     max_correlation_difference: float
     num_pairs: int
-    num_true: int
+    num_reference: int
     num_generated: int
 
 
-def compare_distributions(true: object, generated: object) -> DistributionResult:
+def compare_distributions(reference: object, generated: object) -> DistributionResult:
     """Compare two phenotype tables (anything `phenotypes.as_array` takes), at least 3 rows each; NaN = missing."""
     from scipy.stats import ks_2samp
 
     from cpgg_hf.phenotypes import NAMES
     from cpgg_hf.phenotypes.tables import parse_table
 
-    # Not `as_array`: an impossible sample is to be judged, not refused.
-    a, b = parse_table(true), parse_table(generated)
+    # Not `as_array`, which refuses implausible values: a sample may have some.
+    a, b = parse_table(reference), parse_table(generated)
     if min(len(a), len(b)) < 3:
-        raise ValueError(f"{len(a)} true and {len(b)} generated rows; a distribution needs at least 3 of each")
+        raise ValueError(f"{len(a)} reference and {len(b)} generated rows; give at least 3 of each.")
     distances = {}
     for index, name in enumerate(NAMES):
         x, y = a[:, index], b[:, index]
@@ -53,7 +53,7 @@ def compare_distributions(true: object, generated: object) -> DistributionResult
         mean_correlation_difference=float(difference.mean()) if len(difference) else float("nan"),
         max_correlation_difference=float(difference.max()) if len(difference) else float("nan"),
         num_pairs=len(difference),
-        num_true=len(a),
+        num_reference=len(a),
         num_generated=len(b),
     )
 

@@ -1,10 +1,10 @@
 """A fixed random network of 64 features for cines, and the interface of any other one.
 
 FID and FVD (the paper's Table 1) use networks trained on photographs and sports videos, which must be downloaded and
-know nothing of hearts. Here three layers of fixed random orthonormal filters, in space and time, take their place: no
-training, no download, the same weights everywhere, named by a hash. Random filters see what generated cines get
-wrong: seams between tokens, blur, noise, shaking, misplaced anatomy, wrong motion; they have no notion of disease.
-Distances in this space are comparable with each other only, never with a published FID or FVD.
+know nothing of hearts. Here three layers of fixed random orthonormal filters, in space and time, take their place:
+no training, no download, the same weights everywhere, identified by a hash. Random filters detect the typical faults
+of generated cines (seams between tokens, blur, noise, shaking, misplaced anatomy, wrong motion) but not disease.
+Distances in this space are comparable only with each other, never with a published FID or FVD.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from typing import Protocol
 
 import numpy as np
 
-from cpgg_hf.metrics.cines import iterate_batches
+from cpgg_hf.metrics.cines import Pixels, iterate_batches
 
 VERSION = "cpgg-random-features-1"
 SEED = 2505
@@ -42,7 +42,7 @@ BLOCK_SCALES = {
 
 
 class FeatureExtractor(Protocol):
-    """What the metrics ask of a feature network; bring your own (an I3D, a segmenter's encoder) with these names.
+    """The interface of a feature network; an I3D or a segmenter's encoder can take the place of the default.
 
     Attributes:
         identity: a name or hash that changes whenever the features would; figures of different ones never mix.
@@ -59,7 +59,7 @@ class FeatureExtractor(Protocol):
 
 @dataclass(frozen=True)
 class FeatureSet:
-    """Features of a set of cines, and where they come from.
+    """Features of a set of cines, and their origin.
 
     Attributes:
         values: (N, F) float64.
@@ -85,8 +85,8 @@ class FeatureSet:
         """Two disjoint sets of `num_cines` each, drawn by `seed`; ValueError if there are fewer than twice as many."""
         if self.num_cines < 2 * num_cines:
             raise ValueError(
-                f"{num_cines} generated cines need {2 * num_cines} true ones (half to compare with, half for the "
-                f"floor), got {self.num_cines}; give more true cines or fewer generated ones"
+                f"{num_cines} generated cines need {2 * num_cines} reference cines (half for the distance, half for "
+                f"the floor), given {self.num_cines}; give more reference cines or fewer generated ones."
             )
         order = np.random.default_rng(seed).permutation(self.num_cines)
         return self.take(order[:num_cines]), self.take(order[num_cines : 2 * num_cines])
@@ -98,15 +98,15 @@ def ensure_same_space(a: FeatureSet, b: FeatureSet) -> None:
         if getattr(a, name) != getattr(b, name):
             raise ValueError(
                 f"features with {name} {getattr(a, name)} and {getattr(b, name)} cannot be compared; extract both "
-                "with one network from cines on one grid"
+                "with one network from cines on one grid."
             )
 
 
-def extract_features(cines: Iterable[np.ndarray], extractor: FeatureExtractor, batch_size: int = 2) -> FeatureSet:
+def extract_features(cines: Iterable[Pixels], extractor: FeatureExtractor, batch_size: int = 2) -> FeatureSet:
     """Features of cines, a batch at a time.
 
     Args:
-        cines: an array (N, T, H, W) or any iterable of (T, H, W), uint8 or float in [0, 1], all of one shape.
+        cines: `Cine` objects or arrays (T, H, W), uint8 or float in [0, 1], N of one shape.
         extractor: such as `RandomFeatureNetwork()`.
         batch_size: cines at once; small ones stay in the cache and are fastest on CPU.
 
@@ -118,10 +118,10 @@ def extract_features(cines: Iterable[np.ndarray], extractor: FeatureExtractor, b
         shape = batch.shape[1:]
         values.append(np.asarray(extractor(batch), dtype=np.float64))
     if not values:
-        raise ValueError("no cines were given; expected at least one of shape (frames, height, width)")
+        raise ValueError("no cines were given; give at least one.")
     features = np.concatenate(values)
     if not np.isfinite(features).all():
-        raise ValueError(f"extractor {extractor.identity} gave features that are not finite")
+        raise ValueError(f"extractor {extractor.identity} returned features that are not finite.")
     return FeatureSet(features, extractor.identity, shape[0], (shape[1], shape[2]))
 
 
@@ -134,19 +134,19 @@ class RandomFeatureNetwork:
     - fluctuation_1..3: its standard deviation over time (motion, shaking, flicker).
 
     A layer convolves (the cycle closed in time, edges repeated in space) with orthonormal filters, the first of them
-    the plain mean and so the others blind to it, and takes absolute values. Each block is then projected onto 8
+    the plain mean, so that the others ignore it, and takes absolute values. Each block is then projected onto 8
     random orthonormal directions and divided by its `BLOCK_SCALES`. Random projection keeps the ratio of two
     distances in the block, in expectation, and 64 features let a thousand cines estimate a covariance.
 
     Attributes:
-        identity: SHA-256 of the version and every number that decides the features.
+        identity: SHA-256 of the version and all weights and constants.
         num_features: 64.
     """
 
     num_features = FEATURES_PER_BLOCK * len(BLOCK_SCALES)
 
     def __init__(self):
-        # numpy promises RandomState's stream for ever, not Generator's.
+        # NumPy guarantees the stream of RandomState across versions, not that of Generator.
         stream = np.random.RandomState(SEED)
         self._filters, num_inputs = [], 1
         lengths = [LAYOUT_CELLS**2, LAYOUT_PHASES * LAYOUT_CELLS**2]
@@ -167,7 +167,7 @@ class RandomFeatureNetwork:
         from torch.nn import functional
 
         if cines.ndim != 4 or cines.shape[1] < 12 or min(cines.shape[2:]) < 32:
-            raise ValueError(f"cines of shape {cines.shape}; expected (batch, frames >= 12, height and width >= 32)")
+            raise ValueError(f"cines of shape {cines.shape}; expected (batch, frames >= 12, height and width >= 32).")
         with torch.inference_mode():
             maps = torch.from_numpy(np.ascontiguousarray(cines, dtype=np.float32))[:, None]  # (B, 1, T, H, W)
             cells = functional.adaptive_avg_pool3d(maps, (LAYOUT_PHASES, LAYOUT_CELLS, LAYOUT_CELLS))

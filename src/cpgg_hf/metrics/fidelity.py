@@ -1,14 +1,13 @@
-"""The fidelity report: generated against true cines in one call, where the paper's Table 1 has FID and FVD."""
+"""The fidelity report: generated against reference cines in one call, in place of Table 1's FID and FVD."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
+from cpgg_hf.metrics.cines import Pixels
 from cpgg_hf.metrics.features import FeatureExtractor, extract_features
 from cpgg_hf.metrics.frechet import FrechetResult, frechet_with_floor
-from cpgg_hf.metrics.image_statistics import image_statistics, share_within_true_range
+from cpgg_hf.metrics.image_statistics import image_statistics, share_within_reference_range
 from cpgg_hf.metrics.precision_recall import PrecisionRecallResult, precision_recall
 from cpgg_hf.metrics.records import Record
 
@@ -18,50 +17,50 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FidelityReport(Record):
-    """Everything measured of one set of generated cines.
+    """The fidelity of one set of generated cines.
 
     Attributes:
         frechet: distance, floor and their ratio.
-        precision_recall: of generated cines against as many true ones.
-        true_precision_recall: of other true cines against the same true ones: what perfect cines would score.
-        statistics: one row per image statistic, from `share_within_true_range`.
+        precision_recall: of generated cines against as many reference cines.
+        reference_precision_recall: of other reference cines against the same ones: the score of perfect cines.
+        statistics: one row per image statistic, from `share_within_reference_range`.
     """
 
     frechet: FrechetResult
     precision_recall: PrecisionRecallResult
-    true_precision_recall: PrecisionRecallResult
+    reference_precision_recall: PrecisionRecallResult
     statistics: "pd.DataFrame"
 
 
 def fidelity_report(
-    generated: Sequence[np.ndarray],
-    true: Sequence[np.ndarray],
+    generated: Sequence[Pixels],
+    reference: Sequence[Pixels],
     extractor: FeatureExtractor,
     seed: int = 0,
     num_neighbours: int = 5,
     spatial_stride: int = 16,
     temporal_stride: int = 10,
 ) -> FidelityReport:
-    """Frechet distance, precision and recall, and image statistics of generated against true cines.
+    """Frechet distance, precision and recall, and image statistics of generated against reference cines.
 
     Args:
-        generated: N cines (T, H, W), uint8 or float in [0, 1], as an array or a list (they are gone through twice).
-        true: at least 2 N, on the same grid.
+        generated: N `Cine` objects or arrays (T, H, W), uint8 or float in [0, 1].
+        reference: at least 2 N, on the same grid.
         extractor: such as `RandomFeatureNetwork()`.
-        seed: which true cines are compared with and which make the floor.
+        seed: selects the reference cines to compare with and those for the floor.
         num_neighbours: k of precision and recall.
         spatial_stride: pixels from one token face to the next.
         temporal_stride: frames from one token face to the next.
     """
-    generated_features, true_features = extract_features(generated, extractor), extract_features(true, extractor)
-    frechet = frechet_with_floor(generated_features, true_features, seed)
-    reference, others = true_features.split(generated_features.num_cines, seed)
+    generated_features = extract_features(generated, extractor)
+    reference_features = extract_features(reference, extractor)
+    compared, others = reference_features.split(generated_features.num_cines, seed)
     return FidelityReport(
-        frechet=frechet,
-        precision_recall=precision_recall(reference, generated_features, num_neighbours),
-        true_precision_recall=precision_recall(reference, others, num_neighbours),
-        statistics=share_within_true_range(
-            image_statistics(true, spatial_stride, temporal_stride),
+        frechet=frechet_with_floor(generated_features, reference_features, seed),
+        precision_recall=precision_recall(compared, generated_features, num_neighbours),
+        reference_precision_recall=precision_recall(compared, others, num_neighbours),
+        statistics=share_within_reference_range(
+            image_statistics(reference, spatial_stride, temporal_stride),
             image_statistics(generated, spatial_stride, temporal_stride),
         ),
     )

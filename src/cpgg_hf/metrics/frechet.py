@@ -1,8 +1,8 @@
-"""Frechet distance between two sets of cines in a feature space, beside its true-against-true floor.
+"""Frechet distance between two sets of cines in a feature space, and its floor among reference cines.
 
 Heusel 2017 (FID), equation 6; with a cine's features it takes the place of the paper's FID and FVD (Table 1). The
-distance of two finite sets from one population is not 0 but falls like 1 / N: a figure means something only beside
-the floor of as many true cines against as many other true ones, and only at one N, one size and one network.
+distance of two finite sets from one population is not 0 but falls like 1 / N: compare a figure with the floor of as
+many reference cines against as many other ones, and only at the same N, size and network.
 """
 
 from dataclasses import dataclass
@@ -15,14 +15,14 @@ from cpgg_hf.metrics.records import Record
 
 @dataclass(frozen=True)
 class FrechetResult(Record):
-    """Frechet distance of generated to true cines, and what it may be compared with.
+    """Frechet distance of generated to reference cines; comparable only at equal counts, sizes, network and seed.
 
     Attributes:
-        distance: generated against true, `num_cines` each.
-        floor: true against other true, `num_cines` each.
-        ratio: distance / floor; about 1 when generated cines cannot be told from true ones.
+        distance: generated against reference cines, `num_cines` each.
+        floor: reference against other reference cines, `num_cines` each.
+        ratio: distance / floor; about 1 when generated and reference cines are indistinguishable.
         num_cines, num_frames, size, network: cines on each side, their frames, (height, width), network hash.
-        seed: which true cines were taken for which side.
+        seed: selects the reference cines of each side.
     """
 
     distance: float
@@ -34,34 +34,25 @@ class FrechetResult(Record):
     network: str
     seed: int
 
-    def ensure_comparable(self, other: "FrechetResult") -> None:
-        """Raise ValueError unless `other` was measured with as many cines of one size, in one network, on one seed."""
-        for name in ("num_cines", "num_frames", "size", "network", "seed"):
-            ours, theirs = getattr(self, name), getattr(other, name)
-            if ours != theirs:
-                raise ValueError(
-                    f"Frechet distances with {name} {ours} and {theirs} cannot be compared; measure both alike"
-                )
-
 
 def gaussian_frechet_distance(
     mean_a: np.ndarray, covariance_a: np.ndarray, mean_b: np.ndarray, covariance_b: np.ndarray
 ) -> float:
     """|mean_a - mean_b|^2 + tr(A + B - 2 (A^1/2 B A^1/2)^1/2) for means (F,) and covariances (F, F).
 
-    The symmetric form needs eigenvalues of symmetric matrices only, so that singular covariances (fewer cines than
-    features) do no harm.
+    The symmetric form needs eigenvalues of symmetric matrices only, so singular covariances (fewer cines than
+    features) are handled.
     """
     values, vectors = np.linalg.eigh(covariance_a)
     root_a = (vectors * np.sqrt(np.clip(values, 0.0, None))) @ vectors.T
     cross = np.linalg.eigvalsh(root_a @ covariance_b @ root_a)
     trace = np.trace(covariance_a) + np.trace(covariance_b) - 2.0 * np.sqrt(np.clip(cross, 0.0, None)).sum()
-    # Rounding may leave the trace term of identical sets a hair below 0.
+    # Rounding may leave the trace term of identical sets slightly below 0.
     return float(np.sum((mean_a - mean_b) ** 2) + max(trace, 0.0))
 
 
 def frechet_distance(a: FeatureSet, b: FeatureSet) -> float:
-    """Frechet distance between two feature sets of as many cines.
+    """Frechet distance between two feature sets with equal numbers of cines.
 
     Raises:
         ValueError: if the sets differ in network, frames, size or number of cines, or hold fewer than 2.
@@ -70,27 +61,27 @@ def frechet_distance(a: FeatureSet, b: FeatureSet) -> float:
     if a.num_cines != b.num_cines or a.num_cines < 2:
         raise ValueError(
             f"Frechet distance between {a.num_cines} and {b.num_cines} cines; its bias depends on the number: "
-            "give as many on both sides, at least 2 (FeatureSet.take)"
+            "give equal numbers, at least 2 (FeatureSet.take)."
         )
     moments = [(s.values.mean(axis=0), np.cov(s.values, rowvar=False)) for s in (a, b)]
     return gaussian_frechet_distance(*moments[0], *moments[1])
 
 
-def frechet_with_floor(generated: FeatureSet, true: FeatureSet, seed: int = 0) -> FrechetResult:
-    """Generated against true cines, and true against other true ones, at the same number N of cines.
+def frechet_with_floor(generated: FeatureSet, reference: FeatureSet, seed: int = 0) -> FrechetResult:
+    """Generated against reference cines, and reference against other reference cines, with N cines each.
 
     Args:
         generated: N cines.
-        true: at least 2 N cines; `seed` draws N to compare with and N disjoint ones for the floor.
+        reference: at least 2 N cines; `seed` draws N to compare with and N disjoint ones for the floor.
         seed: of that draw.
 
     Raises:
-        ValueError: if there are fewer than 2 N true cines, or the sets live in different spaces.
+        ValueError: fewer than 2 N reference cines, identical ones, or sets from different networks or grids.
     """
-    reference, others = true.split(generated.num_cines, seed)
-    distance, floor = frechet_distance(generated, reference), frechet_distance(others, reference)
+    compared, others = reference.split(generated.num_cines, seed)
+    distance, floor = frechet_distance(generated, compared), frechet_distance(others, compared)
     if floor == 0.0:
-        raise ValueError("the true cines are all alike (floor 0); give distinct true cines")
+        raise ValueError("the reference cines are identical (floor 0); give distinct ones.")
     return FrechetResult(
         distance=distance,
         floor=floor,

@@ -1,10 +1,10 @@
-"""PSNR and SSIM of a cine against its reference, frame by frame: what an autoencoder keeps of a picture."""
+"""PSNR and SSIM of a cine against its reference: the package's only definition, in cards and training logs alike."""
 
 from collections.abc import Iterable
 
 import numpy as np
 
-from cpgg_hf.metrics.cines import as_cine
+from cpgg_hf.metrics.cines import Pixels, unit_pixels
 
 # Wang 2004's window, 11 pixels wide, sd 1.5: 99% of it lies within 8 pixels (14 mm at 1.8 mm), so it suits 96x96.
 SSIM_WINDOW = 11
@@ -12,21 +12,20 @@ SSIM_SD = 1.5
 SSIM_K1, SSIM_K2 = 0.01, 0.03
 
 
-def _pairs(cines: Iterable[np.ndarray], references: Iterable[np.ndarray]):
-    for index, (cine, reference) in enumerate(zip(cines, references, strict=True)):
-        cine, reference = as_cine(cine, index), as_cine(reference, index)
+def _pairs(cines: Iterable[Pixels], references: Iterable[Pixels]):
+    for index, (cine, reference) in enumerate(zip(unit_pixels(cines), unit_pixels(references), strict=True)):
         if cine.shape != reference.shape:
             raise ValueError(
-                f"cine {index} has shape {cine.shape}, its reference {reference.shape}; expected one shape"
+                f"cine {index} has shape {cine.shape}, its reference {reference.shape}; give equal shapes."
             )
         yield cine.astype(np.float64), reference.astype(np.float64)
 
 
-def psnr(cines: Iterable[np.ndarray], references: Iterable[np.ndarray]) -> np.ndarray:
-    """Peak signal-to-noise ratio per cine in dB, peak 1: -10 log10 of the mean squared error over all its voxels.
+def psnr(cines: Iterable[Pixels], references: Iterable[Pixels]) -> np.ndarray:
+    """Peak signal-to-noise ratio per cine in dB, peak 1: -10 log10 of the mean squared error over the cine.
 
     Args:
-        cines: N cines (T, H, W), uint8 or float in [0, 1].
+        cines: N `Cine` objects or arrays (T, H, W), uint8 or float in [0, 1].
         references: as many, of the same shapes.
 
     Returns:
@@ -36,11 +35,11 @@ def psnr(cines: Iterable[np.ndarray], references: Iterable[np.ndarray]) -> np.nd
         return np.array([-10.0 * np.log10(np.mean((a - b) ** 2)) for a, b in _pairs(cines, references)])
 
 
-def ssim(cines: Iterable[np.ndarray], references: Iterable[np.ndarray]) -> np.ndarray:
-    """Structural similarity per cine (Wang 2004), mean over frames and over pixels whose window lies in the frame.
+def ssim(cines: Iterable[Pixels], references: Iterable[Pixels]) -> np.ndarray:
+    """Structural similarity per cine (Wang 2004), mean over frames and over pixels whose window lies inside the frame.
 
     Args:
-        cines: N cines (T, H, W), uint8 or float in [0, 1], frames of at least 11x11.
+        cines: N `Cine` objects or arrays (T, H, W), uint8 or float in [0, 1], frames of at least 11x11.
         references: as many, of the same shapes.
 
     Returns:
@@ -54,7 +53,9 @@ def _ssim(a: np.ndarray, b: np.ndarray) -> float:
 
     half = SSIM_WINDOW // 2
     if min(a.shape[1:]) < SSIM_WINDOW:
-        raise ValueError(f"frames of {a.shape[1]}x{a.shape[2]}; SSIM's window needs {SSIM_WINDOW}x{SSIM_WINDOW}")
+        raise ValueError(
+            f"SSIM needs frames of at least {SSIM_WINDOW}x{SSIM_WINDOW}, given {a.shape[1]}x{a.shape[2]}."
+        )
     window = np.exp(-0.5 * (np.arange(-half, half + 1) / SSIM_SD) ** 2)
     window /= window.sum()
 

@@ -1,7 +1,7 @@
-"""Statistics a patchwork cannot hide from: edges, jitter, and the jump across token faces, per cine.
+"""Image statistics per cine that reveal a patchwork of tokens: edges, jitter, and the jump across token faces.
 
 The MAR decodes a cine token by token (16x16 pixels by 10 frames in the paper's configuration); where neighbours
-disagree the picture jumps at their common face. Compared with the true cines' own spread, not with 0.
+disagree the image jumps at their common face. Compare with the spread of reference cines, not with 0.
 """
 
 from collections.abc import Iterable
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cpgg_hf.metrics.cines import as_cine
+from cpgg_hf.metrics.cines import Pixels, unit_pixels
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,7 +28,7 @@ def frame_jitter(cine: np.ndarray) -> float:
 
 
 def face_jump(cine: np.ndarray, axes: tuple[int, ...], stride: int) -> float:
-    """Mean |difference of neighbours| across token faces over that elsewhere, along `axes` taken together.
+    """Mean |difference of neighbours| across token faces over that elsewhere, along all `axes` together.
 
     Args:
         cine: (T, H, W) in [0, 1].
@@ -45,7 +45,7 @@ def face_jump(cine: np.ndarray, axes: tuple[int, ...], stride: int) -> float:
     for axis in axes:
         length = cine.shape[axis]
         if not 2 <= stride < length:
-            raise ValueError(f"face stride {stride} along an axis of {length}; expected 2 to {length - 1}")
+            raise ValueError(f"face stride {stride} along an axis of {length}; expected 2 to {length - 1}.")
         profile = np.abs(np.diff(cine, axis=axis)).mean(axis=tuple(a for a in range(3) if a != axis), dtype=np.float64)
         is_face = np.arange(1, length) % stride == 0
         weight = cine.size / length  # neighbours in one plane, so that axes of different extent weigh by their pixels
@@ -57,13 +57,11 @@ def face_jump(cine: np.ndarray, axes: tuple[int, ...], stride: int) -> float:
         return float(np.float64(face_sum / face_count) / np.float64(other_sum / other_count))
 
 
-def image_statistics(
-    cines: Iterable[np.ndarray], spatial_stride: int = 16, temporal_stride: int = 10
-) -> "pd.DataFrame":
+def image_statistics(cines: Iterable[Pixels], spatial_stride: int = 16, temporal_stride: int = 10) -> "pd.DataFrame":
     """The four statistics of each cine.
 
     Args:
-        cines: N cines (T, H, W), uint8 or float in [0, 1].
+        cines: N `Cine` objects or arrays (T, H, W), uint8 or float in [0, 1].
         spatial_stride: pixels from one token face to the next.
         temporal_stride: frames from one token face to the next.
 
@@ -73,8 +71,7 @@ def image_statistics(
     import pandas as pd
 
     rows = []
-    for index, cine in enumerate(cines):
-        cine = as_cine(cine, index)
+    for cine in unit_pixels(cines):
         rows.append(
             (
                 gradient_energy(cine),
@@ -86,23 +83,23 @@ def image_statistics(
     return pd.DataFrame(rows, columns=list(STATISTICS))
 
 
-def share_within_true_range(
-    true: "pd.DataFrame", generated: "pd.DataFrame", percentiles: tuple[float, float] = (5.0, 95.0)
+def share_within_reference_range(
+    reference: "pd.DataFrame", generated: "pd.DataFrame", percentiles: tuple[float, float] = (5.0, 95.0)
 ) -> "pd.DataFrame":
-    """Share of generated cines within the true cines' percentiles, per statistic.
+    """Share of generated cines within the reference cines' percentiles, per statistic.
 
     Args:
-        true: from `image_statistics`.
+        reference: from `image_statistics`.
         generated: from `image_statistics` with the same strides.
-        percentiles: lower and upper; as many true cines lie within them as they span, 90% by default.
+        percentiles: lower and upper; by default 90% of the reference cines lie within them.
 
     Returns:
-        One row per statistic (the index): `low`, `high` (true percentiles), `share` within, `share_below`,
-        `share_above`, `true_median`, `generated_median`. A NaN statistic lies nowhere.
+        One row per statistic (the index): `low`, `high` (reference percentiles), `share` within, `share_below`,
+        `share_above`, `reference_median`, `generated_median`. A NaN lies neither within, below nor above.
     """
     import pandas as pd
 
-    low, high = true.quantile(percentiles[0] / 100.0), true.quantile(percentiles[1] / 100.0)
+    low, high = reference.quantile(percentiles[0] / 100.0), reference.quantile(percentiles[1] / 100.0)
     table = pd.DataFrame(
         {
             "low": low,
@@ -110,8 +107,8 @@ def share_within_true_range(
             "share": ((generated >= low) & (generated <= high)).mean(),
             "share_below": (generated < low).mean(),
             "share_above": (generated > high).mean(),
-            "true_median": true.median(),
+            "reference_median": reference.median(),
             "generated_median": generated.median(),
         }
     )
-    return table.loc[list(true.columns)].rename_axis("statistic")
+    return table.loc[list(reference.columns)].rename_axis("statistic")

@@ -1,8 +1,8 @@
-"""Improved precision and recall (Kynkaanniemi 2019, equations 1-2): fidelity and coverage apart.
+"""Improved precision and recall (Kynkaanniemi 2019, equations 1-2): fidelity and coverage separately.
 
 A set's manifold is the union of balls around its points, each reaching to its point's k-th nearest neighbour within
-the set. Precision is the share of generated cines inside the true manifold, recall the share of true cines inside
-the generated one.
+the set. Precision is the share of generated cines inside the reference manifold, recall the share of reference
+cines inside the generated one.
 """
 
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ from cpgg_hf.metrics.records import Record
 
 @dataclass(frozen=True)
 class PrecisionRecallResult(Record):
-    """Precision and recall in [0, 1], and what they may be compared with (network hash, neighbours, cines)."""
+    """Precision and recall in [0, 1]; comparable only with equal neighbours, counts, sizes and network."""
 
     precision: float
     recall: float
     num_neighbours: int
-    num_true: int
+    num_reference: int
     num_generated: int
     num_frames: int
     size: tuple[int, int]
@@ -39,31 +39,31 @@ def manifold_coverage(manifold: np.ndarray, points: np.ndarray, num_neighbours: 
     return float((cdist(points, manifold) <= radii[None, :]).any(axis=1).mean())
 
 
-def precision_recall(true: FeatureSet, generated: FeatureSet, num_neighbours: int = 5) -> PrecisionRecallResult:
-    """Improved precision and recall of `generated` against `true`.
+def precision_recall(reference: FeatureSet, generated: FeatureSet, num_neighbours: int = 5) -> PrecisionRecallResult:
+    """Improved precision and recall of `generated` against `reference`.
 
     Args:
-        true: features of true cines.
+        reference: features of reference cines.
         generated: features from the same network; of as many cines, since a manifold grows with its points.
-        num_neighbours: k; Kynkaanniemi's 3 suits 50,000 pictures, 5 the thousand cines used here.
+        num_neighbours: k; Kynkaanniemi's 3 suits 50,000 images, 5 the thousand cines used here.
 
     Raises:
-        ValueError: if the sets live in different spaces, or one has no more than `num_neighbours` cines.
+        ValueError: if the sets come from different networks or grids, or one has no more than `num_neighbours` cines.
     """
-    ensure_same_space(true, generated)
-    fewest = min(true.num_cines, generated.num_cines)
+    ensure_same_space(reference, generated)
+    fewest = min(reference.num_cines, generated.num_cines)
     if not 1 <= num_neighbours < fewest:
         raise ValueError(
-            f"num_neighbours {num_neighbours} with {true.num_cines} true and {generated.num_cines} generated cines; "
-            "expected at least 1 and fewer than the cines on either side"
+            f"num_neighbours {num_neighbours} for {reference.num_cines} reference and {generated.num_cines} generated "
+            "cines; give at least 1 and fewer than the cines on either side."
         )
     return PrecisionRecallResult(
-        precision=manifold_coverage(true.values, generated.values, num_neighbours),
-        recall=manifold_coverage(generated.values, true.values, num_neighbours),
+        precision=manifold_coverage(reference.values, generated.values, num_neighbours),
+        recall=manifold_coverage(generated.values, reference.values, num_neighbours),
         num_neighbours=num_neighbours,
-        num_true=true.num_cines,
+        num_reference=reference.num_cines,
         num_generated=generated.num_cines,
-        num_frames=true.num_frames,
-        size=true.size,
-        network=true.network,
+        num_frames=reference.num_frames,
+        size=reference.size,
+        network=reference.network,
     )

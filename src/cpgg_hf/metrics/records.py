@@ -1,4 +1,4 @@
-"""Results as plain records: frozen dataclasses that become JSON (metrics: how good the generated cines are)."""
+"""Results as frozen dataclasses that convert to JSON."""
 
 import dataclasses
 import math
@@ -8,7 +8,7 @@ import numpy as np
 
 
 def to_plain(value: Any) -> Any:
-    """Dataclass, DataFrame, array or scalar -> what JSON can hold; a number that is not finite becomes None.
+    """Dataclass, DataFrame, array or scalar -> plain JSON types; a number that is not finite becomes None.
 
     A DataFrame becomes a list of rows, its index first (as `index`, or under the index's own name).
     """
@@ -28,7 +28,7 @@ def to_plain(value: Any) -> Any:
 
 
 class Record:
-    """Mixin for the frozen result dataclasses of this room."""
+    """Mixin for the frozen result dataclasses of the metrics."""
 
     def to_dict(self) -> dict[str, Any]:
         """The record as nested dicts and lists, ready for `json.dumps`."""

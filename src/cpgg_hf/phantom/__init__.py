@@ -1,4 +1,4 @@
-"""The phantom: an analytic four-chamber heart computed from 82 phenotypes, imaged as bSSFP cine, with exact truth."""
+"""The phantom: an analytic four-chamber heart computed from 82 phenotypes, imaged as bSSFP cine."""
 
 from cpgg_hf.phantom.population import POPULATION_VERSION, disease_labels, sample_phenotypes
 from cpgg_hf.phantom.rendering import LABELS, RENDERER_VERSION, PhantomHeart, render

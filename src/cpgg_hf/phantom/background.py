@@ -1,4 +1,4 @@
-"""What surrounds the heart in a four-chamber view: lungs, chest wall, liver, spine. Static over the cycle."""
+"""The surroundings of the heart in a four-chamber view: lungs, chest wall, liver, spine. Static over the cycle."""
 
 import numpy as np
 
@@ -10,7 +10,7 @@ def _soft(distance_mm: np.ndarray, edge_mm: float) -> np.ndarray:
 
 
 def body_background(signals: dict[str, float], rng: np.random.Generator) -> np.ndarray:
-    """Draws one subject's background.
+    """Draw one subject's background.
 
     The chest wall crosses the upper edge (anterior), the liver fills the left edge (the patient's right), the spine
     stands at the lower edge; the rest is lung with a few vessels.

@@ -1,8 +1,8 @@
 """Four-chamber anatomy in the image plane, computed from phenotypes: outlines in mm for each of 50 frames.
 
 Heart coordinates: the LV's endocardial apex is the origin, y runs along the LV long axis from apex to base, x across
-it towards the lateral wall. Every outline is scaled so that its polygon area is exactly the area that the stated
-volume formula asks for; no out-of-plane variable hides behind a volume:
+it towards the lateral wall. Every outline is scaled so that its polygon area is exactly the area given by the
+stated volume formula; volumes have no hidden out-of-plane variable:
 
 - LV, LA, RA: V = 8 A^2 / (3 pi L), single-plane area-length (L: LV apex to mitral midpoint; atria: annulus to roof).
 - RV: V = RV_SHAPE_FACTOR A^2 / L, with L the extent of the cavity along the LV's long axis.
@@ -14,14 +14,11 @@ import numpy as np
 
 from cpgg_hf.grid import GRID_SIZE, NUM_FRAMES, SPACING_MM
 from cpgg_hf.phantom.volume_curves import CycleCurves
-from cpgg_hf.phenotypes import phenotype_index
+from cpgg_hf.phenotypes import LATERAL_SEGMENTS, SEPTAL_SEGMENTS, phenotype_index
 
 AREA_LENGTH_FACTOR = 8.0 / (3.0 * np.pi)
 # Chosen so that a mean RV volume of 154 mL has a four-chamber area of about 26 cm2 at 79 mm length.
 RV_SHAPE_FACTOR = 1.8
-# The walls that a four-chamber plane cuts: inferoseptal and anterolateral AHA segments, base to apex.
-SEPTAL_SEGMENTS = (3, 9, 14)
-LATERAL_SEGMENTS = (6, 12, 16)
 FIELD_MM = GRID_SIZE * SPACING_MM
 _NUM_LEVELS = 40
 
@@ -49,7 +46,7 @@ class Anatomy:
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> "Anatomy":
-        """Draws one subject's anatomy."""
+        """Draw one subject's anatomy."""
         normal = rng.standard_normal
 
         def bounded(mean: float, sd: float) -> float:
@@ -104,12 +101,6 @@ class HeartOutlines:
     apex: np.ndarray
     lv_length: np.ndarray
     lv_half_width: np.ndarray
-
-
-def polygon_area(outline: np.ndarray) -> np.ndarray:
-    """Unsigned area of closed outlines (..., N, 2) by the shoelace formula."""
-    x, y = outline[..., 0], outline[..., 1]
-    return 0.5 * np.abs(np.sum(x * np.roll(y, -1, -1) - y * np.roll(x, -1, -1), axis=-1))
 
 
 def _value(phenotypes: np.ndarray, name: str) -> float:

@@ -1,4 +1,4 @@
-"""What a scanner and its protocol make of a heart: field strength, flip angle, coils, resolution, noise."""
+"""A scanner and its protocol: field strength, flip angle, coils, resolution, noise."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,13 +28,13 @@ TISSUES_3T = {
 
 @dataclass(frozen=True)
 class Scanner:
-    """A scanner and its cine protocol; the defaults are the frozen renderer's (`RENDERER_VERSION`).
+    """A scanner and its cine protocol; `SCANNER_1_5T` belongs to the versioned renderer (`RENDERER_VERSION`).
 
     Attributes:
         tissues: T1 in ms, T2 in ms and proton density of each tissue.
         flip_angle: mean over scans, in degrees.
         blood_level: mean over scans of the blood's brightness, of a display range of 1.
-        coil_shading: what the coils' sensitivity changes by towards the right and lower edges, and from the centre
+        coil_shading: change of the coils' sensitivity towards the right and lower edges, and from the centre
             outwards (a parabola); means over scans.
         resolution_mm: limits of the acquired resolution.
         noise_sd: median over scans of the noise's deviation in one channel, of a display range of 1.

@@ -24,7 +24,7 @@ def bssfp_signal(t1_ms: float, t2_ms: float, proton_density: float, flip_angle: 
 
 
 def tissue_signals(rng: np.random.Generator, scanner: Scanner) -> dict[str, float]:
-    """Draws one scan's tissue signals: the flip angle varies by 10 degrees, relaxation times by a few per cent.
+    """Draw one scan's tissue signals: the flip angle varies by 10 degrees, relaxation times by a few per cent.
 
     Returns:
         Signal of each tissue, with blood near the scanner's `blood_level`.

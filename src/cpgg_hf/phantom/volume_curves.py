@@ -39,7 +39,7 @@ def cycle_curves(heart_rate: float, early_share: float, atrial_early_share: floa
     """The curves of one subject.
 
     Args:
-        heart_rate: Beats a minute.
+        heart_rate: Beats per minute.
         early_share: Share of ventricular filling that is early (the rest is the atrial kick), 0 to 1.
         atrial_early_share: Share of atrial emptying before the kick, 0 to 1.
     """

@@ -13,15 +13,24 @@ from cpgg_hf.phenotypes.identities import (
     identity_residuals,
     pulse_pressure,
 )
-from cpgg_hf.phenotypes.schema import NAMES, PHENOTYPES, Phenotype, phenotype_index
+from cpgg_hf.phenotypes.schema import (
+    LATERAL_SEGMENTS,
+    NAMES,
+    PHENOTYPES,
+    SEPTAL_SEGMENTS,
+    Phenotype,
+    phenotype_index,
+)
 from cpgg_hf.phenotypes.tables import as_array, as_frame, read_csv, write_csv
 from cpgg_hf.phenotypes.validation import Finding, ValidationReport, validate
 
 __all__ = [
     "DERIVED_INDICES",
     "FREE_INDICES",
+    "LATERAL_SEGMENTS",
     "NAMES",
     "PHENOTYPES",
+    "SEPTAL_SEGMENTS",
     "Finding",
     "Phenotype",
     "PhenotypeError",

@@ -39,7 +39,7 @@ _FLOAT32_ROUNDING = 2.0**-23
 
 
 def heart_rate(array: np.ndarray) -> np.ndarray:
-    """Heart rate (B,) in beats a minute implied by (B, 82) phenotypes: 1000 LVCO / LVSV; NaN where one is missing."""
+    """Heart rate (B,) per minute implied by (B, 82) phenotypes: 1000 LVCO / LVSV; NaN where one is missing."""
     return _divide(1000 * array[:, phenotype_index("LVCO")], array[:, phenotype_index("LVSV")])
 
 
@@ -62,10 +62,10 @@ def identity_residuals(array: np.ndarray) -> np.ndarray:
 
 
 def disagreements(array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """How far redundant values are from agreeing, and how much of that rounding explains.
+    """The disagreement of redundant values, and the part that rounding explains.
 
     What is missing is filled from the rest first, so that any three of a chamber's four values are compared. The
-    decimals of a table are those it is written with, taken a unit at a time (all volumes together); half a unit of the
+    decimals of a table are those it is written with, counted per unit (all volumes together); half a unit of the
     last one is carried through filling and identities to first order. float32 counts as rounding too.
 
     Args:
@@ -73,7 +73,7 @@ def disagreements(array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     Returns:
         residuals and rounding tolerances, both (B, 9) in the unit and order of `DERIVED_INDICES`; NaN and 0 where the
-        row does not say enough.
+        row has too few values.
     """
     residuals = identity_residuals(fill_determined(array))
     tolerances = EXACT * np.nan_to_num(np.abs(fill_determined(array)[:, DERIVED_INDICES]))
@@ -194,7 +194,7 @@ def _shown(given: np.ndarray, row: int, indices: tuple[int, ...]) -> str:
 
 def _check_fraction(given: np.ndarray, fraction: int) -> None:
     for row in map(int, np.flatnonzero((given[:, fraction] <= 0) | (given[:, fraction] >= 100))):
-        raise PhenotypeError(f"{_shown(given, row, (fraction,))}: an ejection fraction lies between 0 and 100 %")
+        raise PhenotypeError(f"{_shown(given, row, (fraction,))}: an ejection fraction lies between 0 and 100 %.")
 
 
 def _check_order(array: np.ndarray, group: tuple[int, ...], given: np.ndarray) -> None:
@@ -202,7 +202,7 @@ def _check_order(array: np.ndarray, group: tuple[int, ...], given: np.ndarray) -
     for row in map(int, np.flatnonzero((largest <= smallest) | (smallest <= 0))):
         raise PhenotypeError(
             f"{_shown(given, row, group)}: {NAMES[group[0]]} must be above {NAMES[group[1]]} and both positive, but"
-            f" they are {largest[row]:.6g} and {smallest[row]:.6g} {PHENOTYPES[group[0]].unit}; leave out one"
+            f" they are {largest[row]:.6g} and {smallest[row]:.6g} {PHENOTYPES[group[0]].unit}; leave out one."
         )
 
 
@@ -214,5 +214,5 @@ def _check_agreement(array: np.ndarray, given: np.ndarray) -> None:
         implied = array[row, index] - residuals[row, identity]
         raise PhenotypeError(
             f"{_shown(given, row, group)} contradict each other: the others imply {NAMES[index]} = {implied:.6g}"
-            f" {PHENOTYPES[index].unit}; leave one of them out"
+            f" {PHENOTYPES[index].unit}; leave one of them out."
         )

@@ -1,7 +1,7 @@
 """The 82 cardiac phenotypes (UK Biobank fields 24100-24181), their names, units and plausible ranges.
 
-CPGG (arXiv 2505.03426) conditions every cine on these 82 numbers. `cpgg_hf.phenotypes` is the one place that knows
-them; every other room speaks to it in physical units. The table itself is `ukb_phenotypes.csv` beside this file;
+CPGG (arXiv 2505.03426) conditions every cine on these 82 numbers. `cpgg_hf.phenotypes` is the one place that defines
+them; all interfaces use physical units. The table itself is `ukb_phenotypes.csv` beside this file;
 definitions follow Bai et al. 2020 (doi 10.1038/s41591-020-1009-y).
 """
 
@@ -15,11 +15,15 @@ from importlib import resources
 from cpgg_hf.errors import PhenotypeError
 
 _COLUMN = re.compile(r"(?:participant\.)?(?:f\.|p)?(\d{5})(?:-\d+\.\d+|\.\d+\.\d+|(?:_i\d+)?(?:_a\d+)?)")
+# AHA segments that a four-chamber plane cuts, base to apex (inferoseptal, then apical septal; anterolateral, then
+# apical lateral).
+SEPTAL_SEGMENTS = (3, 9, 14)
+LATERAL_SEGMENTS = (6, 12, 16)
 _IN_FOUR_CHAMBER_VIEW = frozenset(
     ["LVEDV", "LVESV", "LVSV", "LVEF", "LVCO", "RVEDV", "RVESV", "RVSV", "RVEF"]
     + [f"{chamber}{quantity}" for chamber in ("LA", "RA") for quantity in ("V_max", "V_min", "SV", "EF")]
     + ["DAo_max_area", "DAo_min_area"]
-    + [f"WT_AHA_{segment}" for segment in (3, 9, 14, 6, 12, 16)]
+    + [f"WT_AHA_{segment}" for segment in SEPTAL_SEGMENTS + LATERAL_SEGMENTS]
     + [f"Ell_{segment}" for segment in range(1, 7)]
     + ["Ell_Global"]
 )
@@ -39,7 +43,7 @@ class Phenotype:
         sd: population standard deviation in `unit` (see `source`).
         minimum: smallest plausible value.
         maximum: largest plausible value.
-        source: where mean and sd come from; many are assumed. They are no clinical reference ranges.
+        source: where mean and sd come from; many are assumed. Not clinical reference ranges.
         measurable: whether it can be read from a four-chamber cine of known pixel size and frame time.
     """
 

@@ -1,6 +1,6 @@
 """Values of the wrong magnitude: an ejection fraction of 0.55, a volume in litres, a strain as a fraction.
 
-Such a value is a mistake about units, not an unusual heart, so it is an error wherever phenotypes come in. A value
+Such a value is a mistake about units, not an unusual heart, so it is an error in every input. A value
 that is merely outside the plausible range is reported by `validate` and accepted.
 """
 
@@ -39,7 +39,7 @@ def describe(phenotype: Phenotype, value: float) -> str:
 
 
 def find_unit_errors(array: np.ndarray) -> Iterator[tuple[int, int, str]]:
-    """Every value whose magnitude says that the unit is wrong.
+    """Every value whose magnitude shows a wrong unit.
 
     Args:
         array: (B, 82) phenotypes in physical units; NaN = missing.

@@ -1,7 +1,7 @@
-"""A report on a phenotype table: which rows break an identity, leave the plausible range or cannot be a heart.
+"""A report on a phenotype table: rows that break an identity, leave the plausible range or are impossible.
 
-`validate` never raises for a value; it lists. What may be used all the same (a residual within rounding) is a note,
-anything else a violation.
+`validate` never raises for a value; it lists findings. Harmless ones (a residual within rounding) are notes, all
+others violations.
 """
 
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ Kind = Literal["identity", "range", "magnitude", "order", "heart_rate", "pulse_p
 
 @dataclass(frozen=True)
 class Finding:
-    """One remark: its row, its column (or `heart_rate`, `pulse_pressure`), the value, and a sentence about it."""
+    """One finding: its row, its column (or `heart_rate`, `pulse_pressure`), the value, and a sentence about it."""
 
     row: int
     column: str
@@ -42,13 +42,13 @@ class Finding:
 
 @dataclass(frozen=True)
 class ValidationReport:
-    """What `validate` found.
+    """The result of `validate`.
 
     Attributes:
         phenotypes: (B, 82) the table as it was read.
-        findings: all remarks, violations and notes.
-        identity_residuals: (B, 9) given minus recomputed, in the order of `DERIVED_INDICES`; NaN where nothing says.
-        heart_rate: (B,) implied, in beats a minute.
+        findings: violations and notes.
+        identity_residuals: (B, 9) given minus recomputed, in the order of `DERIVED_INDICES`; NaN where undetermined.
+        heart_rate: (B,) implied, in beats per minute.
         pulse_pressure: (B,) implied, in mmHg.
     """
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from cpgg_hf.cine import Cine
 from cpgg_hf.dataset import CineWriter, write_description
 from cpgg_hf.errors import InputError, brief
 from cpgg_hf.files.staging import staged_folder
@@ -176,14 +177,16 @@ def _prepare(
         )
         with CineWriter(partial, "test") as writer:
             writer.add(
-                prepared.cine,
-                spacing_mm=prepared.spacing_mm,
-                frame_time_ms=prepared.frame_time_ms,
-                subject=_SUBJECT,
-                source=series.source,
-                data_policy=policy,
-                view=judgement.view,
-                phenotypes=known,
+                Cine(
+                    pixels=prepared.cine,
+                    spacing_mm=(prepared.spacing_mm, prepared.spacing_mm),
+                    frame_time_ms=prepared.frame_time_ms,
+                    subject=_SUBJECT,
+                    source=series.source,
+                    data_policy=policy,
+                    view=judgement.view,
+                    phenotypes=known,
+                )
             )
         write_description(partial, source=series.source, spacing_mm=prepared.spacing_mm, data_policy=policy)
         (partial / REPORT_FILE).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -103,14 +104,4 @@ def _write(seed: int, shard: Shard, path: Path) -> None:
 
 
 def _row(seed: int, split: str, index: int) -> dict[str, Any]:
-    cine = phantom_cine(seed, split, index)
-    return cine_row(
-        cine.pixels,
-        spacing_mm=cine.pixel_size_mm,
-        frame_time_ms=cine.frame_time_ms,
-        subject=f"phantom-{seed}-{split}-{index:06d}",
-        source=cine.source,
-        data_policy=cine.data_policy,
-        seed=cine.seed,
-        phenotypes=cine.phenotypes,
-    )
+    return cine_row(replace(phantom_cine(seed, split, index), subject=f"phantom-{seed}-{split}-{index:06d}"))

@@ -8,7 +8,7 @@ from huggingface_hub import EvalResult
 
 from cpgg_hf.release.checkpoint_description import read_object
 
-_PARTS = ("adherence", "gate", "measure", "fidelity", "sweep")
+_PARTS = ("controllability", "gate", "measure", "fidelity", "sweep")
 _SHOWN = {
     "LVEDV": "LVEDV",
     "LVEF": "LVEF",
@@ -43,7 +43,7 @@ def adherence_rows(results: Mapping[str, Any]) -> list[dict[str, str]]:
     """The chosen phenotypes as requested and as measured in generated cines, beside the two ceilings."""
     ceilings = {part: _by_phenotype(results.get(part, {})) for part in ("gate", "measure")}
     rows = []
-    for name, row in _by_phenotype(results.get("adherence", {})).items():
+    for name, row in _by_phenotype(results.get("controllability", {})).items():
         if name in _SHOWN:
             rows.append(
                 {
@@ -69,7 +69,7 @@ def fidelity_rows(results: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     fidelity = results.get("fidelity")
     if not fidelity:
         return []
-    frechet, generated, true = (fidelity[key] for key in ("frechet", "precision_recall", "true_precision_recall"))
+    frechet, generated, true = (fidelity[key] for key in ("frechet", "precision_recall", "reference_precision_recall"))
     distance = f"{frechet['distance']:.3f}"
     rows = [("Frechet distance", distance, f"{frechet['floor']:.3f} (ratio {frechet['ratio']:.1f})")]
     shares, true_shares = (f"{one['precision']:.2f}, {one['recall']:.2f}" for one in (generated, true))
@@ -89,7 +89,7 @@ def sweep_rows(results: Mapping[str, Any]) -> list[dict[str, str]]:
             **{name: f"{row['r2'][name]:.3f}" for name in _SWEPT},
             "frechet_ratio": f"{row['frechet_ratio']:.2f}",
             "precision_recall": f"{row['precision']:.2f}, {row['recall']:.2f}",
-            "shares": ", ".join(f"{row['share_within_true_range'][name]:.0%}" for name in _STATISTICS),
+            "shares": ", ".join(f"{row['share_within_reference_range'][name]:.0%}" for name in _STATISTICS),
         }
         for row in results.get("sweep", {}).get("sweep", [])
     ]
@@ -103,7 +103,7 @@ def evaluation_results(results: Mapping[str, Any], data: str) -> list[EvalResult
         data: what was evaluated on.
     """
     found: list[tuple[str, str, str, float]] = []  # task, metric's type, its name, value
-    for name, row in _by_phenotype(results.get("adherence", {})).items():
+    for name, row in _by_phenotype(results.get("controllability", {})).items():
         found.append(
             ("phenotype-controlled cine generation", "r2", f"R2 of {name}, requested and measured", row["r2"])
         )
@@ -135,5 +135,5 @@ def machines(results: Mapping[str, Any]) -> str:
 
 
 def _by_phenotype(content: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    rows: Sequence[Mapping[str, Any]] = content.get("adherence", [])
+    rows: Sequence[Mapping[str, Any]] = content.get("controllability", [])
     return {row["phenotype"]: row for row in rows}

@@ -1,4 +1,4 @@
-"""What the segmenter must not mind: blur and texture of generated cines, other contrasts, moved hearts."""
+"""Augmentation for the cine segmenter: blur and texture of generated cines, other contrasts, moved hearts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _BLUR_TAPS = 7
 
 
 def augment(frames: torch.Tensor, coverage: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Randomly changes a batch; randomness comes from torch's global generator.
+    """Randomly change a batch; randomness comes from torch's global generator.
 
     Half of the samples are moved (turned by up to 12 degrees, scaled by up to 10%, shifted by up to 6 pixels), half
     are blurred (sd up to 1.1 pixels); all change in contrast, brightness and gamma, and get white and coarse noise.

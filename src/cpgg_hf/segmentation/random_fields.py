@@ -1,7 +1,7 @@
-"""Whole fields of view that no scanner made: hearts in random contrasts, poses and surroundings.
+"""Synthetic fields of view for the scan segmenter: hearts in random contrasts, poses and surroundings.
 
-Domain randomisation (Tobin et al. 2017; SynthSeg, Billot et al. 2023): what the network must not rely on is drawn anew
-for every sample, so that a real scan is one more draw. Nothing here was chosen on real images.
+Domain randomisation (Tobin et al. 2017; SynthSeg, Billot et al. 2023): everything irrelevant is drawn anew for every
+sample, so that a real scan looks like one more sample. Nothing here was chosen on real images.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from cpgg_hf.segmentation.heart_shapes import NUM_TIMES, STRUCTURES
 from cpgg_hf.segmentation.random_surroundings import organs, smooth_noise, some, surroundings, tubes, uniform
 
 FIELD_SIZE = 160
-CONTEXT_TIMES = (-2, 0, 2)  # of ten a beat: the ventricles fill and empty between them
+CONTEXT_TIMES = (-2, 0, 2)  # of ten per beat: the ventricles fill and empty between them
 _BRIGHT_LEVEL = 0.9  # the 99th percentile, as `cpgg_hf.preparation` scales scans
 _RIGHT = STRUCTURES.index("RV cavity")
 _MUSCLE = STRUCTURES.index("LV myocardium")

@@ -1,4 +1,4 @@
-"""The segmenter: a small U-Net from cine frames to the share of each pixel that each structure covers.
+"""`CineSegmenter`: a small U-Net from cine frames to the share of each pixel that each structure covers.
 
 Trained on phantom frames with soft targets (`phantom_frames.py`), so that sums of its probabilities are areas.
 """
@@ -27,12 +27,12 @@ class CineSegmenter(HubPolicyMixin, ModelMixin, ConfigMixin):  # type: ignore[mi
     A space-to-depth stem halves the image, the last layer doubles it again, so that no convolution works at full size.
 
     Args:
-        context_frames: The frames seen at once, relative to the one that is segmented, of 50 a beat; the beat closes.
+        context_frames: The input frames relative to the segmented one, of 50 per beat; the beat is periodic.
         block_out_channels: Channels of each level; each level halves the image once more.
-        layers_per_block: Residual blocks a level, on the way down and on the way up.
+        layers_per_block: Residual blocks per level, in the encoder and in the decoder.
         norm_num_groups: Of the group norms.
-        training_record: How these weights were trained and what they reach; said, not used.
-        data_policy: Of the data that the weights come from; not known = restricted.
+        training_record: How these weights were trained, with results; documentation only.
+        data_policy: Of the training data; unknown = restricted.
     """
 
     config: Any  # attributes are the arguments above
@@ -85,7 +85,7 @@ class CineSegmenter(HubPolicyMixin, ModelMixin, ConfigMixin):  # type: ignore[mi
         return nn.functional.pixel_shuffle(self.conv_out(hidden), 2)
 
     def features(self, frames: torch.Tensor) -> list[torch.Tensor]:
-        """What the way down makes of frames: a tensor (N, C, H / 2 ** level, W / 2 ** level) for levels 1, 2, ...
+        """The encoder's features of frames: a tensor (N, C, H / 2 ** level, W / 2 ** level) for levels 1, 2, ...
 
         Args:
             frames: as `forward` takes them.
@@ -114,7 +114,7 @@ class CineSegmenter(HubPolicyMixin, ModelMixin, ConfigMixin):  # type: ignore[mi
         frames = 2 * cine.to(self.device, torch.float32) - 1
         offsets = [round(offset * len(frames) / NUM_FRAMES) for offset in self.config.context_frames]
         context = torch.stack([frames.roll(-offset, dims=0) for offset in offsets], dim=1)
-        # On a CPU convolutions are twice as fast where channels lie innermost.
+        # On a CPU convolutions are twice as fast with channels last.
         return self(context.contiguous(memory_format=torch.channels_last)).float().softmax(dim=1)
 
 
@@ -122,7 +122,7 @@ def load_segmenter(folder: str) -> CineSegmenter:
     """The network in a folder, ready to segment, on the CPU.
 
     Raises:
-        CheckpointError: the folder holds no segmenter, or a damaged one.
+        CheckpointError: the folder has no segmenter, or a damaged one.
     """
     check_model(Path(folder), CineSegmenter)
     return CineSegmenter.from_pretrained(folder, use_safetensors=True).eval()

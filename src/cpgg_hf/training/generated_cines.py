@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from cpgg_hf.cine import from_network
+from cpgg_hf.cine import Cine, from_network
 from cpgg_hf.measure import measure_cines
-from cpgg_hf.metrics import RandomFeatureNetwork, adherence, extract_features, frechet_with_floor
+from cpgg_hf.metrics import RandomFeatureNetwork, controllability, extract_features, frechet_with_floor
 from cpgg_hf.models.autoencoder_kl_cpgg import AutoencoderKLCPGG
 from cpgg_hf.models.modeling_cpgg_mar import CPGGMARModel
 from cpgg_hf.models.scheduling_cpgg_ddpm import scheduler_of_head
@@ -76,8 +76,11 @@ def judge_cines(generated: np.ndarray, hearts: HeldOutHearts, segmenter: CineSeg
     figures = {"frechet": frechet.distance, "frechet_floor": frechet.floor}
     if segmenter is not None:
         count = len(generated)
-        measured = measure_cines(generated, hearts.spacing_mm[:count], hearts.frame_time_ms[:count], segmenter)
-        table = adherence(hearts.phenotypes[:count].double().numpy(), measured, num_resamples=1)
+        geometry = zip(generated, hearts.spacing_mm, hearts.frame_time_ms, strict=False)
+        measured = measure_cines(
+            (Cine(pixels=pixels, spacing_mm=mm, frame_time_ms=ms) for pixels, mm, ms in geometry), segmenter
+        )
+        table = controllability(hearts.phenotypes[:count].double().numpy(), measured, num_resamples=1)
         r2 = table.loc[table["measurable"], "r2"].dropna()
         figures |= {f"r2_{name}": float(value) for name, value in r2.items()}
     return figures

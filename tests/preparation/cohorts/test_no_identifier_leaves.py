@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from cpgg_hf.cine import Cine
 from cpgg_hf.cli.main import main
 from cpgg_hf.dataset import cine_row, write_shard
 from cpgg_hf.preparation.cohorts import cohort
@@ -154,8 +155,7 @@ def in_a_column(name, value):
             cine = np.zeros((2, 8, 8), np.uint8)
             cine[1].flat[:4] = np.frombuffer(struct.pack("<i", int(eid)), np.uint8)
             cine[0].flat[:4] = 77
-            details = {"spacing_mm": 1.0, "frame_time_ms": 1.0, "subject": "", "source": "", "data_policy": ""}
-            rows[-1] = cine_row(cine, **details)
+            rows[-1] = cine_row(Cine(pixels=cine, frame_time_ms=1.0, data_policy=""))
         elif name == "phenotypes":
             rows[-1][name][40] = value(eid)
         elif name == "preview":

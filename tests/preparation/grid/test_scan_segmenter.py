@@ -17,7 +17,7 @@ from cpgg_hf.segmentation.heart_shapes import STRUCTURES, short_axis
 
 from .test_prepare import series_of
 
-FOLDER = Path(__file__).parents[3] / "checkpoints" / "cpgg-phantom-small" / "field_segmenter"
+FOLDER = Path(__file__).parents[3] / "checkpoints" / "cpgg-phantom-small" / "scan_segmenter"
 
 
 @pytest.fixture(scope="module")

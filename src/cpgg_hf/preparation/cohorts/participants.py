@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 
-from cpgg_hf.dataset import SPLITS
-from cpgg_hf.dataset.parquet import find_shards
+from cpgg_hf.dataset import SPLITS, find_shards
 from cpgg_hf.errors import InputError
 from cpgg_hf.preparation.cohorts.pseudonyms import pseudonym, read_key
 from cpgg_hf.preparation.cohorts.report import REPORT_FILE

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from cpgg_hf.cine import Cine
 from cpgg_hf.dataset import cine_row
 from cpgg_hf.errors import InputError, PhenotypeError, brief
 from cpgg_hf.grid import GRID_SIZE
@@ -82,14 +83,16 @@ def prepare_subject(task: Task) -> Result:
             prepared = bring_onto_grid(series, task)
         with _timed(record, "row"):
             row = cine_row(
-                prepared.cine,
-                spacing_mm=prepared.spacing_mm,
-                frame_time_ms=prepared.frame_time_ms,
-                subject=task.pseudonym,
-                source=task.subject.source or series.source,
-                data_policy=task.data_policy,
-                view=judgement.view,
-                phenotypes=task.subject.phenotypes,
+                Cine(
+                    pixels=prepared.cine,
+                    spacing_mm=(prepared.spacing_mm, prepared.spacing_mm),
+                    frame_time_ms=prepared.frame_time_ms,
+                    subject=task.pseudonym,
+                    source=task.subject.source or series.source,
+                    data_policy=task.data_policy,
+                    view=judgement.view,
+                    phenotypes=task.subject.phenotypes,
+                )
             )
         record["source"] = row["source"]
         picture = prepared.cine

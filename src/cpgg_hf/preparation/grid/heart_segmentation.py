@@ -27,7 +27,7 @@ NUM_TIMES = 10  # of a beat are enough to find the heart, and five times as fast
 CHAMBERS = ("LV cavity", "RV cavity", "LA", "RA")
 _VENTRICLES = [LABELS[name] for name in ("LV cavity", "RV cavity", "LV myocardium")]
 _HEART = [LABELS[name] for name in (*CHAMBERS, "LV myocardium")]
-# From held-out random fields (benchmarks/field_segmenter_quality.py): of hearts found well 99% are surer than 0.88,
+# From held-out random fields (benchmarks/scan_segmenter_quality.py): of hearts found well 99% are surer than 0.88,
 # and scans lie farther from phantoms than these, so doubt begins below that; of chambers that are there 95% are larger
 # than 620 mm2, of ghosts of those that are not 99% are smaller than 320.
 _LEAST_CERTAINTY = 0.7

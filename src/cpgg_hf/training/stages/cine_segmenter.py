@@ -17,7 +17,7 @@ from accelerate import Accelerator
 from torch.utils.data import Dataset
 
 from cpgg_hf.measure import measure_cines
-from cpgg_hf.metrics.controllability import adherence
+from cpgg_hf.metrics import controllability
 from cpgg_hf.phantom import PhantomHeart
 from cpgg_hf.segmentation.augmentation import augment
 from cpgg_hf.segmentation.phantom_frames import CONTEXT_FRAMES, SEED_ROOTS, PhantomFrames, render_subject
@@ -105,8 +105,6 @@ class CineSegmenterStage(Stage):
 
 def measured_r2(segmenter: CineSegmenter, subjects: Sequence[PhantomHeart]) -> dict[str, float]:
     """R2 = 1 - SSE / SST of what is measured in phantoms: each measurable phenotype, septal and lateral wall."""
-    cines = [subject.cine.pixels for subject in subjects]
-    frame_times = [subject.cine.frame_time_ms for subject in subjects]
-    measured = measure_cines(cines, subjects[0].cine.pixel_size_mm, frame_times, segmenter)
-    table = adherence(np.stack([subject.phenotypes for subject in subjects]), measured, num_resamples=1)
+    measured = measure_cines((subject.cine for subject in subjects), segmenter)
+    table = controllability(np.stack([subject.phenotypes for subject in subjects]), measured, num_resamples=1)
     return table.loc[table["measurable"], "r2"].astype(float).to_dict()

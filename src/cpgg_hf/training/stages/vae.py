@@ -20,6 +20,7 @@ from torch import nn
 from cpgg_hf.cine import Cine, from_network, to_network
 from cpgg_hf.errors import TrainingError
 from cpgg_hf.exports.gif import write_gif
+from cpgg_hf.metrics import psnr, ssim
 from cpgg_hf.models.autoencoder_inflation import inflate
 from cpgg_hf.models.autoencoder_kl_cpgg import AutoencoderKLCPGG
 from cpgg_hf.models.autoencoder_surgery import add_refiner
@@ -226,21 +227,16 @@ class VAEStage(Stage):
 
     def validate(self, network: AutoencoderKLCPGG, folder: Path) -> dict[str, float]:
         """PSNR (dB) and SSIM of held-out cines reconstructed from the posterior's mode; a sheet and a GIF of them."""
-        from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
-
-        psnr, ssim, sheet = [], [], []
+        sheet: list[tuple[torch.Tensor, torch.Tensor]] = []
         for batch in self.validation_cines.batches(self.arguments.batch_size, self.arguments.validation_samples):
             cines = to_network(batch["cine"]).to(network.device, network.dtype)
             reconstructions = from_network(network.decode(network.encode(cines).latent_dist.mode()).sample)
-            for cine, reconstruction in zip(from_network(cines), reconstructions, strict=True):
-                psnr.append(float(peak_signal_noise_ratio(reconstruction, cine, data_range=1.0)))
-                frames = reconstruction.unsqueeze(1), cine.unsqueeze(1)
-                ssim.append(float(structural_similarity_index_measure(*frames, data_range=1.0)))  # type: ignore[arg-type]
-                sheet.append((cine, reconstruction))
+            sheet += zip(from_network(cines).cpu(), reconstructions.cpu(), strict=True)
         save_reconstruction_sheet(sheet[:4], folder / "reconstructions.png")
-        pairs = [cine.float().cpu().numpy() for pair in sheet[:8] for cine in pair]
+        references, decoded = ([cine.float().numpy() for cine in column] for column in zip(*sheet, strict=True))
+        pairs = [cine for pair in zip(references[:8], decoded[:8], strict=True) for cine in pair]
         write_gif(folder / "reconstructions.gif", [Cine(pixels=one, frame_time_ms=20.0) for one in pairs], columns=4)
-        return {"psnr": sum(psnr) / len(psnr), "ssim": sum(ssim) / len(ssim)}
+        return {"psnr": float(psnr(decoded, references).mean()), "ssim": float(ssim(decoded, references).mean())}
 
     def finish(self, network: AutoencoderKLCPGG) -> None:
         """Store the per-channel mean and sd of the training set's latents in the network's configuration."""

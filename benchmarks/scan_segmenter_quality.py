@@ -1,11 +1,11 @@
-"""How well the field segmenter finds hearts in scans that no scanner made, and where its doubt should begin.
+"""How well the scan segmenter finds hearts in synthetic scans, and which confidence threshold to use.
 
-    python benchmarks/field_segmenter_quality.py --segmenter checkpoints/cpgg-phantom-small/field_segmenter
+    python benchmarks/scan_segmenter_quality.py --segmenter checkpoints/cpgg-phantom-small/scan_segmenter
 
 Whole beats of held-out hearts in random contrasts, poses and surroundings (`random_beats`), each segmented as a scan
 is. Beside the Dice overlap of every structure: the certainty of hearts that were found well (every chamber's Dice at
 least 0.6) and of those that were not, what each threshold on it would let pass, how far the middle of the heart is
-off, and which view each plane was taken for. `preparation/heart_segmentation.py` takes its thresholds from here.
+off, and which view each plane was taken for. `preparation/grid/heart_segmentation.py` takes its thresholds from here.
 """
 
 import argparse
@@ -32,7 +32,7 @@ _WELL = 0.6
 _HEART = [STRUCTURES.index(name) for name in (*CHAMBERS, "LV myocardium")]
 
 
-def judge(frames: np.ndarray, truth: np.ndarray, segmenter: CineSegmenter) -> dict[str, Any]:
+def evaluate(frames: np.ndarray, truth: np.ndarray, segmenter: CineSegmenter) -> dict[str, Any]:
     """One beat (10, H, W) against its coverage (10, 6, H, W)."""
     marked = truth[:, _HEART].sum(axis=1) > 0.5
     try:
@@ -78,12 +78,12 @@ def run(segmenter: CineSegmenter, hearts: HeartShapes, draws: int, seed: int) ->
             cine, coverage = (batch[name].float() / 255 for name in ("cine", "coverage"))
             frames, covered = random_beats(cine, coverage, batch["is_phantom"])
             for index, (beat, truth) in enumerate(zip(frames.numpy(), covered.numpy(), strict=True)):
-                rows.append(judge(beat, truth, segmenter) | {"plane": VIEWS[(first + index) % len(VIEWS)]})
+                rows.append(evaluate(beat, truth, segmenter) | {"plane": VIEWS[(first + index) % len(VIEWS)]})
     return rows
 
 
 def summarise(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Tables of all that `run` found."""
+    """Tables of the results of `run`."""
     there = [row for row in rows if row["there"]]
     found = [row for row in there if row["found"]]
     certainty, well = np.array([row["certainty"] for row in found]), np.array([row["well"] for row in found])
@@ -141,13 +141,13 @@ def _quantiles(found: list[dict[str, Any]], there: bool, shares: tuple[float, fl
 
 
 def main() -> None:
-    """Judges a segmenter and writes the tables beside this file."""
+    """Evaluate a segmenter and write the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--segmenter", required=True, help="folder of the field segmenter")
-    parser.add_argument("--data", default="runs/field_segmenter_hearts", help="where held-out hearts are kept")
-    parser.add_argument("--draws", type=int, default=4, help="random fields a heart")
+    parser.add_argument("--segmenter", required=True, help="folder of the scan segmenter")
+    parser.add_argument("--data", default="runs/scan_segmenter_hearts", help="where held-out hearts are kept")
+    parser.add_argument("--draws", type=int, default=4, help="random fields per heart")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "field_segmenter_quality.json")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "scan_segmenter_quality.json")
     arguments = parser.parse_args()
     segmenter = CineSegmenter.from_pretrained(arguments.segmenter, use_safetensors=True).eval()
     hearts = HeartShapes(arguments.data, HEARTS, "validation")
