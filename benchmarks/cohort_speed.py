@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from cpgg_hf import phantom
+from cpgg_hf.plane import affine_of_plane
 from cpgg_hf.preparation.cohorts.cohort import prepare_cohort
 from cpgg_hf.preparation.layouts import find_subjects
-from cpgg_hf.scans.nifti import affine_of_plane, write_nifti
+from cpgg_hf.scans.nifti import write_nifti
 
 NUM_SUBJECTS = 24
 FIELD = (192, 208)

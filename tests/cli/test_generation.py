@@ -78,7 +78,7 @@ def test_every_format_holds_the_same_cine(model, tmp_path):
         assert np.array_equal(archive["phenotypes"], read_csv(out / "phenotypes.csv")[0])
         assert archive["seed"] == record["seed"]
     series = read_dicom_folder(out / "cine_00000_dicom")
-    assert np.abs(series.frames / 4095 - cine).max() <= 0.5 / 4095 + 1e-6
+    assert np.abs(series.pixels / 4095 - cine).max() <= 0.5 / 4095 + 1e-6
     assert series.frame_time_ms == pytest.approx(record["frame_time_ms"])
 
 

@@ -10,8 +10,9 @@ import pytest
 
 from cpgg_hf import phantom
 from cpgg_hf.hub.policy import policy_of
+from cpgg_hf.plane import affine_of_plane
 from cpgg_hf.preparation.cohorts.cohort import prepare_cohort
-from cpgg_hf.scans.nifti import affine_of_plane, write_nifti
+from cpgg_hf.scans.nifti import write_nifti
 
 from .running import assert_one_sentence, run
 

@@ -8,8 +8,9 @@ from dicom_checks import dicom_faults
 
 from cpgg_hf.errors import OutputError
 from cpgg_hf.exports.dicom import write_dicom_series
+from cpgg_hf.plane import affine_of_plane, plane_of_affine
 from cpgg_hf.scans.dicom import read_dicom_folder
-from cpgg_hf.scans.nifti import affine_of_plane, plane_of_affine, read_nifti, write_nifti
+from cpgg_hf.scans.nifti import read_nifti, write_nifti
 
 # A short-axis plane of unit vectors.
 ORIENTATION = np.array([*np.array([1.0, 1.0, 0.0]) / 2**0.5, *np.array([-1.0, 1.0, -2.0]) / 6**0.5])
@@ -73,8 +74,8 @@ def test_every_file_says_that_it_is_synthetic_and_names_no_patient(folder):
 
 def test_our_reader_reads_what_was_written(folder, cine):
     series = read_dicom_folder(folder)
-    assert np.array_equal(series.frames, stored(cine))
-    assert series.pixel_spacing_mm.tolist() == [1.25, 1.25]
+    assert np.array_equal(series.pixels, stored(cine))
+    assert series.spacing_mm == (1.25, 1.25)
     assert series.times_ms == pytest.approx(np.arange(50) * FRAME_TIME, abs=1e-9)
     assert series.rr_ms == pytest.approx(50 * FRAME_TIME)
     assert series.orientation == pytest.approx(ORIENTATION, abs=1e-6)
@@ -106,7 +107,7 @@ def test_dicom_and_nifti_of_a_cine_lie_in_the_same_place(tmp_path, cine):
     nifti = read_nifti(write_nifti(tmp_path / "cine.nii.gz", cine, 20.0))
     assert dicom.position == pytest.approx(nifti.position, abs=1e-4)
     assert dicom.orientation == pytest.approx(nifti.orientation, abs=1e-5)
-    assert dicom.pixel_spacing_mm == pytest.approx(nifti.pixel_spacing_mm)
+    assert dicom.spacing_mm == pytest.approx(nifti.spacing_mm)
     assert dicom.slice_thickness_mm == pytest.approx(nifti.slice_thickness_mm)
 
 
@@ -148,9 +149,9 @@ def test_a_seed_gives_the_same_bytes_and_another_cine_other_identifiers(tmp_path
 
 def test_whole_numbers_are_kept_as_they_are(tmp_path):
     eight = np.random.default_rng(1).integers(0, 256, (8, 16, 16), dtype=np.uint8)
-    assert np.array_equal(read_dicom_folder(write_dicom_series(tmp_path / "a", eight, 100.0)).frames, eight)
+    assert np.array_equal(read_dicom_folder(write_dicom_series(tmp_path / "a", eight, 100.0)).pixels, eight)
     sixteen = eight.astype(np.uint16) * 257
-    assert np.array_equal(read_dicom_folder(write_dicom_series(tmp_path / "b", sixteen, 100.0)).frames, sixteen)
+    assert np.array_equal(read_dicom_folder(write_dicom_series(tmp_path / "b", sixteen, 100.0)).pixels, sixteen)
 
 
 @pytest.mark.parametrize(

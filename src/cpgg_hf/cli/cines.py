@@ -10,11 +10,11 @@ import numpy as np
 from cpgg_hf.cli.models import segmenter_path
 from cpgg_hf.dataset import DESCRIPTION_FILE, read_description
 from cpgg_hf.errors import RequestError
-from cpgg_hf.grid import GRID_SIZE, NUM_FRAMES, SPACING_MM
+from cpgg_hf.grid import SPACING_MM
 from cpgg_hf.phenotypes import NAMES, read_csv
 
 if TYPE_CHECKING:
-    from cpgg_hf.scans.series import CineSeries
+    from cpgg_hf.cine import Cine
 
 
 @dataclass(frozen=True)
@@ -73,35 +73,31 @@ def read_cine(
         InputError: it cannot be read, shows another view, or the heart is not surely found.
     """
     from cpgg_hf.preparation.one_scan import find_and_prepare
+    from cpgg_hf.scans.checks import lies_on_grid
 
     series, notes = read_series(path, view)
-    frames = series.frames
-    on_grid = frames.shape == (NUM_FRAMES, GRID_SIZE, GRID_SIZE) and np.allclose(
-        series.pixel_spacing_mm, SPACING_MM, atol=1e-3
-    )
-    if mask is None and on_grid and frames.min() >= 0 and frames.max() <= 1:
+    if mask is None and lies_on_grid(series.pixels, series.spacing_mm):
         notes = (*notes, *series.warnings)
-        return OneCine(frames, SPACING_MM, series.frame_time_ms, acquired=series.prepared, warnings=notes)
+        return OneCine(series.pixels, SPACING_MM, series.frame_time_ms, acquired=series.acquired, warnings=notes)
     finder = None if mask is not None else segmenter_path(segmenter, scans=True)
     prepared = find_and_prepare(series, view, finder, mask, with_probabilities=True)
     return OneCine(
-        prepared.cine,
-        prepared.spacing_mm,
-        prepared.frame_time_ms,
+        prepared.cine.pixels,
+        prepared.cine.pixel_size_mm,
+        prepared.cine.frame_time_ms,
         acquired=True,
         probabilities=prepared.probabilities,
-        warnings=(*notes, *prepared.warnings),
+        warnings=(*notes, *prepared.cine.warnings),
     )
 
 
-def read_series(path: str | os.PathLike[str], view: str) -> "tuple[CineSeries, tuple[str, ...]]":
+def read_series(path: str | os.PathLike[str], view: str) -> "tuple[Cine, tuple[str, ...]]":
     """A DICOM folder or a NIfTI file as it was acquired, checked for its view, and warnings about that."""
-    from cpgg_hf.preparation.grid.view import judge_view, require_view
-    from cpgg_hf.scans.dicom import read_dicom_folder
-    from cpgg_hf.scans.nifti import read_nifti
+    from cpgg_hf.preparation.grid.view import classify_view, require_view
+    from cpgg_hf.scans import read_scan
 
-    series = read_dicom_folder(path) if Path(path).is_dir() else read_nifti(path)
-    return series, require_view(judge_view(series.normal), view, series.origin)
+    series = read_scan(path)
+    return series, require_view(classify_view(series.normal), view, series.origin)
 
 
 def read_cine_set(folder: str | os.PathLike[str], split: str | None = None) -> CineSet:

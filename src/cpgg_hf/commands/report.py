@@ -20,7 +20,7 @@ NOTE = (
 if TYPE_CHECKING:
     from cpgg_hf.measure.formulas import CineMeasurement
     from cpgg_hf.models.autoencoder_kl_cpgg import AutoencoderKLCPGG
-    from cpgg_hf.preparation.grid.prepare import PreparedCine
+    from cpgg_hf.preparation.grid.prepare import PreparedScan
 
 
 def report(
@@ -55,7 +55,7 @@ def report(
     with staged_folder(out) as folder:
         pipe = load_pipeline(model)
         output = pipe(known, generator=torch.Generator().manual_seed(seed))
-        real, generated = prepared.cine, output.cines[0]
+        real, generated = prepared.cine.pixels, output.cines[0]
         reconstruction = reconstruct(pipe.vae, real)
         segmenter, frame_time_ms = load_segmenter(None, model), float(output.frame_time_ms[0])
         measured = {
@@ -75,29 +75,30 @@ def report(
         }
         rows = {"real": real, "VAE of real": reconstruction, "generated": generated}
         side_by_side(list(rows.values()), list(rows), folder / "report.png")
-        write_gif(folder / "report.gif", list(rows.values()), prepared.frame_time_ms, columns=3)
+        write_gif(folder / "report.gif", list(rows.values()), prepared.cine.frame_time_ms, columns=3)
         content = json.dumps(to_plain(result), indent=2) + "\n"
         (folder / "report.json").write_text(content, encoding="utf-8")
     return to_plain(result)
 
 
-def read_real_cine(source: str, view: str, segmenter: str) -> "tuple[PreparedCine, tuple[str, ...]]":
+def read_real_cine(source: str, view: str, segmenter: str) -> "tuple[PreparedScan, tuple[str, ...]]":
     """A DICOM folder or NIfTI file, checked for its view, turned as phantoms are drawn, and brought onto the grid."""
     from cpgg_hf.preparation.grid.prepare import to_display_orientation
     from cpgg_hf.preparation.one_scan import find_and_prepare
 
     series, notes = read_series(source, view)
     prepared = find_and_prepare(to_display_orientation(series), view, segmenter, None, with_probabilities=True)
-    return prepared, (*notes, *prepared.warnings)
+    return prepared, (*notes, *prepared.cine.warnings)
 
 
-def measure_prepared(prepared: "PreparedCine") -> "CineMeasurement":
+def measure_prepared(prepared: "PreparedScan") -> "CineMeasurement":
     """What the segmentation of a scan's whole field shows."""
     import torch
 
     from cpgg_hf.measure.formulas import measure_labels
 
-    return measure_labels(torch.from_numpy(prepared.probabilities), prepared.spacing_mm, prepared.frame_time_ms)
+    cine = prepared.cine
+    return measure_labels(torch.from_numpy(prepared.probabilities), cine.pixel_size_mm, cine.frame_time_ms)
 
 
 def reconstruct(vae: "AutoencoderKLCPGG", cine: np.ndarray) -> np.ndarray:

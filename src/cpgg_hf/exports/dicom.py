@@ -18,7 +18,7 @@ import numpy as np
 
 from cpgg_hf.files.staging import staged_folder
 from cpgg_hf.optional import import_optional
-from cpgg_hf.scans.nifti import DEFAULT_SLICE_THICKNESS_MM, affine_of_plane, plane_of_affine
+from cpgg_hf.plane import DEFAULT_SLICE_THICKNESS_MM, affine_of_plane, plane_of_affine
 from cpgg_hf.version import __version__
 
 if TYPE_CHECKING:
