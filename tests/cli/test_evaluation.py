@@ -83,7 +83,7 @@ def test_unreadable_images_are_one_sentence(model, subject, tmp_path, capsys):
     cut.write_bytes((subject / "cine.nii.gz").read_bytes()[:3000])
     (tmp_path / "empty").mkdir()
     for arguments, message in (
-        (("measure", cut, "--segmenter", f"{model}/segmenter"), "cut off"),
+        (("measure", cut, "--segmenter", f"{model}/segmenter"), "truncated"),
         (("measure", tmp_path / "none.nii.gz", "--segmenter", f"{model}/segmenter"), "does not exist"),
         (("measure", subject / "cine.nii.gz", "--segmenter", tmp_path / "none"), "there is no segmenter"),
         (("prepare", "dicom", tmp_path / "empty", "--out", tmp_path / "out"), "empty"),

@@ -36,7 +36,8 @@ def read_middle_slice(folders: Sequence[str | os.PathLike[str]]) -> Cine:
     slices = _slices([Path(folder) for folder in folders])
     if not slices:
         raise InputError(
-            f"{', '.join(map(str, folders))}: no DICOM image has a position in the patient; give the folder of a stack."
+            f"{', '.join(map(str, folders))}: no DICOM image has a position in the patient; "
+            "give the folder of one stack."
         )
     middle = sorted(slices)[len(slices) // 2]
     with TemporaryDirectory() as place:

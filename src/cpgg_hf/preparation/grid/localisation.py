@@ -58,7 +58,7 @@ def find_heart(frames: np.ndarray, phases: np.ndarray, spacing_mm: float) -> np.
     floor, ceiling = np.median(motion), np.percentile(motion, 98)
     if ceiling - floor <= 1e-4 * np.abs(frames).max():
         raise InputError(
-            "nothing in the image moves with the beat, so the heart cannot be located; provide a mask (`mask`, --mask)."
+            "nothing in the image moves with the beat, so no heart can be located; provide a mask (`mask`, --mask)."
         )
     # The root keeps a weak ventricle next to a strong atrium; clipping limits bright inflow and fat.
     motion = np.sqrt(((motion - floor) / (ceiling - floor)).clip(0, 1))
