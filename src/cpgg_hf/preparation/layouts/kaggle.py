@@ -1,6 +1,6 @@
 """Kaggle's Second Annual Data Science Bowl (2015/16), as the competition's archives unpack.
 
-    train/train/1/study/4ch_17/IM-13420-0001.dcm         four-chamber cine, a folder a series; also 2ch_* and sax_*
+    train/train/1/study/4ch_17/IM-13420-0001.dcm         four-chamber cine, one folder per series; also 2ch_* and sax_*
     validate/validate/501/study/..., test/test/701/study/...
     train.csv, validate.csv                              Id, Systole, Diastole: LVESV and LVEDV in mL
 
