@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from cpgg_hf import phantom
+from cpgg_hf.cine import Cine
+from cpgg_hf.exports.nifti import write_nifti
 from cpgg_hf.preparation.cohorts.cohort import prepare_cohort
 from cpgg_hf.preparation.layouts import find_subjects
-from cpgg_hf.scans.nifti import affine_of_plane, write_nifti
 
 NUM_SUBJECTS = 24
 FIELD = (192, 208)
@@ -69,9 +70,10 @@ def write_collection(folder: Path) -> None:
         field = np.repeat(body[None], 30, axis=0)
         top, left = (FIELD[0] - 96) // 2, (FIELD[1] - 96) // 2
         field[:, top : top + 96, left : left + 96] = heart.cine.pixels[np.arange(30) * 50 // 30]
-        affine = affine_of_plane((1.8, 1.8), shape=FIELD)
         path = folder / f"subject-{seed:03d}.nii.gz"
-        write_nifti(path, field.round().astype(np.uint8), heart.cine.frame_time_ms * 50 / 30, affine=affine)
+        write_nifti(
+            path, Cine(pixels=field.round().astype(np.uint8), frame_time_ms=heart.cine.frame_time_ms * 50 / 30)
+        )
         lines.append(f"{path.stem},{path.name}")
     (folder / "cohort.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
 

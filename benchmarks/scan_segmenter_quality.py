@@ -60,7 +60,7 @@ def evaluate(frames: np.ndarray, truth: np.ndarray, segmenter: CineSegmenter) ->
         "there": bool(marked.any()),
         "dice": dice,
         "off_mm": off,
-        "certainty": found.certainty,
+        "certainty": found.confidence,
         "view": found.view,
         "areas_mm2": found.areas_mm2,
         "shown": [name for name in CHAMBERS if truth[:, STRUCTURES.index(name)].sum() > 0],

@@ -39,10 +39,10 @@ class Cine:
         subject: name within a data set; never an identifier of a hospital or biobank.
         source: "dicom", "nifti", "phantom", "cpgg", ...
         acquired: whether a scanner made it; False for phantoms and generated cines.
-        seed: what a synthetic cine was drawn from.
+        seed: the random seed of a synthetic cine.
         data_policy: "restricted", "public" or "phantom".
         origin: file or folder it was read from, for messages.
-        warnings: one sentence each: what was odd and how it was read nevertheless.
+        warnings: one sentence for each oddity of the input and how it was read.
 
     Raises:
         ValueError: a wrong shape, values outside the range, a spacing or time that is not positive.

@@ -6,3 +6,5 @@ GRID_SIZE = 96
 """Rows and columns."""
 SPACING_MM = 1.8
 """Pixel size in mm."""
+BRIGHT_LEVEL = 0.9
+"""Intensity of the 99th percentile of a normalised cine: leaves room for bright inflow and fat."""

@@ -13,7 +13,7 @@ from .running import FEW_STEPS, run
 
 
 def test_controllability_of_generated_files(model, tmp_path, capsys):
-    generated, segmenter = tmp_path / "generated", ["--segmenter", f"{model}/segmenter"]
+    generated, segmenter = tmp_path / "generated", ["--segmenter", f"{model}/cine_segmenter"]
     assert run("generate", "--model", model, "--num-samples", 3, *FEW_STEPS, "--out", generated) == 0
     capsys.readouterr()
     assert run("evaluate", "controllability", generated, *segmenter, "--json") == 0

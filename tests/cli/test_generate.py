@@ -157,7 +157,7 @@ def test_a_verified_set_of_a_condition_is_written_continued_and_evaluated(model,
     assert parquet(model, out, *arguments) == 0
     assert parquet(model, out, *arguments, "--where", "LVEDV > 100") == 1
     assert "request.where = ['LVEF < 60'] (now ['LVEF < 60', 'LVEDV > 100'])" in capsys.readouterr().err
-    segmenter = ["--segmenter", f"{model}/segmenter"]
+    segmenter = ["--segmenter", f"{model}/cine_segmenter"]
     assert run("evaluate", "controllability", out, *segmenter, "--json") == 0
     assert isinstance(json.loads(capsys.readouterr().out), list | dict)
 

@@ -51,7 +51,7 @@ def test_prepare_cohort_excludes_unusable_subjects_and_resumes(collection, capsy
     assert run("prepare", "cohort", collection / "cohort.csv", *arguments) == 0
     printed = capsys.readouterr()
     assert "1 of 2 subjects prepared" in printed.out
-    assert "excluded 1: the input does not exist; give a .nii or .nii.gz file." in printed.err
+    assert "excluded 1: the input does not exist; give a DICOM folder, or a .nii or .nii.gz file." in printed.err
     assert "Example" not in printed.out
     assert run("prepare", "cohort", collection / "cohort.csv", *arguments, "--json") == 0
     assert json.loads(capsys.readouterr().out) == json.loads((collection / "out/report.json").read_text())
@@ -81,7 +81,7 @@ def test_prepare_cohort_fails_where_nobody_can_be_used(collection, capsys):
     assert "none of the 2 subjects could be used" in capsys.readouterr().err
     assert (collection / "out/report.html").is_file()
     assert run("prepare", "cohort", collection, "--layout", "acdc", *arguments[2:]) == 1
-    assert "take their middle slice with --view any" in capsys.readouterr().err
+    assert "use their middle slice with --view any" in capsys.readouterr().err
 
 
 def test_prepare_ukb_prepares_what_the_reader_finds(collection, capsys, monkeypatch):

@@ -81,8 +81,8 @@ def test_every_file_says_that_it_is_synthetic_and_names_no_patient(folder):
 
 def test_our_reader_reads_what_was_written(folder, pixels):
     series = read_dicom_folder(folder)
-    assert np.array_equal(series.frames, stored(pixels))
-    assert series.pixel_spacing_mm.tolist() == [1.25, 1.25]
+    assert np.array_equal(series.pixels, stored(pixels))
+    assert series.spacing_mm == (1.25, 1.25)
     assert series.times_ms == pytest.approx(np.arange(50) * FRAME_TIME, abs=1e-9)
     assert series.rr_ms == pytest.approx(50 * FRAME_TIME)
     assert series.orientation == pytest.approx(ORIENTATION, abs=1e-6)
@@ -116,7 +116,7 @@ def test_dicom_and_nifti_of_a_cine_lie_in_the_same_place(tmp_path, cine, placed)
     nifti = read_nifti(write_nifti(tmp_path / "cine.nii.gz", cine))
     assert dicom.position == pytest.approx(nifti.position, abs=1e-4)
     assert dicom.orientation == pytest.approx(nifti.orientation, abs=1e-5)
-    assert dicom.pixel_spacing_mm == pytest.approx(nifti.pixel_spacing_mm)
+    assert dicom.spacing_mm == pytest.approx(nifti.spacing_mm)
     assert dicom.slice_thickness_mm == pytest.approx(nifti.slice_thickness_mm)
 
 
@@ -141,7 +141,7 @@ def test_whole_numbers_are_kept_as_they_are(tmp_path):
     eight = np.random.default_rng(1).integers(0, 256, (8, 16, 16), dtype=np.uint8)
     sixteen = Cine(pixels=eight.astype(np.uint16) * 257, frame_time_ms=100.0, scanner_units=True)
     for name, cine in (("eight", Cine(pixels=eight, frame_time_ms=100.0)), ("sixteen", sixteen)):
-        assert np.array_equal(read_dicom_folder(write_dicom(tmp_path / name, cine)).frames, cine.pixels)
+        assert np.array_equal(read_dicom_folder(write_dicom(tmp_path / name, cine)).pixels, cine.pixels)
 
 
 @pytest.mark.parametrize(

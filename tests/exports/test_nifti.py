@@ -64,3 +64,14 @@ def test_other_endings_are_refused(tmp_path, pixels):
     with pytest.raises(ValueError, match=r"cine\.img must end in \.nii\.gz or \.nii"):
         write_nifti(tmp_path / "cine.img", Cine(pixels=pixels, frame_time_ms=20.0))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failed_write_leaves_no_file(tmp_path, pixels, monkeypatch):
+    def fail(image, path):
+        path.write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(nibabel, "save", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_nifti(tmp_path / "cine.nii", Cine(pixels=pixels, frame_time_ms=70.0))
+    assert list(tmp_path.iterdir()) == []

@@ -7,7 +7,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 
-from cpgg_hf.scans.nifti import affine_of_plane
+from cpgg_hf.plane import affine_of_plane
 
 from .nifti_mutations import mutated_nifti
 

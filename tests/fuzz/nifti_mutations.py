@@ -7,7 +7,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 
-from cpgg_hf.scans.nifti import affine_of_plane
+from cpgg_hf.plane import affine_of_plane
 
 from .byte_mutations import damaged
 from .dicom_mutations import beating_disc

@@ -8,9 +8,9 @@ import numpy as np
 import pydicom
 import pytest
 from dicom_files import FOUR_CHAMBER, SHORT_AXIS, write_dicom_series
+from nifti_files import write_nifti
 
 from cpgg_hf.phenotypes import PHENOTYPES
-from cpgg_hf.scans.nifti import write_nifti
 
 from .cases import Tally, batches, draw_of
 from .dicom_mutations import beating_disc

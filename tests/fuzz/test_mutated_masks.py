@@ -5,10 +5,10 @@ import shutil
 
 import numpy as np
 import pytest
+from nifti_files import write_nifti
 
 from cpgg_hf.errors import RequestError
 from cpgg_hf.phenotypes import PHENOTYPES, phenotype_index
-from cpgg_hf.scans.nifti import write_nifti
 
 from .cases import Tally, case_numbers, draw_of
 from .dicom_mutations import beating_disc

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from phantom_zips import KINDS, PhantomZip, write_ukb_zips
 from scipy import ndimage
 
 from cpgg_hf import phantom
-from cpgg_hf.preparation.phantom_zips import KINDS, PhantomZip, write_ukb_zips
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,12 @@ import nibabel
 import numpy as np
 import pytest
 from dicom_files import PATIENT, SHORT_AXIS, write_dicom_series
+from nifti_files import write_nifti
 
 from cpgg_hf.dataset import decode_cine, load_cines
 from cpgg_hf.errors import InputError, OutputError
 from cpgg_hf.phenotypes import NAMES
-from cpgg_hf.preparation.one_scan import prepare_dicom_folder, prepare_nifti_file
-from cpgg_hf.scans.nifti import write_nifti
+from cpgg_hf.preparation.one_scan import prepare_one_scan
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def scan(tmp_path, heart):
 
 def test_a_dicom_folder_becomes_a_data_set_a_nifti_and_a_report(scan, tmp_path):
     (tmp_path / "known.json").write_text(json.dumps({"phenotypes": {"LVEDV": 180.0, "24101": 60.0}}))
-    report = prepare_dicom_folder(scan, tmp_path / "out", phenotypes=tmp_path / "known.json")
+    report = prepare_one_scan(scan, tmp_path / "out", phenotypes=tmp_path / "known.json")
 
     assert json.loads((tmp_path / "out/report.json").read_text()) == report
     assert report["view"]["judged"] == "4ch"
@@ -46,7 +46,7 @@ def test_a_dicom_folder_becomes_a_data_set_a_nifti_and_a_report(scan, tmp_path):
 
 
 def test_nothing_of_the_patient_comes_out(scan, tmp_path):
-    prepare_dicom_folder(scan, tmp_path / "out")
+    prepare_one_scan(scan, tmp_path / "out")
     (row,) = load_cines(tmp_path / "out", "test", cache_dir=tmp_path / "cache")
     row.pop("cine")
     for text in (str(row), *(path.read_bytes().decode("latin1") for path in (tmp_path / "out").iterdir())):
@@ -55,14 +55,14 @@ def test_nothing_of_the_patient_comes_out(scan, tmp_path):
 
 
 def test_a_nifti_file_gives_the_same_cine_as_its_dicom(scan, tmp_path):
+    from cpgg_hf.plane import affine_of_plane
     from cpgg_hf.scans.dicom import read_dicom_folder
-    from cpgg_hf.scans.nifti import affine_of_plane
 
     series = read_dicom_folder(scan)
     affine = affine_of_plane((1.8, 1.8), series.orientation, series.position, 6.0)
-    write_nifti(tmp_path / "scan.nii.gz", series.frames, series.frame_time_ms, affine=affine)
-    prepare_dicom_folder(scan, tmp_path / "a")
-    report = prepare_nifti_file(tmp_path / "scan.nii.gz", tmp_path / "b")
+    write_nifti(tmp_path / "scan.nii.gz", series.pixels, series.frame_time_ms, affine=affine)
+    prepare_one_scan(scan, tmp_path / "a")
+    report = prepare_one_scan(tmp_path / "scan.nii.gz", tmp_path / "b")
     assert report["source"] == "nifti"
     one, other = (nibabel.load(tmp_path / name / "cine.nii.gz") for name in "ab")
     assert other.get_fdata() == pytest.approx(one.get_fdata(), abs=1e-3)
@@ -72,9 +72,9 @@ def test_a_nifti_file_gives_the_same_cine_as_its_dicom(scan, tmp_path):
 def test_a_short_axis_series_needs_view_any(tmp_path, heart):
     write_dicom_series(tmp_path / "scan", heart.field[::2], spacing=(1.8, 1.8), orientation=SHORT_AXIS)
     with pytest.raises(InputError, match=r"looks like short-axis \(SAX\).*--view any"):
-        prepare_dicom_folder(tmp_path / "scan", tmp_path / "out")
+        prepare_one_scan(tmp_path / "scan", tmp_path / "out")
     assert not (tmp_path / "out").exists()
-    assert prepare_dicom_folder(tmp_path / "scan", tmp_path / "out", view="any")["view"]["judged"] == "sax"
+    assert prepare_one_scan(tmp_path / "scan", tmp_path / "out", view="any")["view"]["judged"] == "sax"
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_a_short_axis_series_needs_view_any(tmp_path, heart):
 def test_bad_phenotypes_are_refused_before_anything_is_read(scan, tmp_path, content, message):
     (tmp_path / "known.json").write_text(content)
     with pytest.raises(ValueError, match=message):
-        prepare_dicom_folder(scan, tmp_path / "out", phenotypes=tmp_path / "known.json")
+        prepare_one_scan(scan, tmp_path / "out", phenotypes=tmp_path / "known.json")
     assert not (tmp_path / "out").exists()
 
 
@@ -103,7 +103,7 @@ def test_a_folder_that_holds_something_is_not_overwritten(scan, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out/thesis.txt").write_text("years of work")
     with pytest.raises(OutputError, match="exists and is not empty"):
-        prepare_dicom_folder(scan, tmp_path / "out")
+        prepare_one_scan(scan, tmp_path / "out")
     assert (tmp_path / "out/thesis.txt").read_text() == "years of work"
 
 
@@ -113,12 +113,12 @@ def test_a_failure_half_way_leaves_nothing(scan, tmp_path, monkeypatch):
 
     monkeypatch.setattr("cpgg_hf.preparation.one_scan.write_description", full)
     with pytest.raises(OSError, match="no space left"):
-        prepare_dicom_folder(scan, tmp_path / "out")
+        prepare_one_scan(scan, tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["scan"]
 
 
 def test_a_still_series_is_refused_with_its_name(tmp_path, heart):
     write_dicom_series(tmp_path / "scan", np.repeat(heart.field[:1], 20, axis=0), spacing=(1.8, 1.8))
     with pytest.raises(InputError, match="scan: nothing in the image moves"):
-        prepare_dicom_folder(tmp_path / "scan", tmp_path / "out")
+        prepare_one_scan(tmp_path / "scan", tmp_path / "out")
     assert not (tmp_path / "out").exists()

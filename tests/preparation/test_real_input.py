@@ -11,9 +11,9 @@ import pytest
 from cpgg_hf.errors import InputError
 from cpgg_hf.phantom import LABELS
 from cpgg_hf.preparation.grid.heart_segmentation import load_scan_segmenter
-from cpgg_hf.preparation.grid.prepare import prepare_series, to_display_orientation
-from cpgg_hf.preparation.grid.view import judge_view
-from cpgg_hf.preparation.one_scan import prepare_dicom_folder
+from cpgg_hf.preparation.grid.prepare import prepare_scan, to_display_orientation
+from cpgg_hf.preparation.grid.view import classify_view
+from cpgg_hf.preparation.one_scan import prepare_one_scan
 from cpgg_hf.scans.dicom import read_dicom_folder
 
 ROOT = Path(os.environ.get("CPGG_REAL_CMR", "absent"))
@@ -49,7 +49,7 @@ def in_crop(prepared, points) -> np.ndarray:
 @pytest.mark.parametrize("by_network", [True, False])
 def test_the_crop_holds_the_whole_human_heart(stand, by_network, segmenter):
     series = stand(read_dicom_folder(ROOT / "human_4ch/dicom_4ch"))
-    prepared = prepare_series(series, segmenter=segmenter if by_network else None, view="4ch")
+    prepared = prepare_scan(series, segmenter=segmenter if by_network else None, view="4ch")
     points = contour_points()
     assert len(points) > 1000
     spare = 8 if by_network else 0
@@ -78,7 +78,7 @@ def filled(polygon) -> np.ndarray:
 def test_the_human_heart_is_segmented_as_it_was_contoured(segmenter):
     """All 25 phases: LV cavity and myocardium against the contours, closed at the mitral hinges."""
     series = read_dicom_folder(ROOT / "human_4ch/dicom_4ch")
-    prepared = prepare_series(series, segmenter=segmenter, view="4ch", with_probabilities=True)
+    prepared = prepare_scan(series, segmenter=segmenter, view="4ch", with_probabilities=True)
     labels = prepared.probabilities.argmax(axis=1)
     overlaps = []
     for phase, path in enumerate(sorted((ROOT / "human_4ch/contours").glob("GPFile_*.txt"))):
@@ -107,8 +107,8 @@ def test_the_human_heart_is_segmented_as_it_was_contoured(segmenter):
 )
 def test_views_are_judged_from_the_plane(folder, view, num_frames):
     series = read_dicom_folder(ROOT / folder)
-    assert len(series.frames) == num_frames
-    assert judge_view(series.normal).view == view
+    assert len(series.pixels) == num_frames
+    assert classify_view(series.normal).view == view
 
 
 @pytest.mark.parametrize("subject", ["human_4ch", "pig_4ch"])
@@ -116,7 +116,7 @@ def test_nifti_and_dicom_of_a_subject_agree(subject):
     from cpgg_hf.scans.nifti import read_nifti
 
     dicom, nifti = read_dicom_folder(ROOT / subject / "dicom_4ch"), read_nifti(ROOT / subject / "4ch.nii.gz")
-    assert np.array_equal(dicom.frames, nifti.frames)
+    assert np.array_equal(dicom.pixels, nifti.pixels)
     assert nifti.position == pytest.approx(dicom.position, abs=0.01)
     assert nifti.orientation == pytest.approx(dicom.orientation, abs=1e-3)
     assert nifti.rr_ms == pytest.approx(dicom.rr_ms, rel=0.01)
@@ -124,7 +124,7 @@ def test_nifti_and_dicom_of_a_subject_agree(subject):
 
 def test_a_human_scan_is_prepared_with_what_is_known(tmp_path):
     known = ROOT / "human_4ch/phenotypes.json"
-    report = prepare_dicom_folder(ROOT / "human_4ch/dicom_4ch", tmp_path / "out", phenotypes=known)
+    report = prepare_one_scan(ROOT / "human_4ch/dicom_4ch", tmp_path / "out", phenotypes=known)
     given = json.loads(known.read_text())["phenotypes"]
     assert report["phenotypes"] == pytest.approx(given)
     assert report["acquired"]["rr_ms"] == pytest.approx(876)
@@ -133,7 +133,7 @@ def test_a_human_scan_is_prepared_with_what_is_known(tmp_path):
 
 def test_short_axis_series_are_refused_by_what_they_look_like(tmp_path):
     with pytest.raises(InputError, match="looks like short-axis"):
-        prepare_dicom_folder(ROOT / "human_4ch/dicom_sax_mid", tmp_path / "out")
+        prepare_one_scan(ROOT / "human_4ch/dicom_sax_mid", tmp_path / "out")
 
 
 def test_sunnybrook_as_dicom_and_as_a_nifti_stack_is_prepared(tmp_path):

@@ -6,8 +6,9 @@ import pytest
 from dicom_files import SHORT_AXIS, write_dicom_series
 
 from cpgg_hf.errors import InputError
+from cpgg_hf.plane import affine_of_plane
 from cpgg_hf.scans.dicom_stack import read_middle_slice
-from cpgg_hf.scans.nifti import affine_of_plane, read_nifti
+from cpgg_hf.scans.nifti import read_nifti
 
 NORMAL = np.cross(SHORT_AXIS[:3], SHORT_AXIS[3:])
 FIRST = np.array([-100.0, -50.0, 70.0])
@@ -34,7 +35,7 @@ def test_the_middle_of_a_nifti_stack(tmp_path, stack):
     with pytest.raises(InputError, match="holds 5 slices of 10 frames"):
         read_nifti(path)
     series = read_nifti(path, middle_slice=True)
-    assert np.array_equal(series.frames, stack[2])
+    assert np.array_equal(series.pixels, stack[2])
     assert series.position == pytest.approx(FIRST + 2 * 8 * NORMAL, abs=1e-4)
     assert series.slice_thickness_mm == pytest.approx(8)
     assert series.rr_ms == pytest.approx(900)
@@ -45,11 +46,11 @@ def test_a_beat_is_assumed_only_where_none_is_stated(tmp_path, stack):
     stated = read_nifti(save_nifti(tmp_path / "a.nii", stack), middle_slice=True, assumed_rr_ms=700)
     assert stated.rr_ms == pytest.approx(900)
     path = save_nifti(tmp_path / "b.nii", stack, (1.5, 1.5, 8.0, 1.0))
-    with pytest.raises(InputError, match="makes no heart beat"):
+    with pytest.raises(InputError, match="implies no RR interval"):
         read_nifti(path, middle_slice=True)
     assumed = read_nifti(path, middle_slice=True, assumed_rr_ms=700)
     assert assumed.rr_ms == pytest.approx(700)
-    assert "the beat was taken to last 700 ms" in assumed.warnings[1]
+    assert "an RR interval of 700 ms was assumed" in assumed.warnings[1]
 
 
 @pytest.mark.parametrize("separate", [False, True], ids=["one folder", "a folder a slice"])
@@ -67,7 +68,7 @@ def test_the_middle_of_a_dicom_stack(tmp_path, stack, separate):
             prefix=f"slice{number}",
         )
     series = read_middle_slice(sorted(set(folders)))
-    assert np.array_equal(series.frames, stack[2])
+    assert np.array_equal(series.pixels, stack[2])
     assert series.position == pytest.approx(FIRST + 16 * NORMAL)
     assert "a stack of 5 slices" in series.warnings[0]
     assert not any("/tmp/tmp" in text for text in (series.origin, *series.warnings))
@@ -76,10 +77,10 @@ def test_the_middle_of_a_dicom_stack(tmp_path, stack, separate):
 def test_a_slice_that_was_taken_twice_is_read_once(tmp_path, stack):
     for again in (1, 2):
         write_dicom_series(tmp_path / f"sax_{again}", stack[again], orientation=SHORT_AXIS, series_uid=f"1.2.{again}")
-    assert np.array_equal(read_middle_slice([tmp_path]).frames, stack[2])
+    assert np.array_equal(read_middle_slice([tmp_path]).pixels, stack[2])
 
 
 def test_a_folder_without_places_says_so(tmp_path):
     (tmp_path / "notes.txt").write_text("nothing")
-    with pytest.raises(InputError, match="no DICOM images here state where they lie"):
+    with pytest.raises(InputError, match="no DICOM image has a position in the patient"):
         read_middle_slice([tmp_path])

@@ -5,9 +5,11 @@ import gzip
 import nibabel
 import numpy as np
 import pytest
+from nifti_files import write_nifti
 
 from cpgg_hf.errors import InputError
-from cpgg_hf.scans.nifti import TYPICAL_4CH_ORIENTATION, affine_of_plane, read_nifti, write_nifti
+from cpgg_hf.plane import TYPICAL_4CH_ORIENTATION, affine_of_plane
+from cpgg_hf.scans.nifti import read_nifti
 
 ORIENTATION = np.array([0.8, 0.6, 0.0, 0.0, 0.0, -1.0])
 POSITION = np.array([-100.0, -50.0, 70.0])
@@ -34,30 +36,11 @@ def test_the_affine_is_dicoms_plane_equation_in_nifti_axes():
     assert np.linalg.norm(affine[:3, 2]) == pytest.approx(6)
 
 
-def test_header_says_size_and_time(tmp_path, cine):
-    image = nibabel.load(write_nifti(tmp_path / "cine.nii.gz", cine, frame_time_ms=17.25))
-    assert image.shape == (30, 20, 1, 12)
-    assert image.header.get_zooms()[:2] == pytest.approx((1.8, 1.8))
-    assert image.header.get_zooms()[3] == pytest.approx(17.25)
-    assert image.header.get_xyzt_units() == ("mm", "msec")
-    assert image.get_sform() == pytest.approx(image.affine, abs=1e-4)
-    assert image.get_qform() == pytest.approx(image.affine, abs=1e-3)
-    assert image.affine @ [14.5, 9.5, 0, 1] == pytest.approx([0, 0, 0, 1], abs=1e-4)
-    assert np.array_equal(np.asarray(image.dataobj)[11, 7, 0, 3], cine[3, 7, 11])
-
-
-def test_uint8_stays_uint8(tmp_path, cine):
-    quantised = np.round(cine * 255).astype(np.uint8)
-    image = nibabel.load(write_nifti(tmp_path / "cine.nii.gz", quantised, frame_time_ms=20))
-    assert image.get_data_dtype() == np.uint8
-    assert np.array_equal(np.asarray(image.dataobj)[..., 0, :].transpose(2, 1, 0), quantised)
-
-
 def test_what_is_written_is_read(tmp_path, cine):
     affine = affine_of_plane((1.8, 1.8), ORIENTATION, POSITION, slice_thickness_mm=8)
     series = read_nifti(write_nifti(tmp_path / "cine.nii.gz", cine, 70.0, affine=affine))
-    assert np.array_equal(series.frames, cine)
-    assert series.pixel_spacing_mm == pytest.approx([1.8, 1.8])
+    assert np.array_equal(series.pixels, cine)
+    assert series.spacing_mm == pytest.approx([1.8, 1.8])
     assert series.frame_time_ms == pytest.approx(70)
     assert series.rr_ms == pytest.approx(12 * 70)
     assert series.orientation == pytest.approx(ORIENTATION, abs=1e-6)
@@ -75,8 +58,8 @@ def test_axes_along_the_patients_mean_that_the_plane_is_unknown(tmp_path, cine):
     series = read_nifti(write_nifti(tmp_path / "cine.nii", cine, 70.0, affine=np.diag([1.5, 1.5, 6.0, 1.0])))
     assert series.orientation is None
     assert series.normal is None
-    assert series.pixel_spacing_mm == pytest.approx([1.5, 1.5])
-    assert "the view cannot be judged" in series.warnings[0]
+    assert series.spacing_mm == pytest.approx([1.5, 1.5])
+    assert "the view cannot be checked" in series.warnings[0]
 
 
 @pytest.mark.parametrize(("time", "unit"), [(0.07, "sec"), (70.0, "msec"), (0.07, "unknown"), (70.0, "unknown")])
@@ -87,7 +70,7 @@ def test_seconds_milliseconds_and_no_unit(tmp_path, cine, time, unit):
 
 def test_an_impossible_frame_time_needs_the_rr_interval(tmp_path, cine):
     path = save(tmp_path / "a.nii", cine.transpose(2, 1, 0)[:, :, None], (1.4, 1.5, 6, 1.0))
-    with pytest.raises(InputError, match="frame time of 1 sec for 12 frames makes no heart beat"):
+    with pytest.raises(InputError, match="frame time of 1 sec for 12 frames implies no RR interval"):
         read_nifti(path)
     assert read_nifti(path, rr_ms=960).frame_time_ms == pytest.approx(80)
 
@@ -107,8 +90,8 @@ def test_a_folder_is_no_file(tmp_path):
 def test_three_axes_are_read_as_time_and_it_is_said(tmp_path, cine):
     path = save(tmp_path / "a.nii", cine.transpose(2, 1, 0), (1.4, 1.5, 1.0))
     series = read_nifti(path, rr_ms=960)
-    assert np.array_equal(series.frames, cine)
-    assert series.pixel_spacing_mm == pytest.approx([1.5, 1.4])
+    assert np.array_equal(series.pixels, cine)
+    assert series.spacing_mm == pytest.approx([1.5, 1.4])
     assert "the third was read as time" in series.warnings[0]
 
 
@@ -131,14 +114,14 @@ def test_other_axes_are_refused(tmp_path, shape, message):
 def test_damaged_and_foreign_files_are_refused(tmp_path, cine):
     path = write_nifti(tmp_path / "cine.nii.gz", cine, 70.0)
     path.write_bytes(path.read_bytes()[:-2000])
-    with pytest.raises(InputError, match="no readable NIfTI file, or cut off"):
+    with pytest.raises(InputError, match=r"cannot read .*: not a NIfTI file, or truncated"):
         read_nifti(path)
     path = write_nifti(tmp_path / "cine.nii", cine, 70.0)
     path.write_bytes(path.read_bytes()[:-2000])
-    with pytest.raises(InputError, match="no readable NIfTI file, or cut off"):
+    with pytest.raises(InputError, match=r"cannot read .*: not a NIfTI file, or truncated"):
         read_nifti(path)
     path.write_text("not an image")
-    with pytest.raises(InputError, match="no readable NIfTI file"):
+    with pytest.raises(InputError, match="not a NIfTI file"):
         read_nifti(path)
     with pytest.raises(InputError, match="does not exist"):
         read_nifti(tmp_path / "absent.nii")
@@ -146,7 +129,7 @@ def test_damaged_and_foreign_files_are_refused(tmp_path, cine):
 
 def test_values_that_are_no_numbers_are_refused(tmp_path, cine):
     cine[4, 3, 2] = np.nan
-    with pytest.raises(InputError, match="frame 5 of 12 holds values that are no numbers"):
+    with pytest.raises(InputError, match="frame 5 of 12 holds values that are not finite numbers"):
         read_nifti(write_nifti(tmp_path / "cine.nii", cine, 70.0))
 
 
@@ -180,12 +163,12 @@ def test_no_integer_overflows(tmp_path, cine):
     """uint16 voxels above 32767, and int16 ones that the header's slope takes far beyond int16."""
     voxels = np.round(60_000 * cine).astype(np.uint16).transpose(2, 1, 0)[:, :, None]
     path = save(tmp_path / "a.nii", voxels, (1.4, 1.4, 6, 70.0), ("mm", "msec"))
-    assert np.array_equal(read_nifti(path).frames, voxels[:, :, 0].transpose(2, 1, 0))
+    assert np.array_equal(read_nifti(path).pixels, voxels[:, :, 0].transpose(2, 1, 0))
     voxels = np.round(30_000 * cine).astype(np.int16).transpose(2, 1, 0)[:, :, None]
     path = save(tmp_path / "b.nii", voxels, (1.4, 1.4, 6, 70.0), ("mm", "msec"))
     for name, value in (("scl_slope", 10.0), ("scl_inter", -5.0)):
         set_field(path, name, value)
-    assert np.array_equal(read_nifti(path).frames, 10.0 * voxels[:, :, 0].transpose(2, 1, 0) - 5)
+    assert np.array_equal(read_nifti(path).pixels, 10.0 * voxels[:, :, 0].transpose(2, 1, 0) - 5)
 
 
 def test_a_time_unit_that_nobody_knows_is_no_unit(tmp_path, cine):
@@ -214,7 +197,7 @@ def test_a_rescaling_that_overflows_is_refused_without_a_warning_of_numpys(tmp_p
     voxels = np.round(30_000 * cine).astype(np.int16).transpose(2, 1, 0)[:, :, None]
     path = save(tmp_path / "a.nii", voxels, (1.4, 1.4, 6, 70.0), ("mm", "msec"))
     set_field(path, "scl_slope", 3e38)
-    with pytest.raises(InputError, match="holds values that are no numbers"):
+    with pytest.raises(InputError, match="holds values that are not finite numbers"):
         read_nifti(path)
 
 
@@ -224,14 +207,3 @@ def test_a_slice_thickness_of_no_slice_is_not_known(tmp_path, cine, thickness):
     assert read_nifti(path).slice_thickness_mm == pytest.approx(6)
     set_field(path, "pixdim", [1, 1.8, 1.8, thickness, 70, 1, 1, 1])
     assert read_nifti(path).slice_thickness_mm is None
-
-
-def test_a_failed_write_leaves_no_file(tmp_path, cine, monkeypatch):
-    def fail(image, path):
-        path.write_bytes(b"half")
-        raise OSError("disk full")
-
-    monkeypatch.setattr(nibabel, "save", fail)
-    with pytest.raises(OSError, match="disk full"):
-        write_nifti(tmp_path / "cine.nii", cine, 70.0)
-    assert list(tmp_path.iterdir()) == []

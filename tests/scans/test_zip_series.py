@@ -45,7 +45,7 @@ def test_series_are_told_apart_and_read_bit_by_bit(tmp_path, two_series):
     (four_chamber,) = [one for one in series if one.description == "LAX_4Ch"]
     with open_zip(path) as archive:
         cine = read_zipped_series(archive, four_chamber)
-    assert np.array_equal(cine.frames, CINE)
+    assert np.array_equal(cine.pixels, CINE)
     assert np.abs(four_chamber.normal @ cine.normal) == pytest.approx(1)
     assert cine.origin == str(path)
     assert notes == ()
@@ -56,10 +56,10 @@ def test_names_that_point_elsewhere_are_only_text(tmp_path, two_series):
     tricks = ["../../evil", "/etc/evil", "C:\\evil", "a/../../b\nc"]
     files = [(tricks[index % 4] + name, content) for index, (name, content) in enumerate(two_series[:10])]
     cine, _, _ = read_first(pack(tmp_path / "scan.zip", files))
-    assert np.array_equal(cine.frames, CINE)
+    assert np.array_equal(cine.pixels, CINE)
     assert [one.name for one in tmp_path.iterdir()] == ["scan.zip"]
     cut_off = [(name, content[:-100] if "\n" in name else content) for name, content in files]
-    with pytest.raises(InputError, match=r"a/\.\./\.\./b\?cimage\d+\.dcm is cut off"):
+    with pytest.raises(InputError, match=r"a/\.\./\.\./b\?cimage\d+\.dcm is truncated"):
         read_first(pack(tmp_path / "scan.zip", cut_off))
 
 
@@ -74,7 +74,7 @@ def test_a_member_without_a_name_is_read_like_any_other(tmp_path, two_series):
     path.write_bytes(content)
     with open_zip(path) as archive:
         assert "" in [info.filename for info in members_of(archive)]
-    assert np.array_equal(read_first(path)[0].frames, CINE)
+    assert np.array_equal(read_first(path)[0].pixels, CINE)
 
 
 def test_a_bomb_is_refused_by_what_it_declares(tmp_path, monkeypatch):
@@ -126,7 +126,7 @@ def test_a_zip_cut_off_is_refused(tmp_path, two_series, share):
     path = pack(tmp_path / "cut.zip", two_series)
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
-    with pytest.raises(InputError, match=r"cut\.zip is no zip, or cut off"), open_zip(path):
+    with pytest.raises(InputError, match=r"cut\.zip is not a zip, or truncated"), open_zip(path):
         pass
     with pytest.raises(InputError, match="does not exist"), open_zip(tmp_path / "absent.zip"):
         pass
@@ -142,7 +142,7 @@ def test_a_damaged_image_is_refused_where_it_belongs_to_the_cine_read(tmp_path, 
         series, _ = list_series(archive)
         for one in series:
             if one.description == "SAX":
-                assert np.array_equal(read_zipped_series(archive, one).frames, CINE[:8] + 50)
+                assert np.array_equal(read_zipped_series(archive, one).pixels, CINE[:8] + 50)
             else:
                 with pytest.raises(InputError, match=r"image021\.dcm is damaged \(Bad CRC-32"):
                     read_zipped_series(archive, one)
@@ -152,4 +152,4 @@ def test_files_without_a_readable_header_are_counted(tmp_path, two_series):
     files = [(name, content[:90] if index in (2, 5) else content) for index, (name, content) in enumerate(two_series)]
     _, series, notes = read_first(pack(tmp_path / "scan.zip", files))
     assert sorted(len(one.members) for one in series) == [8, 8]
-    assert "2 damaged files passed over" in notes[0]
+    assert "2 damaged files were skipped" in notes[0]

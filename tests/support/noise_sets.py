@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from cpgg_hf.cine import Cine
 from cpgg_hf.dataset import cine_row, shard_path, write_description, write_shard
 from cpgg_hf.phenotypes import phenotype_index
 
@@ -14,8 +15,8 @@ def write_dataset(folder, **seeds):
             phenotypes = np.full(82, np.nan)
             phenotypes[phenotype_index("LVEF")] = seed
             cine = np.random.default_rng(seed).integers(0, 256, (50, 96, 96), dtype=np.uint8)
-            details = {"spacing_mm": 1.8, "frame_time_ms": 18.0, "subject": str(seed), "source": "test"}
-            rows.append(cine_row(cine, **details, data_policy="phantom", phenotypes=phenotypes))
+            details = {"frame_time_ms": 18.0, "subject": str(seed), "source": "test", "data_policy": "phantom"}
+            rows.append(cine_row(Cine(pixels=cine, phenotypes=phenotypes, **details)))
         write_shard(rows, shard_path(folder, split, 0, 1))
     write_description(folder)
     return folder

@@ -6,13 +6,12 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from cpgg_hf.cli.models import segmenter_path
-from cpgg_hf.cli.scan_files import prepare_scan, read_scan, view_notes
-from cpgg_hf.grid import GRID_SIZE, NUM_FRAMES, SPACING_MM
+from cpgg_hf.grid import SPACING_MM
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from cpgg_hf.cine import Cine
 
 
@@ -34,15 +33,25 @@ def read_cine(
     Raises:
         InputError: it cannot be read, shows another view, or no heart is detected.
     """
-    scan = read_scan(path)
-    notes = view_notes(scan, view)
-    if mask is None and _lies_on_grid(scan):
-        cine = replace(
-            scan, scanner_units=False, spacing_mm=(SPACING_MM, SPACING_MM), warnings=(*notes, *scan.warnings)
-        )
-        return cine, None
-    prepared = prepare_scan(scan, view, None if mask is not None else segmenter_path(segmenter, scans=True), mask)
+    from cpgg_hf.preparation.one_scan import find_and_prepare
+    from cpgg_hf.scans.checks import lies_on_grid
+
+    scan, notes = read_view(path, view)
+    if mask is None and lies_on_grid(scan.pixels, scan.spacing_mm):
+        spacing_mm, warnings = (SPACING_MM, SPACING_MM), (*notes, *scan.warnings)
+        return replace(scan, scanner_units=False, spacing_mm=spacing_mm, warnings=warnings), None
+    finder = None if mask is not None else segmenter_path(segmenter, scans=True)
+    prepared = find_and_prepare(scan, view, finder, mask, with_probabilities=True)
     return replace(prepared.cine, warnings=(*notes, *prepared.cine.warnings)), prepared.probabilities
+
+
+def read_view(path: str | os.PathLike[str], view: str) -> tuple[Cine, tuple[str, ...]]:
+    """A scan as acquired, and notes about its view; InputError where the plane looks like another one than `view`."""
+    from cpgg_hf.preparation.grid.view import classify_view, require_view
+    from cpgg_hf.scans import read_scan
+
+    scan = read_scan(path)
+    return scan, require_view(classify_view(scan.normal), view, scan.origin)
 
 
 def read_cine_set(folder: str, split: str | None = None) -> list[Cine]:
@@ -50,9 +59,3 @@ def read_cine_set(folder: str, split: str | None = None) -> list[Cine]:
     from cpgg_hf.dataset.cine_set import read_cines
 
     return read_cines(folder, lambda path: read_cine(path)[0], split)
-
-
-def _lies_on_grid(scan: Cine) -> bool:
-    on_grid = scan.pixels.shape == (NUM_FRAMES, GRID_SIZE, GRID_SIZE)
-    on_grid &= np.allclose(scan.spacing_mm, SPACING_MM, atol=1e-3)
-    return bool(on_grid and scan.pixels.min() >= 0 and scan.pixels.max() <= 1)

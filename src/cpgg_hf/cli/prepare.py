@@ -86,10 +86,9 @@ def _finder(arguments: argparse.Namespace) -> str | None:
 
 
 def _prepare_series(arguments: argparse.Namespace) -> None:
-    from cpgg_hf.preparation.one_scan import prepare_dicom_folder, prepare_nifti_file
+    from cpgg_hf.preparation.one_scan import prepare_one_scan
 
-    prepare = prepare_dicom_folder if arguments.source == "dicom" else prepare_nifti_file
-    report = prepare(
+    report = prepare_one_scan(
         arguments.input,
         arguments.out,
         view=arguments.view,

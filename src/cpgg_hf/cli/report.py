@@ -66,10 +66,10 @@ def report(
     import torch
 
     from cpgg_hf.cine import cines_of
+    from cpgg_hf.cli.cines import read_view
     from cpgg_hf.cli.measure import measure_probabilities
     from cpgg_hf.cli.models import checkpoint_path, load_pipeline, load_segmenter, segmenter_path
     from cpgg_hf.cli.requests import read_request
-    from cpgg_hf.cli.scan_files import prepare_scan, read_scan, view_notes
     from cpgg_hf.exports.gif import write_gif
     from cpgg_hf.exports.sheet import side_by_side
     from cpgg_hf.files.staging import staged_folder
@@ -77,13 +77,15 @@ def report(
     from cpgg_hf.metrics import psnr, ssim, to_plain
     from cpgg_hf.models.reconstruction import reconstruct
     from cpgg_hf.phenotypes import NAMES
+    from cpgg_hf.preparation.grid.prepare import to_display_orientation
+    from cpgg_hf.preparation.one_scan import find_and_prepare
 
     known = read_request(request, [])
     if known is None or len(known) != 1:
         raise RequestError(f"{request} has {0 if known is None else len(known)} rows; expected one, the subject's.")
-    scan = read_scan(source)
-    notes = view_notes(scan, view)
-    prepared = prepare_scan(scan, view, segmenter_path(None, model, scans=True), None, to_display=True)
+    scan, notes = read_view(source, view)
+    finder = segmenter_path(None, model, scans=True)
+    prepared = find_and_prepare(to_display_orientation(scan), view, finder, None, with_probabilities=True)
     real = prepared.cine
     with staged_folder(out) as folder:
         pipe = load_pipeline(model)

@@ -1,7 +1,7 @@
-"""What `cpgg prepare dicom` and `cpgg prepare nifti` do: one acquired cine in, one prepared folder out.
+"""Prepare one scan into a folder, as `cpgg prepare dicom` and `cpgg prepare nifti` do.
 
-The folder holds `cine.nii.gz` (true affine and frame time), the cine as a one-row data set (split "test") and
-`report.json`. It appears whole or not at all.
+The folder holds `cine.nii.gz` (with the acquired plane and frame time), the cine as a data set of one row (split
+"test") and `report.json`. It appears complete or not at all.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,61 +17,21 @@ import numpy as np
 
 from cpgg_hf.cine import Cine
 from cpgg_hf.dataset import CineWriter, write_description
-from cpgg_hf.errors import InputError, brief
+from cpgg_hf.errors import InputError, PhenotypeError, brief
+from cpgg_hf.exports.nifti import write_nifti
 from cpgg_hf.files.staging import staged_folder
-from cpgg_hf.preparation.grid.prepare import PreparedCine, prepare_series, to_display_orientation
-from cpgg_hf.preparation.grid.view import ViewJudgement, judge_view, require_view
-from cpgg_hf.scans.dicom import read_dicom_folder
-from cpgg_hf.scans.nifti import PREPARED, read_nifti, write_nifti
-from cpgg_hf.scans.series import CineSeries
+from cpgg_hf.phenotypes import NAMES, as_array, complete_identities
+from cpgg_hf.preparation.grid.prepare import PreparedScan, prepare_scan, to_display_orientation
+from cpgg_hf.preparation.grid.view import ViewEstimate, classify_view, require_view
+from cpgg_hf.scans import read_scan
 
 CINE_FILE = "cine.nii.gz"
 REPORT_FILE = "report.json"
-_SUBJECT = "subject-1"  # the files' own identifiers stay behind
+_SUBJECT = "subject-1"  # identifiers in the input are not copied
+_PHENOTYPES_FORM = '{"phenotypes": {"LVEF": 61.0, ...}}'
 
 
-def prepare_dicom_folder(
-    folder: str | os.PathLike[str],
-    out: str | os.PathLike[str],
-    view: str = "4ch",
-    phenotypes: str | os.PathLike[str] | None = None,
-    rr_ms: float | None = None,
-    turn_upright: bool = False,
-    segmenter: str | None = None,
-    mask: str | os.PathLike[str] | None = None,
-    data_policy: str = "restricted",
-) -> dict[str, Any]:
-    """Prepare the one cine series of a DICOM folder.
-
-    Args:
-        folder: the frames of one series.
-        out: the folder to write; must not exist, or be empty.
-        view: "4ch" refuses planes that look like another view; "any" takes every plane.
-        phenotypes: JSON file `{"phenotypes": {"LVEF": 61.0, ...}}` with what is known of the subject.
-        rr_ms: length of the heart beat, for files that do not state it.
-        turn_upright: mirror a four-chamber cine so that it stands as phantoms do, see `to_display_orientation`.
-        segmenter: folder of a field segmenter, which finds the heart and checks the view; by default the heart is
-            found by its motion.
-        mask: NIfTI file of labels that says where the heart is instead, see `read_mask`.
-        data_policy: "restricted" (patients' data, never published) or "public".
-
-    Returns:
-        The content of `report.json`.
-
-    Raises:
-        InputError: input that cannot be used, in one sentence; nothing is written then.
-        OutputError: `out` has content, or cannot be written.
-    """
-    settings: dict[str, Any] = {
-        "turn_upright": turn_upright,
-        "segmenter": segmenter,
-        "mask": mask,
-        "policy": data_policy,
-    }
-    return _prepare(lambda: read_dicom_folder(folder, rr_ms), out, view, phenotypes, **settings)
-
-
-def prepare_nifti_file(
+def prepare_one_scan(
     path: str | os.PathLike[str],
     out: str | os.PathLike[str],
     view: str = "4ch",
@@ -82,30 +42,75 @@ def prepare_nifti_file(
     mask: str | os.PathLike[str] | None = None,
     data_policy: str = "restricted",
 ) -> dict[str, Any]:
-    """Prepare the one cine of a NIfTI file; arguments, result and errors as `prepare_dicom_folder`."""
-    settings: dict[str, Any] = {
-        "turn_upright": turn_upright,
-        "segmenter": segmenter,
-        "mask": mask,
-        "policy": data_policy,
-    }
-    return _prepare(lambda: read_nifti(path, rr_ms), out, view, phenotypes, **settings)
+    """Prepare the scan in a DICOM folder or a NIfTI file.
+
+    Args:
+        path: a DICOM folder with one series, or a NIfTI file.
+        out: the folder to write; must be new or empty.
+        view: "4ch" refuses planes that look like another view; "any" accepts every plane.
+        phenotypes: JSON file `{"phenotypes": {"LVEF": 61.0, ...}}` with the subject's known phenotypes.
+        rr_ms: length of the heart beat, for files that do not state it.
+        turn_upright: whether to mirror a four-chamber cine, see `to_display_orientation`.
+        segmenter: folder of a scan segmenter, which locates the heart and checks the view; by default the heart is
+            located by its motion.
+        mask: NIfTI file of labels that is used instead, see `read_mask`.
+        data_policy: "restricted" (patients' data, never published) or "public".
+
+    Returns:
+        The content of `report.json`.
+
+    Raises:
+        InputError: input that cannot be used; nothing is written.
+        PhenotypeError: phenotypes that cannot be right; nothing is written.
+        OutputError: `out` has content, or cannot be written.
+    """
+    known = None if phenotypes is None else read_phenotypes_json(phenotypes)
+    with staged_folder(out) as partial:
+        scan = read_scan(path, rr_ms)
+        estimate = classify_view(scan.normal)
+        view_warnings = require_view(estimate, view, scan.origin)
+        prepared = find_and_prepare(to_display_orientation(scan) if turn_upright else scan, view, segmenter, mask)
+        report = _report(scan, prepared, estimate, view, known, view_warnings)
+        cine = replace(prepared.cine, subject=_SUBJECT, data_policy=data_policy, view=estimate.view, phenotypes=known)
+        write_nifti(partial / CINE_FILE, cine)
+        with CineWriter(partial, "test") as writer:
+            writer.add(cine)
+        write_description(partial, source=cine.source, spacing_mm=cine.pixel_size_mm, data_policy=data_policy)
+        (partial / REPORT_FILE).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    return report
+
+
+def find_and_prepare(
+    scan: Cine,
+    view: str,
+    segmenter: str | None,
+    mask: str | os.PathLike[str] | None,
+    with_probabilities: bool = False,
+) -> PreparedScan:
+    """`prepare_scan` with the mask of a file, or else the segmenter of a folder, or else by motion."""
+    if mask is not None:
+        from cpgg_hf.preparation.grid.mask import read_mask
+
+        return prepare_scan(scan, mask=read_mask(mask, scan))
+    if segmenter is not None:
+        from cpgg_hf.preparation.grid.heart_segmentation import load_scan_segmenter
+
+        network = load_scan_segmenter(segmenter)
+        return prepare_scan(scan, segmenter=network, view=view, with_probabilities=with_probabilities)
+    return prepare_scan(scan)
 
 
 def read_phenotypes_json(path: str | os.PathLike[str]) -> np.ndarray:
     """The (82,) phenotypes of a JSON file `{"phenotypes": {name or field: value}}`.
 
-    What the given values determine is filled in (two of EDV, ESV, SV, EF give the others); the rest is NaN.
+    Values that follow from the given ones are filled in (two of EDV, ESV, SV, EF give the others); the rest is NaN.
 
     Raises:
-        InputError: no such file, or another form.
+        InputError: no such file, or not of this form.
         PhenotypeError: an unknown phenotype, an impossible value, or values that contradict each other.
     """
-    from cpgg_hf.errors import PhenotypeError
-    from cpgg_hf.phenotypes import as_array, complete_identities
-
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"), object_pairs_hook=_named_once)
+        content = json.loads(Path(path).read_text(encoding="utf-8"), object_pairs_hook=_unique_names)
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} cannot be read as JSON ({brief(error)}); expected {_PHENOTYPES_FORM}.") from None
     if not isinstance(content, dict) or not isinstance(content.get("phenotypes"), dict):
@@ -119,115 +124,47 @@ def read_phenotypes_json(path: str | os.PathLike[str]) -> np.ndarray:
     return array[0]
 
 
-def find_and_prepare(
-    series: CineSeries,
-    view: str,
-    segmenter: str | None,
-    mask: str | os.PathLike[str] | None,
-    with_probabilities: bool = False,
-) -> PreparedCine:
-    """`prepare_series` with the mask in a file, or else the segmenter in a folder, or else by motion."""
-    if mask is not None:
-        from cpgg_hf.preparation.grid.mask import read_mask
-
-        return prepare_series(series, mask=read_mask(mask, series))
-    if segmenter is not None:
-        from cpgg_hf.preparation.grid.heart_segmentation import load_scan_segmenter
-
-        network = load_scan_segmenter(segmenter)
-        return prepare_series(series, segmenter=network, view=view, with_probabilities=with_probabilities)
-    return prepare_series(series)
-
-
-def _named_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     (name, number), *_ = Counter(name for name, _ in pairs).most_common(1) or [("", 0)]
     if number > 1:
         raise ValueError(f"{name!r} is there {number} times")
     return dict(pairs)
 
 
-_PHENOTYPES_FORM = '{"phenotypes": {"LVEF": 61.0, ...}}'
-
-
-def _prepare(
-    read: Callable[[], CineSeries],
-    out: str | os.PathLike[str],
-    view: str,
-    phenotypes: str | os.PathLike[str] | None,
-    *,
-    turn_upright: bool,
-    segmenter: str | None,
-    mask: str | os.PathLike[str] | None,
-    policy: str,
-) -> dict[str, Any]:
-    known = None if phenotypes is None else read_phenotypes_json(phenotypes)
-    with staged_folder(out) as partial:
-        series = read()
-        judgement = judge_view(series.normal)
-        view_notes = require_view(judgement, view, series.origin)
-        prepared = find_and_prepare(to_display_orientation(series) if turn_upright else series, view, segmenter, mask)
-        report = _report(series, prepared, judgement, view, known, view_notes)
-        write_nifti(
-            partial / CINE_FILE,
-            prepared.cine,
-            prepared.frame_time_ms,
-            prepared.spacing_mm,
-            prepared.affine,
-            PREPARED,
-        )
-        with CineWriter(partial, "test") as writer:
-            writer.add(
-                Cine(
-                    pixels=prepared.cine,
-                    spacing_mm=(prepared.spacing_mm, prepared.spacing_mm),
-                    frame_time_ms=prepared.frame_time_ms,
-                    subject=_SUBJECT,
-                    source=series.source,
-                    data_policy=policy,
-                    view=judgement.view,
-                    phenotypes=known,
-                )
-            )
-        write_description(partial, source=series.source, spacing_mm=prepared.spacing_mm, data_policy=policy)
-        (partial / REPORT_FILE).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    return report
-
-
 def _report(
-    series: CineSeries,
-    prepared: PreparedCine,
-    judgement: ViewJudgement,
+    scan: Cine,
+    prepared: PreparedScan,
+    estimate: ViewEstimate,
     view: str,
     known: np.ndarray | None,
-    view_notes: tuple[str, ...],
+    view_warnings: tuple[str, ...],
 ) -> dict[str, Any]:
-    from cpgg_hf.phenotypes import NAMES
-
     given = {} if known is None else {name: float(v) for name, v in zip(NAMES, known, strict=True) if not np.isnan(v)}
+    cine = prepared.cine
     return {
-        "input": series.origin,
-        "source": series.source,
+        "input": scan.origin,
+        "source": scan.source,
         "view": {
             "asked": view,
-            "judged": judgement.view,
-            "confidence": round(judgement.confidence, 2),
-            "degrees_from_typical": {name: round(angle, 1) for name, angle in judgement.angles.items()},
+            "judged": estimate.view,
+            "confidence": round(estimate.confidence, 2),
+            "degrees_from_typical": {name: round(angle, 1) for name, angle in estimate.angles.items()},
         },
         "acquired": {
-            "num_frames": len(series.frames),
-            "rows": series.frames.shape[1],
-            "columns": series.frames.shape[2],
-            "pixel_spacing_mm": [round(float(value), 4) for value in series.pixel_spacing_mm],
-            "frame_time_ms": round(series.frame_time_ms, 3),
-            "rr_ms": round(series.rr_ms, 1),
-            "heart_rate": round(60000 / series.rr_ms, 1),
+            "num_frames": len(scan),
+            "rows": scan.pixels.shape[1],
+            "columns": scan.pixels.shape[2],
+            "pixel_spacing_mm": [round(value, 4) for value in scan.spacing_mm],
+            "frame_time_ms": round(scan.frame_time_ms, 3),
+            "rr_ms": round(scan.rr_ms, 1),
+            "heart_rate": round(60000 / scan.rr_ms, 1),
         },
         "prepared": {
-            "shape": list(prepared.cine.shape),
-            "spacing_mm": prepared.spacing_mm,
-            "frame_time_ms": round(prepared.frame_time_ms, 4),
+            "shape": list(cine.pixels.shape),
+            "spacing_mm": cine.pixel_size_mm,
+            "frame_time_ms": round(cine.frame_time_ms, 4),
             "center_row_column": [round(float(value), 1) for value in prepared.center],
         },
         "phenotypes": given,
-        "warnings": [*view_notes, *prepared.warnings],
+        "warnings": [*view_warnings, *cine.warnings],
     }

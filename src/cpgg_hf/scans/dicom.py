@@ -15,10 +15,11 @@ from typing import IO, Any
 
 import numpy as np
 
+from cpgg_hf.cine import Cine
 from cpgg_hf.errors import InputError, brief
 from cpgg_hf.optional import import_optional
+from cpgg_hf.scans.checks import beat_length_ms, check_rr_ms, check_size, make_scan, plausible_thickness_mm
 from cpgg_hf.scans.dicom_values import numbers_of, pixels_of, value_of
-from cpgg_hf.scans.series import CineSeries, beat_length_ms, check_rr_ms, check_size, stated_thickness_mm
 
 _DICOM_SUFFIXES = (".dcm", ".ima", ".dicom")
 _POSITION_TOLERANCE_MM = 0.5
@@ -27,37 +28,37 @@ _SPACING_TOLERANCE_MM = 1e-3
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
 _META_BYTES = 1024  # the file meta information, which names the transfer syntax, ends well before
 
-# A file as messages name it, and where it is: a path, or a stream that can seek.
+# A file's name in messages, and its path or a seekable stream.
 DicomFile = tuple[str, Path | IO[bytes]]
 
 
-def read_dicom_folder(folder: str | os.PathLike[str], rr_ms: float | None = None) -> CineSeries:
-    """Read the one cine series that a folder (sub-folders included) holds; see `read_dicom_files`.
+def read_dicom_folder(folder: str | os.PathLike[str], rr_ms: float | None = None) -> Cine:
+    """Read the only cine series of a folder, sub-folders included; see `read_dicom_files`.
 
     Args:
-        folder: a folder of single-frame DICOM files; other files are passed over with a warning.
+        folder: a folder of single-frame DICOM files; other files are skipped with a warning.
         rr_ms: length of the heart beat, for files that do not state it.
 
     Raises:
-        InputError: no folder, or what `read_dicom_files` refuses.
+        InputError: not a folder, or files that `read_dicom_files` refuses.
         ImportError: pydicom is not installed.
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise InputError(f"{folder} is no folder; give the folder that holds the DICOM files of one series.")
+        raise InputError(f"{folder} is not a folder; give the folder that holds the DICOM files of one series.")
     paths = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
     return read_dicom_files(((str(path), path) for path in paths), str(folder), rr_ms)
 
 
-def read_dicom_files(files: Iterable[DicomFile], origin: str, rr_ms: float | None = None) -> CineSeries:
-    """Read the one cine series that single-frame DICOM files make.
+def read_dicom_files(files: Iterable[DicomFile], origin: str, rr_ms: float | None = None) -> Cine:
+    """Read one cine series from its single-frame DICOM files.
 
-    Frames are sorted by TriggerTime; where that is missing they are sorted by InstanceNumber and taken as evenly
-    spread over the beat, with a warning. Identifiers that break DICOM's rules are no reason to refuse a file.
+    Frames are sorted by TriggerTime; if that is missing, by InstanceNumber, and taken as evenly spread over the beat,
+    with a warning. Values that break DICOM's rules are read as they are, with a warning.
 
     Args:
         files: each file's name for messages, and its path or stream.
-        origin: the folder or archive they are from, for messages.
+        origin: their folder or archive, for messages.
         rr_ms: length of the heart beat, for files that do not state it.
 
     Raises:
@@ -69,20 +70,20 @@ def read_dicom_files(files: Iterable[DicomFile], origin: str, rr_ms: float | Non
     import_optional("pydicom", "imaging")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        series = _read_series(files, origin, rr_ms)
+        cine = _read_series(files, origin, rr_ms)
     # Without the values: they may identify the patient.
     odd = sorted({re.split(r"[:'.]", str(warning.message))[0] for warning in caught})
     if not odd:
-        return series
+        return cine
     note = f"{origin}: values that break DICOM's rules, read as they are ({'; '.join(odd[:3])})."
-    return replace(series, warnings=(*series.warnings, note))
+    return replace(cine, warnings=(*cine.warnings, note))
 
 
 def read_dataset(name: str, source: Path | IO[bytes], **options: Any) -> Any | None:
-    """One DICOM file as a pydicom data set; None where it is something else than DICOM.
+    """One DICOM file as a pydicom data set; None if it is not DICOM.
 
     Args:
-        name: how messages call the file.
+        name: the file's name in messages.
         source: its path or stream.
         options: of `pydicom.dcmread`.
 
@@ -98,18 +99,18 @@ def read_dataset(name: str, source: Path | IO[bytes], **options: Any) -> Any | N
     except pydicom.errors.InvalidDicomError:
         if name.lower().endswith(_DICOM_SUFFIXES):
             raise InputError(
-                f"{name} is no DICOM file, or cut off at its start; copy it again, or remove it."
+                f"{name} is not a DICOM file, or its start is missing; copy it again, or remove it."
             ) from None
         return None
     except Exception as error:  # pydicom raises many kinds on damaged files
         raise InputError(f"{name} is damaged ({brief(error)}); copy it again, or remove it.") from None
     if deflated:
-        raise InputError(f"{name} is deflated, so its true size is not known; decompress it first.")
+        raise InputError(f"{name} is deflated, so its uncompressed size is unknown; decompress it first.")
     return dataset
 
 
 class _BoundedReader(io.BufferedReader):
-    """A file that is not asked for more than it holds: a damaged length must not claim the memory."""
+    """A file that is never read beyond its end: a damaged length must not exhaust the memory."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(io.FileIO(path))
@@ -120,7 +121,7 @@ class _BoundedReader(io.BufferedReader):
         return super().read(left if size is None or size < 0 else min(size, left))
 
 
-def _read_series(files: Iterable[DicomFile], origin: str, rr_ms: float | None) -> CineSeries:
+def _read_series(files: Iterable[DicomFile], origin: str, rr_ms: float | None) -> Cine:
     images, notes = _read_images(files, origin)
     _check_one_series(images, origin)
     images, times_ms, timing_notes = _in_order_of_time(images, origin, rr_ms)
@@ -129,38 +130,39 @@ def _read_series(files: Iterable[DicomFile], origin: str, rr_ms: float | None) -
     sides = [numbers_of(first, side, 1) for side in ("Rows", "Columns")]
     num_rows, num_columns = (0 if side is None else int(side[0]) for side in sides)
     check_size(num_rows, num_columns, len(images), origin)
-    frames = np.stack([pixels_of(dataset, name) for name, dataset in images])
+    pixels = np.stack([pixels_of(dataset, name) for name, dataset in images])
     stated = rr_ms if rr_ms is not None else _stated_beat_ms(first)
     beat_ms, beat_notes = beat_length_ms(times_ms, stated, origin)
     orientation = numbers_of(first, "ImageOrientationPatient", 6)
     if orientation is None:
-        notes.append(f"{origin}: the files state no ImageOrientationPatient, so the view cannot be judged.")
+        notes.append(f"{origin}: the files state no ImageOrientationPatient, so the view cannot be checked.")
     spacing = numbers_of(first, "PixelSpacing", 2)
     if spacing is None:
-        raise InputError(f"{images[0][0]} states no PixelSpacing, so nothing can be measured in it; export again.")
+        raise InputError(f"{images[0][0]} has no PixelSpacing, so nothing can be measured in it; export it again.")
     thickness = numbers_of(first, "SliceThickness", 1)
-    return CineSeries(
-        frames=frames,
-        pixel_spacing_mm=spacing,
-        times_ms=times_ms,
-        rr_ms=beat_ms,
+    return make_scan(
+        pixels,
+        spacing,
+        times_ms,
+        beat_ms,
         orientation=orientation,
         position=numbers_of(first, "ImagePositionPatient", 3),
-        slice_thickness_mm=None if thickness is None else stated_thickness_mm(float(thickness[0])),
+        slice_thickness_mm=None if thickness is None else plausible_thickness_mm(float(thickness[0])),
         origin=origin,
         source="dicom",
+        acquired=True,
         warnings=(*notes, *timing_notes, *beat_notes),
     )
 
 
 def _read_images(files: Iterable[DicomFile], origin: str) -> tuple[list[tuple[str, Any]], list[str]]:
-    """The single-frame images among files, by name, and warnings."""
+    """The single-frame images with their names, and warnings."""
     images, notes = [], []
-    num_without_pixels = num_passed_over = 0
+    num_without_pixels = num_skipped = 0
     for name, source in files:
         dataset = read_dataset(name, source)
         if dataset is None:
-            num_passed_over += 1
+            num_skipped += 1
             continue
         if "PixelData" not in dataset:
             # pydicom reads a file that ends too early up to its end without complaint.
@@ -180,15 +182,15 @@ def _read_images(files: Iterable[DicomFile], origin: str) -> tuple[list[tuple[st
         found = "it is empty"
         if num_without_pixels:
             found = f"DICOM files without an image: {num_without_pixels}"
-        elif num_passed_over:
-            found = f"other files: {num_passed_over}"
+        elif num_skipped:
+            found = f"other files: {num_skipped}"
         raise InputError(
             f"{origin} holds no DICOM images ({found}); give the folder that holds the frames of one cine."
         )
     if num_without_pixels:
-        notes.append(f"{origin}: {num_without_pixels} DICOM files without an image passed over.")
-    if num_passed_over:
-        notes.append(f"{origin}: {num_passed_over} files that are no DICOM passed over.")
+        notes.append(f"{origin}: {num_without_pixels} DICOM files without an image were skipped.")
+    if num_skipped:
+        notes.append(f"{origin}: {num_skipped} files that are not DICOM were skipped.")
     return images, notes
 
 
@@ -257,7 +259,7 @@ def _in_order_of_time(
     if any(number is None for number in numbers) or len({float(n[0]) for n in numbers if n is not None}) < len(images):
         raise InputError(
             f"{origin}: {len(images) - len(times)} of {len(images)} frames have no TriggerTime and the instance "
-            "numbers do not tell their order either; export the series again with its cardiac tags."
+            "numbers do not give their order either; export the series again with its cardiac tags."
         )
     beat_ms = rr_ms if rr_ms is not None else _stated_beat_ms(images[0][1])
     if beat_ms is None:

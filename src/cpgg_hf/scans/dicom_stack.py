@@ -1,4 +1,4 @@
-"""Read one slice out of DICOM folders that hold a stack of them, as short-axis series are exported."""
+"""Read the middle slice of a stack in DICOM folders, as short-axis series are exported."""
 
 from __future__ import annotations
 
@@ -12,53 +12,54 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
+from cpgg_hf.cine import Cine
 from cpgg_hf.errors import InputError
 from cpgg_hf.optional import import_optional
 from cpgg_hf.scans.dicom import read_dicom_folder
-from cpgg_hf.scans.series import CineSeries
 
 _TAGS = ["ImagePositionPatient", "ImageOrientationPatient", "SeriesInstanceUID"]
 _SAME_PLACE_MM = 0.5
 
 
-def read_middle_slice(folders: Sequence[str | os.PathLike[str]]) -> CineSeries:
-    """The middle slice of a stack of parallel DICOM cines, read as `read_dicom_folder` reads one.
+def read_middle_slice(folders: Sequence[str | os.PathLike[str]]) -> Cine:
+    """Read the middle slice of a stack of parallel DICOM cines; see `read_dicom_folder`.
 
-    Slices are told apart by their place along the plane's normal; where one was taken again, as another series, the
-    series count apart.
+    Slices differ by their position along the plane's normal; a slice that was acquired twice, as two series, counts
+    twice.
 
     Args:
         folders: the folders of one stack; all slices in one, or one in each.
 
     Raises:
-        InputError: no DICOM images that state their place, or a middle slice that cannot be used.
+        InputError: no DICOM images with a position, or a middle slice that cannot be used.
     """
     slices = _slices([Path(folder) for folder in folders])
     if not slices:
         raise InputError(
-            f"{', '.join(map(str, folders))}: no DICOM images here state where they lie; give a folder of one stack."
+            f"{', '.join(map(str, folders))}: no DICOM image has a position in the patient; "
+            "give the folder of one stack."
         )
     middle = sorted(slices)[len(slices) // 2]
     with TemporaryDirectory() as place:
-        # Links under one roof: files of the same slice may come from several folders.
+        # Links in one folder: files of the same slice may come from several folders.
         for number, path in enumerate(slices[middle]):
             (Path(place) / f"{number:05d}-{path.name}").symlink_to(path.absolute())
         try:
-            series = read_dicom_folder(place)
+            cine = read_dicom_folder(place)
         except InputError as error:
             raise InputError(str(error).replace(place, str(folders[0]))) from None
     note = f"{folders[0]}: a stack of {len(slices)} slices; the middle one was taken."
-    notes = tuple(warning.replace(place, str(folders[0])) for warning in series.warnings)
-    return replace(series, origin=str(folders[0]), warnings=(note, *notes) if len(slices) > 1 else notes)
+    notes = tuple(warning.replace(place, str(folders[0])) for warning in cine.warnings)
+    return replace(cine, origin=str(folders[0]), warnings=(note, *notes) if len(slices) > 1 else notes)
 
 
 def _slices(folders: list[Path]) -> dict[tuple[int, str], list[Path]]:
-    """Files by the place of their plane along its normal, in steps of half a millimetre, and by series."""
+    """Files by the position of their plane along its normal, in steps of half a millimetre, and by series."""
     pydicom = import_optional("pydicom", "imaging")
     slices: dict[tuple[int, str], list[Path]] = defaultdict(list)
     paths = [path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the reader of the slice says what is odd about it
+        warnings.simplefilter("ignore")  # `read_dicom_folder` warns about the chosen slice
         for path in paths:
             try:
                 header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_TAGS)
@@ -66,6 +67,6 @@ def _slices(folders: list[Path]) -> dict[tuple[int, str], list[Path]]:
                 along_row, along_column = np.array(header.ImageOrientationPatient, dtype=np.float64).reshape(2, 3)
                 depth = float(position @ np.cross(along_row, along_column))
                 slices[round(depth / _SAME_PLACE_MM), str(header.get("SeriesInstanceUID"))].append(path)
-            except Exception:  # no DICOM, damaged, or without a place: pydicom raises many kinds
+            except Exception:  # not DICOM, damaged, or without a position: pydicom raises many kinds
                 continue
     return slices

@@ -1,4 +1,4 @@
-"""Values and pixels out of a DICOM data set, whatever is wrong with it."""
+"""Values and pixels of a DICOM data set that may be damaged."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cpgg_hf.optional import import_optional
 
 
 def value_of(dataset: Any, name: str) -> Any:
-    """The value of a tag, or None where it is absent or damaged: pydicom converts values when they are asked for."""
+    """The value of a tag, or None if it is absent or damaged: pydicom converts values only on access."""
     try:
         return dataset.get(name)
     except Exception:  # damaged values raise many kinds
@@ -19,7 +19,7 @@ def value_of(dataset: Any, name: str) -> Any:
 
 
 def numbers_of(dataset: Any, name: str, count: int) -> np.ndarray | None:
-    """The numbers of a tag as (count,) float64, or None where they are absent or no numbers."""
+    """The numbers of a tag as (count,) float64, or None if they are absent or not numbers."""
     try:
         numbers = np.atleast_1d(np.asarray(value_of(dataset, name), dtype=np.float64))
     except (TypeError, ValueError, ArithmeticError):
@@ -32,7 +32,7 @@ def pixels_of(dataset: Any, name: str) -> np.ndarray:
     colours = value_of(dataset, "PhotometricInterpretation")
     if colours != "MONOCHROME2" or value_of(dataset, "SamplesPerPixel") not in (1, None):
         raise InputError(
-            f"{name} is no plain grey image ({brief(colours) if colours else 'kind not stated'}), "
+            f"{name} is not a plain grey image ({brief(colours) if colours else 'kind not stated'}), "
             "perhaps a screenshot; give the original frames."
         )
     uids = import_optional("pydicom.uid", "imaging")
@@ -46,7 +46,7 @@ def pixels_of(dataset: Any, name: str) -> np.ndarray:
                 "`pylibjpeg[all]`, or decompress the files first."
             ) from None
         raise InputError(
-            f"{name} is cut off or damaged: its pixels cannot be read ({brief(error)}); copy it again."
+            f"{name} is truncated or damaged: its pixels cannot be read ({brief(error)}); copy it again."
         ) from None
     if pixels.ndim != 2:
         raise InputError(

@@ -1,4 +1,4 @@
-"""Cines from and to NIfTI, with the plane's true place in the patient and the frame time in the header."""
+"""Read and write cines as NIfTI, with the plane's position in the patient and the frame time in the header."""
 
 from __future__ import annotations
 
@@ -12,133 +12,47 @@ from typing import Any
 
 import numpy as np
 
+from cpgg_hf.cine import Cine
 from cpgg_hf.errors import InputError, brief
-from cpgg_hf.files.staging import staged_file
 from cpgg_hf.optional import import_optional
-from cpgg_hf.scans.series import (
+from cpgg_hf.plane import LPS_TO_RAS
+from cpgg_hf.scans.checks import (
     MAX_RR_MS,
     MIN_RR_MS,
-    CineSeries,
     check_rr_ms,
     check_size,
-    stated_thickness_mm,
+    lies_on_grid,
+    make_scan,
+    plausible_thickness_mm,
 )
 
-# A textbook four-chamber plane (see `cpgg_hf.preparation.grid.view`) with the patient's left on the right and the back
-# at the bottom, as phantoms are drawn: the direction of a row, then of a column, in DICOM patient coordinates.
-TYPICAL_4CH_ORIENTATION = (0.99781, -0.04245, 0.05064, 0.0, 0.76634, 0.64244)
-DEFAULT_SLICE_THICKNESS_MM = 6.0
 PREPARED = "acquired; brought onto the grid by cpgg_hf"
-_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
 _TIME_UNIT_IN_MS = {"sec": 1000.0, "msec": 1.0, "usec": 0.001}
 
 
-def affine_of_plane(
-    spacing_mm: tuple[float, float],
-    orientation: np.ndarray | None = None,
-    position: np.ndarray | None = None,
-    slice_thickness_mm: float | None = None,
-    shape: tuple[int, int] = (96, 96),
-) -> np.ndarray:
-    """The (4, 4) NIfTI affine of a plane: (column, row, 0) to mm, x to the right, y to the front, z to the head.
-
-    Args:
-        spacing_mm: distance between rows, distance between columns.
-        orientation: (6,) as in DICOM; by default a textbook four-chamber plane.
-        position: (3,) centre of the first pixel as in DICOM; by default the image's centre lies at the origin.
-        slice_thickness_mm: by default 6 mm.
-        shape: rows and columns, used only to centre the image.
-    """
-    directions = np.asarray(TYPICAL_4CH_ORIENTATION if orientation is None else orientation, dtype=np.float64)
-    along_row = directions[:3] / np.linalg.norm(directions[:3])
-    along_column = directions[3:] - (directions[3:] @ along_row) * along_row
-    along_column /= np.linalg.norm(along_column)
-    axes = np.stack(
-        [
-            along_row * spacing_mm[1],
-            along_column * spacing_mm[0],
-            np.cross(along_row, along_column) * (slice_thickness_mm or DEFAULT_SLICE_THICKNESS_MM),
-        ],
-        axis=1,
-    )
-    if position is None:
-        position = -axes @ np.array([(shape[1] - 1) / 2, (shape[0] - 1) / 2, 0.0])
-    affine = np.eye(4)
-    affine[:3, :3] = _LPS_TO_RAS @ axes
-    affine[:3, 3] = _LPS_TO_RAS @ np.asarray(position)
-    return affine
-
-
-def plane_of_affine(affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The inverse of `affine_of_plane`: orientation (6,) and position (3,) as in DICOM."""
-    axes = _LPS_TO_RAS @ np.asarray(affine, dtype=np.float64)[:3, :2]
-    axes /= np.linalg.norm(axes, axis=0)
-    return axes.T.ravel(), _LPS_TO_RAS @ affine[:3, 3]
-
-
-def write_nifti(
-    path: str | os.PathLike[str],
-    cine: np.ndarray,
-    frame_time_ms: float,
-    spacing_mm: float = 1.8,
-    affine: np.ndarray | None = None,
-    description: str = "",
-) -> Path:
-    """Write a cine as NIfTI (columns, rows, 1, time), in mm and ms; the file appears whole or not at all.
-
-    Args:
-        path: ends in `.nii.gz` or `.nii`.
-        cine: (T, H, W), uint8, or float in [0, 1]; the type is kept (float as float32).
-        frame_time_ms: time from one frame to the next.
-        spacing_mm: pixel size, used where no affine is given.
-        affine: (4, 4) from `affine_of_plane`; by default a textbook four-chamber plane around the origin.
-        description: for the header, up to 79 characters, such as `PREPARED`.
-    """
-    nibabel = import_optional("nibabel", "imaging")
-    path = Path(path)
-    if not path.name.endswith((".nii", ".nii.gz")):
-        raise ValueError(f"{path.name} must end in .nii.gz or .nii.")
-    cine = np.asarray(cine)
-    if cine.ndim != 3:
-        raise ValueError(f"a cine has three axes (T, H, W), given {cine.shape}; pass one cine at a time.")
-    if cine.dtype != np.uint8:
-        cine = cine.astype(np.float32)
-    if affine is None:
-        affine = affine_of_plane((spacing_mm, spacing_mm), shape=cine.shape[1:])
-    image = nibabel.Nifti1Image(np.ascontiguousarray(cine.transpose(2, 1, 0)[:, :, None, :]), affine)
-    image.header.set_xyzt_units("mm", "msec")
-    image.header.set_zooms((*image.header.get_zooms()[:3], frame_time_ms))
-    image.header["descrip"] = description
-    image.header["cal_max"] = 255 if cine.dtype == np.uint8 else 1
-    image.set_sform(affine, code="scanner")
-    image.set_qform(affine, code="scanner")
-    with staged_file(path) as partial:
-        nibabel.save(image, partial)
-    return path
-
-
-@np.errstate(all="ignore")  # what overflows in the header is no number, which the series tells of
+@np.errstate(all="ignore")  # values of the header that overflow are refused by `make_scan`
 def read_nifti(
     path: str | os.PathLike[str],
     rr_ms: float | None = None,
     *,
     middle_slice: bool = False,
     assumed_rr_ms: float | None = None,
-) -> CineSeries:
-    """Read one cine from a NIfTI file of axes (column, row, 1, time), or (column, row, time).
+) -> Cine:
+    """Read one cine from a NIfTI file with axes (column, row, 1, time) or (column, row, time).
 
-    The axes are taken as stored: the first runs along the image's columns to the right, the second down its rows, as
-    in files converted without flips.
+    The axes are read as stored: the first to the right, the second downwards, as in files converted without flips.
+    The cine counts as acquired unless it lies on the package's grid without the mark `PREPARED` of `cpgg prepare`:
+    then `cpgg generate` wrote it.
 
     Args:
         path: a `.nii` or `.nii.gz` file.
         rr_ms: length of the heart beat, for files that do not state the frame time.
-        middle_slice: whether to take the middle slice of a stack (column, row, slice, time) instead of refusing it.
-        assumed_rr_ms: what to take, with a warning, as the length of the beat where the file states no usable frame
-            time; by default such a file is refused.
+        middle_slice: whether to read the middle slice of a stack (column, row, slice, time) instead of refusing it.
+        assumed_rr_ms: RR interval (ms), used with a warning if the header has no usable frame time; by default such a
+            file is refused.
 
     Raises:
-        InputError: no NIfTI, damaged, other axes than those above, no usable frame time.
+        InputError: not a NIfTI file, damaged, other axes than those above, no usable frame time.
         ImportError: nibabel is not installed.
     """
     check_rr_ms(rr_ms)
@@ -150,7 +64,7 @@ def read_nifti(
     slice_index = shape[2] // 2 if len(shape) == 4 else 0
     check_size(shape[1], shape[0], shape[-1], str(path))
     values = stored_values(image, path, (slice(None), slice(None), slice_index) if len(shape) == 4 else ())
-    frames = np.ascontiguousarray(values.reshape(shape[0], shape[1], -1).transpose(2, 1, 0))
+    pixels = np.ascontiguousarray(values.reshape(shape[0], shape[1], -1).transpose(2, 1, 0))
     notes: tuple[str, ...] = ()
     if repairs:
         notes = (f"{path}: the header was repaired as it was read ({'; '.join(repairs)}).",)
@@ -159,37 +73,41 @@ def read_nifti(
     elif shape[2] > 1:
         notes += (f"{path}: a stack of {shape[2]} slices; slice {slice_index + 1}, the middle one, was taken.",)
     beat_ms = rr_ms
-    if beat_ms is None and assumed_rr_ms is not None and _stated_frame_time_ms(image, len(frames)) is None:
+    if beat_ms is None and assumed_rr_ms is not None and _stated_frame_time_ms(image, len(pixels)) is None:
         beat_ms = assumed_rr_ms
-        notes += (f"{path}: no usable frame time is stated; the beat was taken to last {beat_ms:.0f} ms.",)
-    frame_time_ms = _frame_time_ms(image, len(frames), path) if beat_ms is None else beat_ms / len(frames)
+        notes += (f"{path}: no usable frame time; an RR interval of {beat_ms:.0f} ms was assumed.",)
+    frame_time_ms = _frame_time_ms(image, len(pixels), path) if beat_ms is None else beat_ms / len(pixels)
     affine = np.asarray(image.affine, dtype=np.float64)
-    axes = _LPS_TO_RAS @ affine[:3, :3]
+    axes = LPS_TO_RAS @ affine[:3, :3]
     lengths = np.linalg.norm(axes, axis=0)
     placed = _is_placed(image, axes)
     if not placed:
-        notes += (f"{path}: the header does not place the image in the patient, so the view cannot be judged.",)
+        notes += (
+            f"{path}: the header does not state the image's position in the patient, so the view cannot be checked.",
+        )
     zooms = np.array(image.header.get_zooms()[:3], dtype=np.float64)
-    return CineSeries(
-        frames=frames,
-        pixel_spacing_mm=np.array([lengths[1], lengths[0]]) if placed else zooms[[1, 0]],
-        times_ms=np.arange(len(frames)) * frame_time_ms,
-        rr_ms=len(frames) * frame_time_ms,
+    spacing_mm = np.array([lengths[1], lengths[0]]) if placed else zooms[[1, 0]]
+    prepared = image.header["descrip"].item() == PREPARED.encode()
+    return make_scan(
+        pixels,
+        spacing_mm,
+        np.arange(len(pixels)) * frame_time_ms,
+        len(pixels) * frame_time_ms,
         orientation=np.concatenate([axes[:, 0] / lengths[0], axes[:, 1] / lengths[1]]) if placed else None,
-        position=_LPS_TO_RAS @ (affine @ [0, 0, slice_index, 1])[:3] if placed else None,
-        slice_thickness_mm=stated_thickness_mm(float(zooms[2])) if len(shape) == 4 else None,
+        position=LPS_TO_RAS @ (affine @ [0, 0, slice_index, 1])[:3] if placed else None,
+        slice_thickness_mm=plausible_thickness_mm(float(zooms[2])) if len(shape) == 4 else None,
         origin=str(path),
         source="nifti",
-        prepared=image.header["descrip"].item() == PREPARED.encode(),
+        acquired=prepared or not lies_on_grid(pixels, spacing_mm),
         warnings=notes,
     )
 
 
 def open_nifti(path: Path) -> tuple[Any, list[str]]:
-    """A NIfTI image of grey values whose header was read, and what nibabel says that it repaired there.
+    """Open a NIfTI image of grey values; returns it with nibabel's notes on its repairs of the header.
 
     Raises:
-        InputError: no such file, no NIfTI, damaged, or colours.
+        InputError: no such file, not a NIfTI file, damaged, or colours.
     """
     nibabel = import_optional("nibabel", "imaging")
     if not path.is_file():
@@ -203,32 +121,32 @@ def open_nifti(path: Path) -> tuple[Any, list[str]]:
     except Exception as error:  # nibabel and the decompressors raise many kinds on damaged files
         raise _unreadable(path, error) from None
     if not isinstance(image, nibabel.Nifti1Pair):  # Nifti2 derives from it
-        raise InputError(f"{path} is {type(image).__name__}, no NIfTI; convert it first.")
+        raise InputError(f"{path} is {type(image).__name__}, not NIfTI; convert it first.")
     if kind.fields is not None or np.iscomplexobj(np.empty(0, kind)):
         raise InputError(f"{path} holds colours or complex numbers; give grey values.")
     return image, repairs
 
 
 def stored_values(image: Any, path: Path, part: tuple[Any, ...] = ()) -> np.ndarray:
-    """The values of an image from `open_nifti`, or of a part of it, float32.
+    """The values of an image from `open_nifti`, or of a part of it, as float32.
 
     Raises:
-        InputError: cut off or damaged.
+        InputError: truncated or damaged.
     """
     try:
-        with np.errstate(all="ignore"):  # what overflows is no number, which whoever asks for it tells of
+        with np.errstate(all="ignore"):  # the callers check for values that are not finite
             return np.asarray(image.dataobj[part] if part else image.dataobj, np.float32)
     except Exception as error:  # as above
         raise _unreadable(path, error) from None
 
 
 def _unreadable(path: Path, error: Exception) -> InputError:
-    return InputError(f"{path} is no readable NIfTI file, or cut off ({brief(error)}); copy it again.")
+    return InputError(f"cannot read {path}: not a NIfTI file, or truncated ({brief(error)}); copy it again.")
 
 
 @contextmanager
 def _collected(repairs: list[str]) -> Iterator[None]:
-    """Collects what nibabel says that it repairs in a header; otherwise it would print that."""
+    """Collect nibabel's notes on repairs of a header, which it would print otherwise."""
     logger = import_optional("nibabel.imageglobals", "imaging").logger
 
     def collect(record: logging.LogRecord) -> bool:
@@ -246,9 +164,9 @@ def _collected(repairs: list[str]) -> Iterator[None]:
 
 
 def _is_placed(image: Any, axes: np.ndarray) -> bool:
-    """Whether the header says how the plane lies in the patient.
+    """Whether the header states the plane's position in the patient.
 
-    Axes exactly along the patient's are what software writes that does not know: no heart is planned so.
+    Axes exactly along the patient's are written by software that does not know them: no heart is imaged so.
     """
     if not (image.header["qform_code"] or image.header["sform_code"]) or not np.isfinite(image.affine).all():
         return False
@@ -259,7 +177,7 @@ def _is_placed(image: Any, axes: np.ndarray) -> bool:
 def _check_axes(shape: tuple[int, ...], path: Path, middle_slice: bool) -> None:
     if len(shape) == 4 and shape[2] > 1 and not middle_slice:
         raise InputError(
-            f"{path} holds {shape[2]} slices of {shape[3]} frames (a stack, as of short-axis slices), expected one "
+            f"{path} holds {shape[2]} slices of {shape[3]} frames (a stack, such as short-axis slices), expected one "
             "slice (columns, rows, 1, time); save one slice in its own file."
         )
     if len(shape) not in (3, 4) or min(shape) < 1:
@@ -277,7 +195,7 @@ def _frame_time_ms(image: Any, num_frames: int, path: Path) -> float:
         zooms = image.header.get_zooms()
         stated = f"{float(zooms[3]) if len(zooms) > 3 else 0.0:g} {_time_unit(image)}"
         raise InputError(
-            f"{path}: a frame time of {stated} for {num_frames} frames makes no heart beat of {MIN_RR_MS:.0f} to "
+            f"{path}: a frame time of {stated} for {num_frames} frames implies no RR interval of {MIN_RR_MS:.0f} to "
             f"{MAX_RR_MS:.0f} ms; give the RR interval in ms (rr_ms, --rr-ms)."
         )
     return frame_time_ms
@@ -286,16 +204,16 @@ def _frame_time_ms(image: Any, num_frames: int, path: Path) -> float:
 def _time_unit(image: Any) -> str:
     try:
         return str(image.header.get_xyzt_units()[1])
-    except KeyError:  # a code that the standard does not know
+    except KeyError:  # a code that is not in the standard
         return "of unknown unit"
 
 
 def _stated_frame_time_ms(image: Any, num_frames: int) -> float | None:
-    """The header's frame time; None where it makes no heart beat."""
+    """The header's frame time; None if it implies no plausible heart beat."""
     zooms = image.header.get_zooms()
     stated = float(zooms[3]) if len(zooms) > 3 else 0.0
     unit = _time_unit(image)
-    # Files without a unit are common: then it is whichever of s and ms makes a heart beat.
+    # Files without a unit are common: then take whichever of ms and s implies a plausible heart beat.
     factors = [_TIME_UNIT_IN_MS[unit]] if unit in _TIME_UNIT_IN_MS else [1.0, 1000.0]
     beats = (factor for factor in factors if MIN_RR_MS <= stated * factor * num_frames <= MAX_RR_MS)
     factor = next(beats, None)

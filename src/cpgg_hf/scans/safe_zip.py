@@ -1,8 +1,8 @@
-"""Members of a zip that is not trusted, read into memory one at a time; nothing is ever unpacked to disk.
+"""Read members of an untrusted zip into memory one at a time; nothing is unpacked to disk.
 
-So a member's name is only text, whatever path it spells. What remains is size: limits hold for what the directory
-declares, and no member is read beyond that (`zipfile` stops there, and its checksum tells that there was more). Only
-"stored" and "deflated" are read, because only of these a part can be inflated at a time.
+So a member's name is only text, whatever path it spells. The sizes that the directory declares are limited, and no
+member is read beyond its declared size (`zipfile` stops there, and the checksum fails if there was more). Only
+"stored" and "deflated" members are read, because only these can be inflated in parts.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from cpgg_hf.errors import InputError, brief, printable
 MOST_MEMBERS = 20_000
 MOST_BYTES_OF_A_MEMBER = 64 * 2**20
 MOST_BYTES = 2 * 2**30
-HIGHEST_RATIO = 200  # images shrink to a half or a quarter, empty ones to a hundredth
-_RATIO_FROM = 2**20  # bytes; what unpacks to less can do no harm
+HIGHEST_RATIO = 200  # images shrink to a half or a quarter, blank ones to a hundredth
+_RATIO_FROM = 2**20  # bytes; smaller members are harmless
 _ENCRYPTED = 0x1
 _OTHER_PACKINGS = {9: "deflate64", zipfile.ZIP_BZIP2: "bzip2", zipfile.ZIP_LZMA: "lzma"}
 
 
 @contextmanager
 def open_zip(path: str | os.PathLike[str]) -> Iterator[zipfile.ZipFile]:
-    """Gives an archive whose directory has been checked, for `members_of`, `open_member` and `read_member`.
+    """Open an archive and check its directory, for `members_of`, `open_member` and `read_member`.
 
     Raises:
-        InputError: no zip, cut off, damaged, encrypted, packed in another way than deflate, or too large.
+        InputError: not a zip, truncated, damaged, encrypted, packed in another way than deflate, or too large.
     """
     path = Path(path)
     if not path.is_file():
@@ -38,7 +38,7 @@ def open_zip(path: str | os.PathLike[str]) -> Iterator[zipfile.ZipFile]:
     try:
         archive = zipfile.ZipFile(path)
     except Exception as error:  # a damaged directory raises many kinds
-        raise InputError(f"{path} is no zip, or cut off ({brief(error)}); copy it again.") from None
+        raise InputError(f"{path} is not a zip, or truncated ({brief(error)}); copy it again.") from None
     with archive:
         _check_directory(archive, path)
         yield archive
@@ -56,16 +56,16 @@ def base_name(info: zipfile.ZipInfo) -> str:
 
 
 def name_of(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> str:
-    """How messages call a member: the archive and the member's name on one line."""
+    """A member's name in messages: the archive and the member on one line."""
     return f"{archive.filename}/{printable(info.filename[:200])}"
 
 
 @contextmanager
 def open_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Iterator[IO[bytes]]:
-    """Gives a member as a stream that ends at its declared size.
+    """Open a member as a stream that ends at its declared size.
 
     Raises:
-        InputError: the member is damaged, as far as it is read.
+        InputError: the part of the member that is read is damaged.
     """
     try:
         with archive.open(info) as stream:
@@ -92,7 +92,7 @@ def _check_directory(archive: zipfile.ZipFile, path: Path) -> None:
     if len(infos) > MOST_MEMBERS or total > MOST_BYTES:
         raise InputError(
             f"{path} would unpack to {len(infos)} files of {total / 2**20:.0f} MB, expected at most {MOST_MEMBERS} of "
-            f"{MOST_BYTES / 2**20:.0f} MB; it is no zip of one examination."
+            f"{MOST_BYTES / 2**20:.0f} MB; give the zip of one examination."
         )
     for info in infos:
         if info.flag_bits & _ENCRYPTED:
@@ -104,5 +104,5 @@ def _check_directory(archive: zipfile.ZipFile, path: Path) -> None:
         if info.file_size > MOST_BYTES_OF_A_MEMBER or (info.file_size > _RATIO_FROM and shrunk > HIGHEST_RATIO):
             raise InputError(
                 f"{name_of(archive, info)} would unpack from {info.compress_size} to {info.file_size} bytes, expected "
-                f"an image of at most {MOST_BYTES_OF_A_MEMBER / 2**20:.0f} MB; the zip is damaged, or made to harm."
+                f"an image of at most {MOST_BYTES_OF_A_MEMBER / 2**20:.0f} MB; the zip is damaged, or malicious."
             )

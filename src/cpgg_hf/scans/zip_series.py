@@ -1,4 +1,4 @@
-"""DICOM series in a zip: listed by their headers, and one of them read, without unpacking the zip to disk."""
+"""List the DICOM series of a zip by their headers, and read one of them, without unpacking the zip to disk."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from cpgg_hf.cine import Cine
 from cpgg_hf.errors import InputError
+from cpgg_hf.plane import plane_normal
 from cpgg_hf.scans.dicom import read_dataset, read_dicom_files
 from cpgg_hf.scans.dicom_values import numbers_of, value_of
 from cpgg_hf.scans.safe_zip import members_of, name_of, open_member, read_member
-from cpgg_hf.scans.series import CineSeries, plane_normal
 
 _TAGS = ["SeriesInstanceUID", "SeriesNumber", "SeriesDescription", "ImageOrientationPatient", "Rows"]
 
@@ -25,9 +26,9 @@ class ZippedSeries:
     """A series in a zip, as the headers of its images describe it.
 
     Attributes:
-        description: SeriesDescription; empty where it is not stated.
-        number: SeriesNumber, which rises over an examination; -1 where it is not stated.
-        normal: (3,) unit normal of the plane in patient coordinates, None where it is not stated.
+        description: SeriesDescription; empty if absent.
+        number: SeriesNumber, which rises over an examination; -1 if absent.
+        normal: (3,) unit normal of the plane in patient coordinates; None if absent.
         members: its images in the zip.
     """
 
@@ -40,7 +41,7 @@ class ZippedSeries:
 def list_series(archive: zipfile.ZipFile) -> tuple[list[ZippedSeries], tuple[str, ...]]:
     """The series of an archive from `open_zip`, in the order of their numbers, and warnings.
 
-    Files that are no images are passed over; so are damaged ones, with a warning: they may be another series'.
+    Files that are not images are skipped; so are damaged ones, with a warning: they may belong to another series.
 
     Raises:
         ImportError: pydicom is not installed.
@@ -48,7 +49,7 @@ def list_series(archive: zipfile.ZipFile) -> tuple[list[ZippedSeries], tuple[str
     headers: dict[str, list[tuple[zipfile.ZipInfo, Any]]] = defaultdict(list)
     num_damaged = 0
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of odd values: `read_zipped_series` speaks of those of the series it reads
+        warnings.simplefilter("ignore")  # `read_zipped_series` warns about odd values of the series that it reads
         for info in members_of(archive):
             try:
                 with open_member(archive, info) as stream:
@@ -59,7 +60,7 @@ def list_series(archive: zipfile.ZipFile) -> tuple[list[ZippedSeries], tuple[str
             if header is not None and "Rows" in header:
                 headers[str(value_of(header, "SeriesInstanceUID"))].append((info, header))
         series = [_series_of(members) for members in headers.values()]
-    notes = (f"{archive.filename}: {num_damaged} damaged files passed over.",) if num_damaged else ()
+    notes = (f"{archive.filename}: {num_damaged} damaged files were skipped.",) if num_damaged else ()
     return sorted(series, key=lambda one: one.number), notes
 
 
@@ -75,7 +76,7 @@ def _series_of(members: list[tuple[zipfile.ZipInfo, Any]]) -> ZippedSeries:
     )
 
 
-def read_zipped_series(archive: zipfile.ZipFile, series: ZippedSeries, rr_ms: float | None = None) -> CineSeries:
-    """One of the series of `list_series` as a cine; what is refused, and the warnings, are `read_dicom_files`'."""
+def read_zipped_series(archive: zipfile.ZipFile, series: ZippedSeries, rr_ms: float | None = None) -> Cine:
+    """Read one of the series of `list_series`; errors and warnings as in `read_dicom_files`."""
     files = ((name_of(archive, info), io.BytesIO(read_member(archive, info))) for info in series.members)
     return read_dicom_files(files, str(archive.filename), rr_ms)

@@ -12,12 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cpgg_hf.grid import BRIGHT_LEVEL
 from cpgg_hf.segmentation.heart_shapes import NUM_TIMES, STRUCTURES
 from cpgg_hf.segmentation.random_surroundings import organs, smooth_noise, some, surroundings, tubes, uniform
 
 FIELD_SIZE = 160
 CONTEXT_TIMES = (-2, 0, 2)  # of ten per beat: the ventricles fill and empty between them
-_BRIGHT_LEVEL = 0.9  # the 99th percentile, as `cpgg_hf.preparation` scales scans
 _RIGHT = STRUCTURES.index("RV cavity")
 _MUSCLE = STRUCTURES.index("LV myocardium")
 _FED_BY_VESSELS = (STRUCTURES.index("LA"), STRUCTURES.index("RA"))
@@ -176,5 +176,5 @@ def _acquire(frames: Tensor, seen: Tensor) -> Tensor:
     inside = frames.where(seen > 0, torch.nan)[:, :, ::3, ::3].flatten(1)
     levels = torch.nanquantile(inside, torch.tensor([0.01, 0.99]), dim=1)  # (2, N)
     low, high = levels.view(2, -1, 1, 1, 1)
-    frames = ((frames - low) / (high - low).clamp_min(1e-3) * _BRIGHT_LEVEL).clamp(0, 1)
+    frames = ((frames - low) / (high - low).clamp_min(1e-3) * BRIGHT_LEVEL).clamp(0, 1)
     return seen * frames ** torch.exp(uniform(count, -0.3, 0.3))

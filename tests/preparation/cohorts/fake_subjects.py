@@ -7,26 +7,27 @@ from functools import partial
 
 import numpy as np
 
+from cpgg_hf.cine import Cine
 from cpgg_hf.errors import InputError
 from cpgg_hf.preparation.layouts.subject import Subject
-from cpgg_hf.scans.series import CineSeries
 
 # Planes of a textbook four-chamber view, and of a short-axis view of the same heart.
 FOUR_CHAMBER = (0.99781, -0.04245, 0.05064, 0.0, 0.76634, 0.64244)
 SHORT_AXIS = (0.70711, 0.70711, 0.0, -0.33196, 0.33196, -0.88295)
 
 
-def beating_disc(path: str, seed: int, seconds: float = 0.0, orientation=FOUR_CHAMBER) -> CineSeries:
+def beating_disc(path: str, seed: int, seconds: float = 0.0, orientation=FOUR_CHAMBER) -> Cine:
     """10 frames of 48 x 48 pixels of 3 mm; no two seeds give the same."""
     time.sleep(seconds)
     rng = np.random.default_rng(seed)
     rows, columns = np.mgrid[:48, :48] - 24 + rng.uniform(-3, 3, (2, 1, 1))
     radius = 9 + 3 * np.cos(2 * np.pi * np.arange(10) / 10) + rng.uniform(-1, 1)
     frames = 20 + 180 / (1 + np.exp(np.hypot(rows, columns)[None] - radius[:, None, None]))
-    return CineSeries(
-        frames=(frames + rng.normal(0, 2, frames.shape)).astype(np.float32),
-        pixel_spacing_mm=np.array([3.0, 3.0]),
-        times_ms=np.arange(10) * 90.0,
+    return Cine(
+        pixels=(frames + rng.normal(0, 2, frames.shape)).astype(np.float32),
+        scanner_units=True,
+        spacing_mm=(3.0, 3.0),
+        frame_time_ms=90.0,
         rr_ms=900.0,
         orientation=np.array(orientation),
         position=np.zeros(3),
@@ -37,11 +38,11 @@ def beating_disc(path: str, seed: int, seconds: float = 0.0, orientation=FOUR_CH
     )
 
 
-def damaged(path: str) -> CineSeries:
+def damaged(path: str) -> Cine:
     raise InputError(f"{path}/image 1.dcm is cut off at '{path}'; copy it again.")
 
 
-def kill_the_worker(path: str) -> CineSeries:
+def kill_the_worker(path: str) -> Cine:
     os.kill(os.getpid(), signal.SIGKILL)
 
 

@@ -19,7 +19,7 @@ from cpgg_hf.dataset import decode_cine, load_cines
 from cpgg_hf.errors import InputError, OutputError, RequestError
 from cpgg_hf.preparation.cohorts.cohort import prepare_cohort
 from cpgg_hf.preparation.cohorts.pseudonyms import pseudonym, split_of
-from cpgg_hf.preparation.grid.prepare import prepare_series
+from cpgg_hf.preparation.grid.prepare import prepare_scan
 from cpgg_hf.preparation.layouts.subject import Subject
 
 from .fake_subjects import SHORT_AXIS, beating_disc, damaged, fake_cohort, kill_the_worker
@@ -75,7 +75,7 @@ def test_each_subject_is_prepared_under_its_pseudonym_in_its_split(made, tmp_pat
         assert row["phenotypes"][3] == 50 + index / 10
         assert (row["source"], row["data_policy"], row["view"]) == ("ukb", "restricted", "4ch")
         assert row["frame_time_ms"] == pytest.approx(18)
-    expected = prepare_series(beating_disc("", 0)).cine
+    expected = prepare_scan(beating_disc("", 0)).cine.pixels
     first = placed[pseudonym("4000000", KEY)][1]
     assert np.abs(decode_cine(first) / 255 - expected).max() <= 0.5 / 255 + 1e-6
     for of_split in rows.values():
@@ -196,7 +196,7 @@ def test_a_full_disk_at_the_end_is_made_good_without_preparing_again(key_file, t
                 prepare_cohort(fake_cohort(3), tmp_path / "out", key_file, progress=False)
         assert not (tmp_path / "out/dataset.json").exists()
         if moment == "write_report":  # by now all chunks are there
-            monkeypatch.setattr("cpgg_hf.preparation.cohorts.subject.prepare_series", full)
+            monkeypatch.setattr("cpgg_hf.preparation.cohorts.subject.prepare_scan", full)
     prepare_cohort(fake_cohort(3), tmp_path / "out", key_file, progress=False)
     assert digests(tmp_path / "out") == digests(tmp_path / "undisturbed")
 
@@ -254,7 +254,7 @@ def test_nobody_usable_still_gives_a_report(key_file, tmp_path):
 @pytest.mark.slow
 def test_memory_stays_flat_over_ten_thousand_subjects(key_file, tmp_path, monkeypatch):
     """Everything but the resampling, which is replaced by one ready cine; the second half may not need more memory."""
-    ready = prepare_series(beating_disc("", 0))
+    ready = prepare_scan(beating_disc("", 0)).cine
     sizes = []
 
     def bring_onto_grid(series, turn_upright):

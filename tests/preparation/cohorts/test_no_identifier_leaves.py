@@ -7,6 +7,7 @@ import struct
 import numpy as np
 import pyarrow.parquet
 import pytest
+from phantom_zips import write_ukb_zips
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -15,7 +16,6 @@ from cpgg_hf.cli.main import main
 from cpgg_hf.dataset import cine_row, write_shard
 from cpgg_hf.preparation.cohorts import cohort
 from cpgg_hf.preparation.cohorts.pseudonyms import pseudonym
-from cpgg_hf.preparation.phantom_zips import write_ukb_zips
 
 from .identifier_search import find_identifiers
 

@@ -18,13 +18,13 @@ class Oracle:
 
     config = SimpleNamespace(block_out_channels=(1, 1, 1, 1, 1))
 
-    def __init__(self, heart, certainty=0.96, without=(), shift=(0, 0)):
+    def __init__(self, heart, confidence=0.96, without=(), shift=(0, 0)):
         labels = np.zeros(heart.field.shape, dtype=np.uint8)
         top, left = np.array(heart.corner) + shift
         labels[:, top : top + 96, left : left + 96] = heart.labels
         for name in without:
             labels[labels == LABELS[name]] = 0
-        self.labels, self.certainty, self.first = labels, certainty, None
+        self.labels, self.confidence, self.first = labels, confidence, None
 
     def segment(self, cine):
         self.first = cine if self.first is None else self.first
@@ -35,7 +35,7 @@ class Oracle:
         given = np.zeros(cine.shape, dtype=np.uint8)
         given[:, : self.labels.shape[1], : self.labels.shape[2]] = self.labels
         one_hot = torch.nn.functional.one_hot(torch.from_numpy(given).long(), len(LABELS)).permute(0, 3, 1, 2).float()
-        return one_hot * (self.certainty - (1 - self.certainty) / 6) + (1 - self.certainty) / 6
+        return one_hot * (self.confidence - (1 - self.confidence) / 6) + (1 - self.confidence) / 6
 
 
 def segmented(heart, **options):
@@ -70,7 +70,7 @@ def test_what_lies_apart_from_the_heart_is_no_heart(heart):
     ],
 )
 def test_chambers_tell_the_view_and_another_one_is_refused(heart, without, view):
-    found = segmented(heart, certainty=0.999, without=without)
+    found = segmented(heart, confidence=0.999, without=without)
     assert found.view == view
     require_heart(found, heart.field, PHASES, "any")
     with pytest.raises(InputError, match=r"does not show four-chamber .4CH. but looks like .*--view any"):
@@ -78,10 +78,10 @@ def test_chambers_tell_the_view_and_another_one_is_refused(heart, without, view)
 
 
 def test_doubt_is_a_reason(heart):
-    with pytest.raises(InputError, match=r"unsure .certainty 0.6"):
-        require_heart(segmented(heart, certainty=0.65), heart.field, PHASES, "4ch")
-    with pytest.raises(InputError, match="no heart was recognised"):
+    with pytest.raises(InputError, match=r"low segmentation confidence .0.6"):
+        require_heart(segmented(heart, confidence=0.65), heart.field, PHASES, "4ch")
+    with pytest.raises(InputError, match="no heart detected"):
         require_heart(segmented(heart, without=list(LABELS)), heart.field, PHASES, "4ch")
     away = np.array([1, 1]) * np.where(heart.corner > 25, -1, 1) * 25
-    with pytest.raises(InputError, match=r"lies \d+ mm from where the image beats"):
+    with pytest.raises(InputError, match=r"lies \d+ mm from the beating region"):
         require_heart(segmented(heart, shift=away), heart.field, PHASES, "4ch")

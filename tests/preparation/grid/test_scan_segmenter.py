@@ -12,7 +12,7 @@ from cpgg_hf.measure.formulas import measure_labels
 from cpgg_hf.phantom import render, sample_phenotypes
 from cpgg_hf.phenotypes import phenotype_index
 from cpgg_hf.preparation.grid.heart_segmentation import load_scan_segmenter, segmenter_fingerprint
-from cpgg_hf.preparation.grid.prepare import prepare_series
+from cpgg_hf.preparation.grid.prepare import prepare_scan
 from cpgg_hf.segmentation.heart_shapes import STRUCTURES, short_axis
 
 from .test_prepare import series_of
@@ -26,7 +26,7 @@ def segmenter():
 
 
 def prepared(field, segmenter, **options):
-    return prepare_series(series_of(field), segmenter=segmenter, **options)
+    return prepare_scan(series_of(field), segmenter=segmenter, **options)
 
 
 def test_it_is_small_and_says_how_it_was_trained(segmenter):
@@ -48,7 +48,9 @@ def test_a_scan_is_measured_as_it_was_rendered(embedded_hearts, segmenter):
     for seed in (0, 1, 2):
         field = np.rot90(embedded_hearts[seed].field, k=seed, axes=(1, 2))[:, :, ::-1]
         scan = prepared(field, segmenter, view="4ch", with_probabilities=True)
-        measured = measure_labels(torch.from_numpy(scan.probabilities), scan.spacing_mm, scan.frame_time_ms)
+        measured = measure_labels(
+            torch.from_numpy(scan.probabilities), scan.cine.pixel_size_mm, scan.cine.frame_time_ms
+        )
         found.append(measured.phenotypes)
         truth.append(render(sample_phenotypes(1, seed)[0], seed).phenotypes)
     # The right ventricle's thin wall is lost in tissue as bright: its volume is not promised.
@@ -74,13 +76,15 @@ def test_a_short_axis_is_noticed_in_the_image(segmenter):
     assert STRUCTURES[0] == "LV cavity"
     for seed in (3, 5, 8):
         field = scan_of(short_axis(np.random.default_rng(seed)), seed)
-        with pytest.raises(InputError, match=r"does not show four-chamber|unsure|no heart was recognised"):
-            prepare_series(series_of(field), segmenter=segmenter, view="4ch")
+        with pytest.raises(
+            InputError, match=r"does not show four-chamber|low segmentation confidence|no heart detected"
+        ):
+            prepare_scan(series_of(field), segmenter=segmenter, view="4ch")
 
 
 def test_where_there_is_no_heart_nothing_is_cropped(segmenter):
     rng = np.random.default_rng(0)
     tissue = ndimage.gaussian_filter(rng.standard_normal((160, 160)), 6)
     beating = tissue[None] * (1 + 0.2 * np.sin(2 * np.pi * np.arange(20) / 20))[:, None, None]
-    with pytest.raises(InputError, match=r"no heart was recognised|unsure|lies .* mm from"):
-        prepare_series(series_of(beating - beating.min()), segmenter=segmenter)
+    with pytest.raises(InputError, match=r"no heart detected|low segmentation confidence|lies .* mm from"):
+        prepare_scan(series_of(beating - beating.min()), segmenter=segmenter)

@@ -8,7 +8,7 @@ import numpy as np
 from dicom_files import FOUR_CHAMBER, SHORT_AXIS, write_dicom_series
 
 from cpgg_hf import phantom
-from cpgg_hf.scans.nifti import affine_of_plane
+from cpgg_hf.plane import affine_of_plane
 
 
 @cache

@@ -6,14 +6,14 @@ import zipfile
 import numpy as np
 import pandas
 import pytest
+from phantom_zips import COLUMN_FORMS, KINDS, write_ukb_zips
 
 from cpgg_hf.errors import InputError
 from cpgg_hf.phenotypes import NAMES
-from cpgg_hf.preparation.grid.view import judge_view
+from cpgg_hf.preparation.grid.view import classify_view
 from cpgg_hf.preparation.layouts.ukb import find_ukb_subjects, read_ukb_zip
 from cpgg_hf.preparation.layouts.ukb.manifest import parse_manifest
 from cpgg_hf.preparation.layouts.ukb.table import read_ukb_phenotypes
-from cpgg_hf.preparation.phantom_zips import COLUMN_FORMS, KINDS, write_ukb_zips
 from cpgg_hf.scans.dicom import read_dicom_folder
 
 
@@ -31,11 +31,11 @@ def of_kind(biobank, kind):
 def test_the_four_chamber_cine_comes_back_pixel_by_pixel(biobank, subjects, kind):
     truth = of_kind(biobank, kind)
     series = subjects[truth.eid].read()
-    assert np.array_equal(series.frames, truth.cine)
+    assert np.array_equal(series.pixels, truth.cine)
     assert series.frame_time_ms == pytest.approx(truth.frame_time_ms)
-    assert series.pixel_spacing_mm.tolist() == [1.8, 1.8]
-    assert judge_view(series.normal).view == "4ch"
-    expected = {"repeated": "2 four-chamber series; the last one was taken", "no_manifest": "no usable manifest"}
+    assert series.spacing_mm == (1.8, 1.8)
+    assert classify_view(series.normal).view == "4ch"
+    expected = {"repeated": "2 four-chamber series; the last one was used", "no_manifest": "no usable manifest"}
     assert [expected[kind] in note for note in series.warnings] == ([True] if kind in expected else [])
 
 
@@ -44,7 +44,7 @@ def test_the_four_chamber_cine_comes_back_pixel_by_pixel(biobank, subjects, kind
     [
         ("label_of_another_view", r"labelled 'CINE_segmented_LAX_4Ch' looks like short-axis \(SAX\).*leave it out"),
         ("frame_missing", "four-chamber series has 49 frames, expected 50"),
-        ("no_four_chamber", "no series that is labelled four-chamber, only 'CINE_segmented_LAX_2Ch', 'CINE"),
+        ("no_four_chamber", "no series labelled four-chamber, only 'CINE_segmented_LAX_2Ch', 'CINE"),
     ],
 )
 def test_zips_without_a_usable_one_are_refused_with_the_reason(biobank, subjects, kind, reason):
@@ -177,7 +177,7 @@ def test_two_zips_of_a_visit_and_a_table_of_others_are_refused(biobank, tmp_path
     table.to_csv(tmp_path / "table.csv", index=False)
     with pytest.raises(InputError, match="has a row for none of the 1 participants") as caught:
         find_ukb_subjects(tmp_path / "bulk", tmp_path / "table.csv")
-    assert "in the column 'eid', as 1234567 or 1234567.0, beside 3 columns of phenotypes such as '24100-2.0'" in str(
+    assert "in the column 'eid', as 1234567 or 1234567.0, next to 3 columns of phenotypes such as '24100-2.0'" in str(
         caught.value
     )
     assert truth.eid not in str(caught.value)
@@ -205,5 +205,5 @@ def test_a_truncated_zip_is_one_subjects_reason(biobank, tmp_path):
     content = of_kind(biobank, "plain").path.read_bytes()
     path = tmp_path / "1000001_20208_2_0.zip"
     path.write_bytes(content[: len(content) // 2])
-    with pytest.raises(InputError, match="is no zip, or cut off"):
+    with pytest.raises(InputError, match="is not a zip, or truncated"):
         read_ukb_zip(path)

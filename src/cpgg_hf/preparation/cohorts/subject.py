@@ -1,4 +1,4 @@
-"""What is done to one subject of a cohort: read, judge the view, bring onto the grid, make a row and a thumbnail."""
+"""Prepare one subject of a cohort: read it, check the view, bring it onto the grid, make a row and a thumbnail."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import io
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,26 +17,26 @@ from cpgg_hf.errors import InputError, PhenotypeError, brief
 from cpgg_hf.grid import GRID_SIZE
 from cpgg_hf.optional import import_optional
 from cpgg_hf.preparation.cohorts.redaction import redact
-from cpgg_hf.preparation.grid.prepare import PreparedCine, normalise, prepare_series, to_display_orientation
-from cpgg_hf.preparation.grid.view import judge_view, require_view
+from cpgg_hf.preparation.grid.intensity import normalise
+from cpgg_hf.preparation.grid.prepare import prepare_scan, to_display_orientation
+from cpgg_hf.preparation.grid.view import classify_view, require_view
 from cpgg_hf.preparation.layouts.subject import Subject
-from cpgg_hf.scans.series import CineSeries
 
 _WITHOUT_ROW = "the table of phenotypes has no row for this subject; all its phenotypes are missing."
 
 
 @dataclass(frozen=True)
 class Task:
-    """One subject to prepare, with all that it takes.
+    """One subject to prepare, with all settings.
 
     Attributes:
-        subject: whom to read.
+        subject: how to read it.
         pseudonym: the subject's name in the data set.
         split: the split the subject belongs to.
-        view: "4ch" sets planes aside that look like another view; "any" takes every plane.
+        view: "4ch" excludes planes that look like another view; "any" accepts every plane.
         data_policy: as in `cine_row`.
-        turn_upright: mirror a four-chamber cine so that it stands as phantoms do.
-        segmenter: folder of the field segmenter that finds the heart; None: it is found by its motion.
+        turn_upright: whether to mirror a four-chamber cine, see `to_display_orientation`.
+        segmenter: folder of the scan segmenter that locates the heart; None: by its motion.
     """
 
     subject: Subject
@@ -50,13 +50,13 @@ class Task:
 
 @dataclass(frozen=True)
 class Result:
-    """What became of a subject.
+    """The result for one subject.
 
     Attributes:
-        record: its entry in `report.json`: subject, split, view, warnings, seconds by step, and the reason where it
-            was set aside.
-        row: its row in the data set; None where it was set aside.
-        thumbnail: PNG, end-diastole and end-systole side by side; None where nothing could be read.
+        record: its entry in `report.json`: subject, split, view, warnings, seconds by step, and the reason if it
+            was excluded.
+        row: its row in the data set; None if it was excluded.
+        thumbnail: PNG, end-diastole and end-systole side by side; None if nothing could be read.
     """
 
     record: dict[str, Any]
@@ -65,39 +65,37 @@ class Result:
 
 
 def prepare_subject(task: Task) -> Result:
-    """Prepare one subject; whatever is wrong with it becomes the reason why it was set aside.
+    """Prepare one subject; any fault becomes the reason for its exclusion.
 
     Raises:
-        ImportError: a library is missing, which concerns every subject.
+        ImportError: a library is missing, which affects every subject.
     """
     record = empty_record(task.pseudonym, task.split)
-    series = row = reason = picture = None
+    scan = row = reason = picture = None
     try:
         with _timed(record, "read"):
-            series = task.subject.read()
+            scan = task.subject.read()
         with _timed(record, "view"):
-            judgement = judge_view(series.normal)
-            record["view"] = judgement.view
-            notes = require_view(judgement, task.view, series.origin)
+            estimate = classify_view(scan.normal)
+            record["view"] = estimate.view
+            notes = require_view(estimate, task.view, scan.origin)
         with _timed(record, "prepare"):
-            prepared = bring_onto_grid(series, task)
+            cine = bring_onto_grid(scan, task)
         with _timed(record, "row"):
             row = cine_row(
-                Cine(
-                    pixels=prepared.cine,
-                    spacing_mm=(prepared.spacing_mm, prepared.spacing_mm),
-                    frame_time_ms=prepared.frame_time_ms,
+                replace(
+                    cine,
                     subject=task.pseudonym,
-                    source=task.subject.source or series.source,
+                    source=task.subject.source or scan.source,
                     data_policy=task.data_policy,
-                    view=judgement.view,
+                    view=estimate.view,
                     phenotypes=task.subject.phenotypes,
                 )
             )
         record["source"] = row["source"]
-        picture = prepared.cine
+        picture = cine.pixels
         notes += (_WITHOUT_ROW,) if task.subject.without_row else ()
-        record["warnings"] = [redact(note, task.subject, series.origin) for note in (*notes, *prepared.warnings)]
+        record["warnings"] = [redact(note, task.subject, scan.origin) for note in (*notes, *cine.warnings)]
     except ImportError:
         raise
     except (InputError, PhenotypeError) as error:
@@ -107,15 +105,15 @@ def prepare_subject(task: Task) -> Result:
     except Exception as error:  # one damaged subject must not stop the others, whatever it breaks
         reason = f"it cannot be read or prepared ({type(error).__name__}: {brief(error)})."
     if reason is not None:
-        record["reason"] = redact(reason, task.subject, "" if series is None else series.origin)
-        picture = None if series is None else normalise(_middle(series.frames))
+        record["reason"] = redact(reason, task.subject, "" if scan is None else scan.origin)
+        picture = None if scan is None else normalise(_middle(scan.pixels))
     with _timed(record, "thumbnail"):
         thumbnail = None if picture is None else thumbnail_png(picture)
     return Result(record, row, thumbnail)
 
 
 def exclude(task: Task, reason: str) -> Result:
-    """The result of a subject that could not even be tried."""
+    """The result of a subject that could not be processed."""
     return Result(empty_record(task.pseudonym, task.split) | {"reason": reason})
 
 
@@ -124,15 +122,15 @@ def empty_record(pseudonym: str, split: str | None) -> dict[str, Any]:
     return {"subject": pseudonym, "split": split, "view": None, "warnings": [], "seconds": {}}
 
 
-def bring_onto_grid(series: CineSeries, task: Task) -> PreparedCine:
-    """The one place that finds the heart and crops around it."""
-    series = to_display_orientation(series) if task.turn_upright else series
+def bring_onto_grid(scan: Cine, task: Task) -> Cine:
+    """Locate the heart as the task says, and bring the scan onto the grid."""
+    scan = to_display_orientation(scan) if task.turn_upright else scan
     if task.segmenter is None:
-        return prepare_series(series)
+        return prepare_scan(scan).cine
     from cpgg_hf.preparation.grid.heart_segmentation import load_scan_segmenter, one_thread
 
     with one_thread():
-        return prepare_series(series, segmenter=load_scan_segmenter(task.segmenter), view=task.view)
+        return prepare_scan(scan, segmenter=load_scan_segmenter(task.segmenter), view=task.view).cine
 
 
 def thumbnail_png(cine: np.ndarray) -> bytes:
@@ -152,7 +150,7 @@ def thumbnail_png(cine: np.ndarray) -> bytes:
 
 
 def _middle(frames: np.ndarray) -> np.ndarray:
-    """The middle half of a field as acquired: names that a scanner wrote into a picture stand at its edges."""
+    """The middle half of a field: a name that is written into the image stands at its edges."""
     height, width = frames.shape[1:]
     return frames[:, height // 4 : height - height // 4, width // 4 : width - width // 4]
 

@@ -1,1 +1,1 @@
-"""One scan onto the package's grid: view, heart, crop, resampling, intensities."""
+"""From a scan to a cine on the package's grid: view, heart, crop, resampling, intensities."""

@@ -1,7 +1,6 @@
-"""Where the heart lies in a field of view and what its plane shows, as the field segmenter sees it.
+"""Locate the heart in a field of view and recognise its chambers, with the scan segmenter.
 
-Where the network is unsure nothing is cropped: temporal variance (`localisation.py`) is the second opinion, and a
-heart that the two see in different places is set aside.
+A scan is refused if the network's confidence is low, or if the heart's motion (`localisation.py`) lies elsewhere.
 """
 
 from __future__ import annotations
@@ -23,34 +22,34 @@ from cpgg_hf.preparation.grid.localisation import find_heart
 from cpgg_hf.preparation.grid.view import VIEW_NAMES
 from cpgg_hf.segmentation.segmenter import CineSegmenter, load_segmenter
 
-NUM_TIMES = 10  # of a beat are enough to find the heart, and five times as fast as all
+NUM_TIMES = 10  # per beat suffice to locate the heart, and are five times as fast as all
 CHAMBERS = ("LV cavity", "RV cavity", "LA", "RA")
 _VENTRICLES = [LABELS[name] for name in ("LV cavity", "RV cavity", "LV myocardium")]
 _HEART = [LABELS[name] for name in (*CHAMBERS, "LV myocardium")]
-# From held-out random fields (benchmarks/scan_segmenter_quality.py): of hearts found well 99% are surer than 0.88,
-# and scans lie farther from phantoms than these, so doubt begins below that; of chambers that are there 95% are larger
-# than 620 mm2, of ghosts of those that are not 99% are smaller than 320.
-_LEAST_CERTAINTY = 0.7
+# From held-out random fields (benchmarks/scan_segmenter_quality.py): 99% of well-segmented hearts have a confidence
+# above 0.88, and scans differ more from phantoms than these fields, so the limit is lower; 95% of the chambers in the
+# image are larger than 620 mm2, and 99% of the false ones are smaller than 320.
+_MIN_CONFIDENCE = 0.7
 _MIRRORS: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-1, -2))
 _TRIM, _TRIM_OF_VENTRICLES = 0.01, 0.002
-_CLEARANCE = 12  # pixels around the ventricles, which most of the phenotypes are of
-_LEAST_HEART_MM2 = 2000.0
-_LEAST_CHAMBER_MM2 = 350.0
-_LARGEST_DISAGREEMENT_MM = 45.0
-_NO_HEART = "no heart was recognised in the image; give its place by a mask (`mask`, --mask)."
+_CLEARANCE = 12  # pixels around the ventricles, which most phenotypes describe
+_MIN_HEART_MM2 = 2000.0
+_MIN_CHAMBER_MM2 = 350.0
+_MAX_DISAGREEMENT_MM = 45.0
+_NO_HEART = "no heart detected; provide a mask (`mask`, --mask)."
 
 
 @dataclass(frozen=True)
 class SegmentedField:
-    """A field of view with the heart in it.
+    """A segmented field of view with a heart.
 
     Attributes:
-        probabilities: (T, 7, H, W) float32, channels as `phantom.LABELS`; what lies apart is background.
+        probabilities: (T, 7, H, W) float32, channels as `phantom.LABELS`; regions apart from the heart are background.
         spacing_mm: pixel size.
         extent: (2, 2) first and last row, first and last column of the heart over the beat.
-        ventricles: (2, 2) the same of the ventricles and the LV's wall.
+        ventricles: (2, 2) the same for the ventricles and the LV's wall.
         areas_mm2: mean area over the beat of each chamber and of the LV's myocardium.
-        certainty: mean probability of the likeliest structure where the heart is seen, 0 to 1.
+        confidence: mean probability of the likeliest structure over the heart's pixels, 0 to 1.
     """
 
     probabilities: np.ndarray
@@ -58,23 +57,23 @@ class SegmentedField:
     extent: np.ndarray
     ventricles: np.ndarray
     areas_mm2: dict[str, float]
-    certainty: float
+    confidence: float
 
     @property
     def center(self) -> np.ndarray:
-        """(2,) row and column of the middle of the heart."""
+        """(2,) row and column of the heart's centre."""
         return self.extent.mean(axis=1)
 
     def crop_center(self, size: int) -> np.ndarray:
-        """(2,) the middle of a crop of this size: the heart's, moved until the ventricles are clear of the edges."""
+        """(2,) centre of a crop of this size: the heart's, shifted until the ventricles are clear of the edges."""
         reach = (size - 1) / 2 - _CLEARANCE
         low, high = self.ventricles[:, 1] - reach, self.ventricles[:, 0] + reach
         return np.where(low <= high, np.clip(self.center, low, high), self.ventricles.mean(axis=1))
 
     @property
     def view(self) -> str:
-        """The view that these chambers make: "4ch", "3ch", "2ch", "sax" or "unknown"."""
-        shown = {name for name in CHAMBERS if self.areas_mm2[name] > _LEAST_CHAMBER_MM2}
+        """The view that shows these chambers: "4ch", "3ch", "2ch", "sax" or "unknown"."""
+        shown = {name for name in CHAMBERS if self.areas_mm2[name] > _MIN_CHAMBER_MM2}
         if shown == set(CHAMBERS):
             return "4ch"
         if "LV cavity" not in shown:
@@ -86,7 +85,7 @@ class SegmentedField:
 
 @lru_cache(maxsize=1)
 def load_scan_segmenter(folder: str) -> CineSegmenter:
-    """`load_segmenter`, once for all the subjects that a process prepares."""
+    """`load_segmenter`, once per process."""
     return load_segmenter(folder)
 
 
@@ -100,7 +99,7 @@ def segmenter_fingerprint(folder: str) -> str:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Torch computes in one thread: sums come out the same whatever the number of threads outside."""
+    """Run torch in one thread, so that results do not depend on the number of threads."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -110,18 +109,18 @@ def one_thread() -> Iterator[None]:
 
 
 def segment_field(frames: np.ndarray, spacing_mm: float, segmenter: CineSegmenter) -> SegmentedField:
-    """Segments a whole field of view: the average over it and its three mirror images.
+    """Segment a whole field of view, averaged over its four mirror images.
 
-    So a mirrored scan gives the mirrored result, and held-out Dice is higher by 0.003 (LV) to 0.01 (its myocardium),
-    at four times the work.
+    A mirrored scan gives the mirrored result, and held-out Dice is higher by 0.003 (LV) to 0.01 (LV myocardium), at
+    four times the compute.
 
     Args:
         frames: (T, H, W) in [0, 1] on square pixels, even times of one beat, such as `NUM_TIMES`.
-        spacing_mm: pixel size; the shipped field segmenter was trained at 1.8.
-        segmenter: trained on fields.
+        spacing_mm: pixel size; the shipped scan segmenter was trained at 1.8.
+        segmenter: a scan segmenter.
 
     Raises:
-        InputError: no pixel looks like a heart.
+        InputError: no heart detected.
     """
     multiple = 2 ** len(segmenter.config.block_out_channels)
     height, width = frames.shape[1:]
@@ -153,51 +152,51 @@ def segment_field(frames: np.ndarray, spacing_mm: float, segmenter: CineSegmente
             name: float(probabilities[:, LABELS[name]].sum(axis=(1, 2)).mean() * spacing_mm**2)
             for name in (*CHAMBERS, "LV myocardium")
         },
-        certainty=float(probabilities[:, _HEART].max(axis=1)[seen].mean()),
+        confidence=float(probabilities[:, _HEART].max(axis=1)[seen].mean()),
     )
 
 
 def _extent(probability: np.ndarray, trim: float) -> np.ndarray:
-    """(2, 2) between which rows and columns all but a small share at each end lies.
+    """(2, 2) the first and last row, then column, that contain all but a small share at each end.
 
     Args:
         probability: (T, H, W).
-        trim: the share; thin veins and specks do not count.
+        trim: the share, which excludes thin veins and specks.
     """
     ever = (probability > 0.5).any(axis=0)
     shares = (np.cumsum(ever.sum(axis=axis)) / max(ever.sum(), 1) for axis in (1, 0))
     return np.array([np.searchsorted(share, [trim, 1 - trim]) for share in shares], dtype=np.float64)
 
 
-def require_heart(found: SegmentedField, frames: np.ndarray, phases: np.ndarray, wanted_view: str) -> None:
-    """Refuses a field in which the heart, or the wanted view of it, is in doubt.
+def require_heart(found: SegmentedField, frames: np.ndarray, phases: np.ndarray, requested_view: str) -> None:
+    """Refuse a field if the heart or the requested view is in doubt.
 
     Args:
-        found: what `segment_field` saw.
+        found: from `segment_field`.
         frames: (T, H, W) the acquired frames on the same pixels.
         phases: (T,) their times as shares of the beat.
-        wanted_view: "4ch", or "any".
+        requested_view: "4ch", or "any".
 
     Raises:
-        InputError: with the reason, without the file's name.
+        InputError: the reason, without the file's name.
     """
-    if sum(found.areas_mm2.values()) < _LEAST_HEART_MM2:
+    if sum(found.areas_mm2.values()) < _MIN_HEART_MM2:
         raise InputError(_NO_HEART)
-    if found.certainty < _LEAST_CERTAINTY:
+    if found.confidence < _MIN_CONFIDENCE:
         raise InputError(
-            f"the segmentation is unsure (certainty {found.certainty:.2f}, at least {_LEAST_CERTAINTY} is asked for); "
-            "look at the cine, and give the heart's place by a mask (`mask`, --mask)."
+            f"low segmentation confidence ({found.confidence:.2f}, minimum {_MIN_CONFIDENCE:.2f}); check the image, "
+            "and provide a mask (`mask`, --mask)."
         )
     beating = find_heart(frames, phases, found.spacing_mm)
     apart_mm = float(np.hypot(*(beating - found.center))) * found.spacing_mm
-    if apart_mm > _LARGEST_DISAGREEMENT_MM:
+    if apart_mm > _MAX_DISAGREEMENT_MM:
         raise InputError(
-            f"the segmented heart lies {apart_mm:.0f} mm from where the image beats; look at the cine, and give the "
-            "heart's place by a mask (`mask`, --mask)."
+            f"the segmented heart lies {apart_mm:.0f} mm from the beating region; check the image, and "
+            "provide a mask (`mask`, --mask)."
         )
-    if wanted_view == "4ch" and found.view != "4ch":
-        shown = ", ".join(name for name in CHAMBERS if found.areas_mm2[name] > _LEAST_CHAMBER_MM2) or "no chamber"
+    if requested_view == "4ch" and found.view != "4ch":
+        shown = ", ".join(name for name in CHAMBERS if found.areas_mm2[name] > _MIN_CHAMBER_MM2) or "no chamber"
         raise InputError(
             f"the image does not show {VIEW_NAMES['4ch']} but looks like {VIEW_NAMES[found.view]} (seen: {shown}); "
-            "give a 4CH series, or take it with --view any."
+            "give a 4CH series, or accept it with --view any."
         )

@@ -1,9 +1,9 @@
-"""Where the heart is in a cine: the large, compact region that beats.
+"""Locate the heart in a cine by its motion: the large, compact region that beats.
 
-Localisation by temporal variance, as is usual for cine MRI: the first two harmonics of the beat hold the heart's
-motion and little noise. Chest wall, vessels and flow artefacts change too, but are thin, small or far from the bulk of
-the motion. So the heart is the disc, of any radius that hearts have, that holds the most motion for its area: thin and
-far things do not pay for the area they would add, while the still inside of a large chamber does.
+This is the usual temporal variance: the first two harmonics of the beat contain the heart's motion and little noise.
+Chest wall, vessels and flow artefacts change too, but are thin, small or far from most of the motion. So the heart is
+the disc, with a radius that hearts have, that contains the most motion for its area: thin or distant structures add
+more area than motion, while the still inside of a large chamber does not.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from cpgg_hf.errors import InputError
 
 _RADII_MM = (33.0, 40.0, 47.0, 54.0, 61.0, 68.0, 75.0)
 _SMOOTHING_MM = 1.5
-# What a square of the disc's area costs, as a share of the mean motion around the bulk: chosen on embedded phantoms.
+# Penalty per pixel of the disc, as a share of the mean motion around the bulk: chosen on embedded phantoms.
 _AREA_COST = 0.3
 _BULK_RADIUS_MM = 65.0
 
 
 def motion_map(frames: np.ndarray, phases: np.ndarray, spacing_mm: float) -> np.ndarray:
-    """How much each pixel changes with the beat.
+    """The amplitude of each pixel's change over the beat.
 
     Args:
         frames: (T, H, W).
@@ -41,7 +41,7 @@ def motion_map(frames: np.ndarray, phases: np.ndarray, spacing_mm: float) -> np.
 
 
 def find_heart(frames: np.ndarray, phases: np.ndarray, spacing_mm: float) -> np.ndarray:
-    """The middle of the beating heart.
+    """Locate the centre of the beating heart.
 
     Args:
         frames: (T, H, W) on square pixels.
@@ -57,8 +57,10 @@ def find_heart(frames: np.ndarray, phases: np.ndarray, spacing_mm: float) -> np.
     motion = motion_map(frames, phases, spacing_mm)
     floor, ceiling = np.median(motion), np.percentile(motion, 98)
     if ceiling - floor <= 1e-4 * np.abs(frames).max():
-        raise InputError("nothing in the image moves with the beat, so the heart cannot be found in it.")
-    # The square root lets a weak ventricle count beside a strong atrium; clipped, bright inflow and fat do not lead.
+        raise InputError(
+            "nothing in the image moves with the beat, so no heart can be located; provide a mask (`mask`, --mask)."
+        )
+    # The root keeps a weak ventricle next to a strong atrium; clipping limits bright inflow and fat.
     motion = np.sqrt(((motion - floor) / (ceiling - floor)).clip(0, 1))
 
     height, width = motion.shape
@@ -74,7 +76,7 @@ def find_heart(frames: np.ndarray, phases: np.ndarray, spacing_mm: float) -> np.
     for radius_mm in _RADII_MM:
         disc = _disc(radius_mm / spacing_mm)
         reach = len(disc) // 2
-        # Beyond the field there is no motion, yet the disc's area has its cost there too.
+        # No motion beyond the field, but the disc's area is penalised there too.
         padded = np.pad(gain, reach, constant_values=gain.min())
         scores = signal.fftconvolve(padded, disc, mode="valid")
         place = np.unravel_index(np.argmax(scores), scores.shape)

@@ -1,4 +1,4 @@
-"""A segmentation that the user has: it says where the heart is, and what is measured, in place of a network.
+"""Read a user's segmentation, which locates the heart and is measured instead of a network's.
 
 Labels are those of ukbb_cardiac's four-chamber segmentations (Bai et al. 2018): 0 background, 1 LV cavity, 2 LV
 myocardium, 3 RV, 4 LA, 5 RA. They are the first six of `phantom.LABELS`.
@@ -11,85 +11,85 @@ from pathlib import Path
 
 import numpy as np
 
+from cpgg_hf.cine import Cine
 from cpgg_hf.errors import InputError
+from cpgg_hf.scans.checks import check_size
 from cpgg_hf.scans.nifti import open_nifti, stored_values
-from cpgg_hf.scans.series import CineSeries, check_size
 
 _LARGEST_LABEL = 5
-_PATIENT = np.diag([-1.0, -1.0, 1.0, 1.0])  # NIfTI's axes to DICOM's
+_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])  # from NIfTI's axes to DICOM's
 _FORM = "0 background, 1 LV cavity, 2 LV myocardium, 3 RV, 4 LA, 5 RA"
 
 
-def read_mask(path: str | os.PathLike[str], series: CineSeries) -> np.ndarray:
-    """The labels of a NIfTI file on the pixels of a series.
+def read_mask(path: str | os.PathLike[str], scan: Cine) -> np.ndarray:
+    """The labels of a NIfTI file on the pixels of a scan.
 
-    Where both say how they lie in the patient, labels are looked up there, so that flips and other pixel sizes do not
-    matter; otherwise the file has the series' rows and columns, as stored.
+    If both state their position in the patient, labels are looked up there, so that flips and other pixel sizes do not
+    matter; otherwise the file must have the scan's rows and columns, as stored.
 
     Args:
-        path: axes (column, row), (column, row, 1), or (column, row, 1, time) with one time a frame or a single one.
-        series: as `prepare_series` will take it.
+        path: axes (column, row), (column, row, 1), or (column, row, 1, time) with one time per frame or only one.
+        scan: the scan that `prepare_scan` will receive.
 
     Returns:
-        (T, H, W) or, of a single time, (1, H, W) uint8, values 0 to 5.
+        (T, H, W) or, for only one time, (1, H, W) uint8, values 0 to 5.
 
     Raises:
-        InputError: no such file, another form, other labels, another plane, or nothing but background.
+        InputError: no such file, other axes, other labels, another plane, or only background.
     """
     path = Path(path)
     try:
         image, _ = open_nifti(path)
-        _check_axes(image.shape, series, path)
+        _check_axes(image.shape, scan, path)
         stored = stored_values(image, path)
     except InputError as error:
         raise InputError(f"the mask {error}") from None
     by_time = stored.reshape(*stored.shape[:2], -1).transpose(2, 1, 0)
-    with np.errstate(invalid="ignore"):  # NaN is no label either
+    with np.errstate(invalid="ignore"):  # NaN is not a label either
         odd = by_time[~((by_time >= 0) & (by_time <= _LARGEST_LABEL) & (by_time % 1 == 0))]
     if odd.size:
         raise InputError(f"the mask {path} holds the label {odd[0]:g}; expected {_FORM}.")
-    labels = _on_pixels(by_time.astype(np.uint8), np.asarray(image.affine, dtype=np.float64), image, series, path)
+    labels = _on_pixels(by_time.astype(np.uint8), np.asarray(image.affine, dtype=np.float64), image, scan, path)
     if not labels.any():
         raise InputError(f"the mask {path} marks nothing in the image; expected {_FORM}.")
     return labels
 
 
-def _check_axes(shape: tuple[int, ...], series: CineSeries, path: Path) -> None:
-    """Before anything but the header is read: what it tells of may not fit into the memory."""
+def _check_axes(shape: tuple[int, ...], scan: Cine, path: Path) -> None:
+    """Check the header before the values are read: they may not fit into the memory."""
     if len(shape) not in (2, 3, 4) or (len(shape) > 2 and shape[2] != 1) or min(shape) < 1:
         raise InputError(f"{path} has axes {shape}, expected (columns, rows, 1) or (columns, rows, 1, time).")
     num_times = shape[3] if len(shape) == 4 else 1
-    if num_times not in (1, len(series.frames)):
+    if num_times not in (1, len(scan)):
         raise InputError(
-            f"{path} has {num_times} times, the cine {len(series.frames)} frames; "
-            "give one mask a frame, or one for all."
+            f"{path} has {num_times} times, the cine {len(scan)} frames; give one mask per frame, or one for all."
         )
     check_size(shape[1], shape[0], num_times, str(path))
 
 
-def _on_pixels(labels: np.ndarray, affine: np.ndarray, image: object, series: CineSeries, path: Path) -> np.ndarray:
+def _on_pixels(labels: np.ndarray, affine: np.ndarray, image: object, scan: Cine, path: Path) -> np.ndarray:
     placed = bool(image.header["qform_code"] or image.header["sform_code"])  # type: ignore[attr-defined]
-    if not placed or series.orientation is None or series.position is None:
-        if labels.shape[1:] != series.frames.shape[1:]:
+    if not placed or scan.orientation is None or scan.position is None:
+        if labels.shape[1:] != scan.pixels.shape[1:]:
             raise InputError(
-                f"the mask {path} has {labels.shape[1:]} rows and columns, the cine {series.frames.shape[1:]}; "
+                f"the mask {path} has {labels.shape[1:]} rows and columns, the cine {scan.pixels.shape[1:]}; "
                 "give a mask of this image."
             )
         return labels
-    rows, columns = np.indices(series.frames.shape[1:])[:, :, :, None]
-    places = (
-        series.position
-        + columns * series.pixel_spacing_mm[1] * series.orientation[:3]
-        + rows * series.pixel_spacing_mm[0] * series.orientation[3:]
+    rows, columns = np.indices(scan.pixels.shape[1:])[:, :, :, None]
+    positions = (
+        scan.position
+        + columns * scan.spacing_mm[1] * scan.orientation[:3]
+        + rows * scan.spacing_mm[0] * scan.orientation[3:]
     )
     with np.errstate(all="ignore"):
         try:
-            to_index = np.linalg.inv(_PATIENT @ affine)
+            to_index = np.linalg.inv(_TO_LPS @ affine)
         except np.linalg.LinAlgError:
             to_index = np.full((4, 4), np.nan)
-        index = places @ to_index[:3, :3].T + to_index[:3, 3]
+        index = positions @ to_index[:3, :3].T + to_index[:3, 3]
     if not np.isfinite(index).all():
-        raise InputError(f"the mask {path} states axes that span no plane; save it with the image's own place.")
+        raise InputError(f"the mask {path} has axes that span no plane; save it with the image's own affine.")
     if np.abs(index[..., 2]).max() > 1:
         raise InputError(
             f"the mask {path} lies in another plane than the cine, up to {np.abs(index[..., 2]).max():.1f} slices "

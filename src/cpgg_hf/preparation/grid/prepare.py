@@ -1,4 +1,4 @@
-"""From an acquired series to a cine on the package's grid: 50 frames over the beat, 96 x 96 pixels of 1.8 mm."""
+"""Bring a scan onto the package's grid: 50 frames over the beat, 96 x 96 pixels of 1.8 mm around the heart."""
 
 from __future__ import annotations
 
@@ -6,256 +6,164 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import interpolate, ndimage
 
+from cpgg_hf.cine import Cine
 from cpgg_hf.errors import InputError
 from cpgg_hf.grid import GRID_SIZE, NUM_FRAMES, SPACING_MM
 from cpgg_hf.phantom import LABELS
+from cpgg_hf.preparation.grid.crop import crop, crop_probabilities, share_outside
+from cpgg_hf.preparation.grid.intensity import normalise
 from cpgg_hf.preparation.grid.localisation import find_heart
-from cpgg_hf.scans.nifti import affine_of_plane
-from cpgg_hf.scans.series import CineSeries
+from cpgg_hf.preparation.grid.resampling import resample_beat, resample_field, resampled_grid
 
 if TYPE_CHECKING:
     from cpgg_hf.segmentation.segmenter import CineSegmenter
 
-# The darkest per cent is black; the 99th percentile stands at 0.9, which leaves room for inflow and fat.
-_PERCENTILES = (1.0, 99.0)
-_BRIGHT_LEVEL = 0.9
-_FIELD_MM = (60.0, 700.0)  # a heart is larger, no scanner's bore is
+_FIELD_MM = (60.0, 700.0)  # smaller than the heart, larger than the bore of a scanner
+_WARN_SHARE_OUTSIDE = 0.15
 
 
 @dataclass(frozen=True)
-class PreparedCine:
-    """A cine ready for the models, and where it lies.
+class PreparedScan:
+    """A scan on the package's grid.
 
     Attributes:
-        cine: (frames, size, size) float32 in [0, 1]; frame 0 is the first after the R wave.
-        spacing_mm: pixel size.
-        frame_time_ms: beat / frames.
-        rr_ms: length of the beat.
-        affine: (4, 4) NIfTI affine of the crop; None where the plane's place in the patient is unknown.
-        orientation: (6,) as in `CineSeries`, or None.
-        position: (3,) centre of the crop's first pixel, patient coordinates in mm, or None.
-        center: (2,) row and column of the crop's middle in the acquired image's pixels.
-        probabilities: (frames, 7, size, size) float32 of the structures of `phantom.LABELS`: of a mask that has one
-            label map a frame, or the segmenter's where they were asked for; else None.
-        warnings: what the user should know.
+        cine: (50, 96, 96) float32 in [0, 1], with the plane of the crop.
+        center: (2,) row and column of the crop's centre in acquired pixels.
+        probabilities: (50, 7, 96, 96) float32 of the structures in `phantom.LABELS`: from a mask with one label map
+            per frame, or from the segmenter if requested; otherwise None.
     """
 
-    cine: np.ndarray
-    spacing_mm: float
-    frame_time_ms: float
-    rr_ms: float
-    affine: np.ndarray | None
-    orientation: np.ndarray | None
-    position: np.ndarray | None
+    cine: Cine
     center: np.ndarray
     probabilities: np.ndarray | None = None
-    warnings: tuple[str, ...] = ()
 
 
-def prepare_series(
-    series: CineSeries,
-    spacing_mm: float = SPACING_MM,
-    size: int = GRID_SIZE,
-    num_frames: int = NUM_FRAMES,
+def prepare_scan(
+    scan: Cine,
     *,
     segmenter: CineSegmenter | None = None,
     mask: np.ndarray | None = None,
     view: str = "any",
     with_probabilities: bool = False,
-) -> PreparedCine:
-    """Bring a series onto the grid: same pixel size, cropped around the heart, resampled over the beat, normalised.
+) -> PreparedScan:
+    """Resample a scan to the grid's pixels and frames, crop it around the heart, and normalise its intensities.
 
-    Image axes stay as acquired. What the acquired field does not cover is black.
+    Image axes stay as acquired; pixels beyond the acquired field are black.
 
     Args:
-        series: one slice over one beat.
-        spacing_mm: pixel size of the result.
-        size: rows and columns of the result.
-        num_frames: frames of the result.
-        segmenter: a field segmenter, which finds the heart; without one it is found by its motion.
-        mask: (1, H, W) or (T, H, W) labels on the acquired pixels, see `read_mask`: it takes the segmenter's place.
-        view: with a segmenter, "4ch" refuses images that show other chambers.
-        with_probabilities: whether the segmenter looks at every frame of the whole field, to be measured, not only at
-            as many as it takes to find the heart.
+        scan: in scanner units.
+        segmenter: a scan segmenter that locates the heart; by default the heart is located by its motion.
+        mask: (1, H, W) or (T, H, W) labels on the acquired pixels, see `read_mask`; used instead of the segmenter.
+        view: with a segmenter, "4ch" refuses images that show other chambers; "any" accepts all.
+        with_probabilities: whether to segment all 50 frames, for measurement, not only enough to locate the heart.
 
     Raises:
-        InputError: a field too small or too large for a heart; nothing in the image beats; the segmenter is
-            unsure.
+        InputError: a field too small or too large for a heart, more than one beat, no motion, or low segmentation
+            confidence.
     """
-    _check_field(series)
-    field = resample_field(series.frames, series.pixel_spacing_mm, spacing_mm)
-    phases = (series.times_ms - series.times_ms[0]) / series.rr_ms
-    if phases[-1] >= 1:
-        raise InputError(
-            f"{series.origin}: the frames span {series.times_ms[-1] - series.times_ms[0]:.0f} ms, more than one beat "
-            f"of {series.rr_ms:.0f} ms; give the frames of one beat."
-        )
+    _check_field(scan)
+    phases = _phases(scan)
+    field = resample_field(scan.pixels, scan.spacing_mm, SPACING_MM)
     try:
-        heart, labels = _find(
-            series, field, phases, spacing_mm, size, num_frames, segmenter, mask, view, with_probabilities
-        )
+        if mask is not None:
+            heart, probabilities = _locate_by_mask(scan, mask, phases)
+        elif segmenter is not None:
+            heart, probabilities = _locate_by_segmenter(field, phases, segmenter, view, with_probabilities)
+        else:
+            heart, probabilities = find_heart(field, phases, SPACING_MM), None
     except InputError as error:
-        raise InputError(f"{series.origin}: {error}") from None
-    first = np.round(heart - (size - 1) / 2).astype(int)
-    crop = _crop(field, first, size, field.min())
-    cine = resample_beat(normalise(crop), phases, num_frames).clip(0, 1)
-    notes = list(series.warnings)
-    outside = 1 - np.prod(_overlap(first, size, np.array(field.shape[1:]))) / size**2
-    if outside > 0.15:
-        notes.append(
-            f"{series.origin}: {100 * outside:.0f}% of the crop lies outside the acquired field and is black."
-        )
-
-    _, ratio, offset = _grid(series.frames.shape[1:], series.pixel_spacing_mm, spacing_mm)
-    first_in_acquired = first * ratio + offset
-    position = affine = None
-    if series.orientation is not None and series.position is not None:
-        along_row, along_column = series.orientation[:3], series.orientation[3:]
-        offsets_mm = first_in_acquired * series.pixel_spacing_mm
-        position = series.position + offsets_mm[1] * along_row + offsets_mm[0] * along_column
-        affine = affine_of_plane((spacing_mm, spacing_mm), series.orientation, position, series.slice_thickness_mm)
-    return PreparedCine(
-        cine=cine.astype(np.float32),
-        spacing_mm=spacing_mm,
-        frame_time_ms=series.rr_ms / num_frames,
-        rr_ms=series.rr_ms,
-        affine=affine,
-        orientation=series.orientation,
-        position=position,
-        center=first_in_acquired + (size - 1) / 2 * ratio,
-        probabilities=None if labels is None else _crop_labels(labels, first, size),
-        warnings=tuple(notes),
+        raise InputError(f"{scan.origin}: {error}") from None
+    first = np.round(heart - (GRID_SIZE - 1) / 2).astype(int)
+    pixels = resample_beat(normalise(crop(field, first, field.min())), phases, NUM_FRAMES).clip(0, 1)
+    _, ratio, offset = resampled_grid(scan.pixels.shape[1:], scan.spacing_mm, SPACING_MM)
+    first_acquired = first * ratio + offset
+    warnings = scan.warnings
+    outside = share_outside(first, field.shape[1:])
+    if outside > _WARN_SHARE_OUTSIDE:
+        warnings += (f"{scan.origin}: {100 * outside:.0f}% of the crop lies outside the acquired field and is black.",)
+    cine = replace(
+        scan,
+        pixels=pixels.astype(np.float32),
+        scanner_units=False,
+        spacing_mm=(SPACING_MM, SPACING_MM),
+        frame_time_ms=scan.rr_ms / NUM_FRAMES,
+        times_ms=np.arange(NUM_FRAMES) * scan.rr_ms / NUM_FRAMES,
+        position=_position_of(scan, first_acquired),
+        warnings=warnings,
+    )
+    return PreparedScan(
+        cine=cine,
+        center=first_acquired + (GRID_SIZE - 1) / 2 * ratio,
+        probabilities=None if probabilities is None else crop_probabilities(probabilities, first),
     )
 
 
-def _find(
-    series: CineSeries,
-    field: np.ndarray,
-    phases: np.ndarray,
-    spacing_mm: float,
-    size: int,
-    num_frames: int,
-    segmenter: CineSegmenter | None,
-    mask: np.ndarray | None,
-    view: str,
-    with_probabilities: bool,
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """The crop's middle (2,) in the field, and the probabilities (num_frames, 7, H, W) there, if any are to be had."""
-    if mask is not None:
-        _, ratio, offset = _grid(series.frames.shape[1:], series.pixel_spacing_mm, spacing_mm)
-        heart = (_middle(mask) - offset) / ratio
-        if len(mask) != len(series.frames):
-            return heart, None
-        shares = [resample_field(mask == label, series.pixel_spacing_mm, spacing_mm) for label in LABELS.values()]
-        return heart, resample_beat(np.stack(shares, axis=1), phases, num_frames).clip(0, 1).astype(np.float32)
-    if segmenter is None:
-        return find_heart(field, phases, spacing_mm), None
+def to_display_orientation(scan: Cine) -> Cine:
+    """Mirror a four-chamber scan as phantoms are drawn: the patient's left on the right, the back at the bottom.
 
-    from cpgg_hf.preparation.grid.heart_segmentation import NUM_TIMES, require_heart, segment_field
-
-    beat = resample_beat(normalise(field), phases, num_frames if with_probabilities else NUM_TIMES).clip(0, 1)
-    found = segment_field(beat, spacing_mm, segmenter)
-    require_heart(found, field, phases, view)
-    return found.crop_center(size), found.probabilities if with_probabilities else None
+    Scanners store oblique planes upside down or not depending on their tilt; the plane in the patient stays the same.
+    """
+    if scan.orientation is None or scan.position is None:
+        return scan
+    pixels, position = scan.pixels, scan.position
+    along_row, along_column = scan.orientation[:3], scan.orientation[3:]
+    if along_row[0] < 0:
+        position = position + along_row * scan.spacing_mm[1] * (pixels.shape[2] - 1)
+        along_row, pixels = -along_row, pixels[:, :, ::-1]
+    if along_column[1] < 0:
+        position = position + along_column * scan.spacing_mm[0] * (pixels.shape[1] - 1)
+        along_column, pixels = -along_column, pixels[:, ::-1]
+    orientation = np.concatenate([along_row, along_column])
+    return replace(scan, pixels=np.ascontiguousarray(pixels), orientation=orientation, position=position)
 
 
-def _check_field(series: CineSeries) -> None:
-    height_mm, width_mm = np.array(series.frames.shape[1:]) * series.pixel_spacing_mm
+def _check_field(scan: Cine) -> None:
+    height_mm, width_mm = np.array(scan.pixels.shape[1:]) * scan.spacing_mm
     if not _FIELD_MM[0] <= min(height_mm, width_mm) <= max(height_mm, width_mm) <= _FIELD_MM[1]:
         raise InputError(
-            f"{series.origin}: the image is {height_mm:.0f} x {width_mm:.0f} mm large, expected {_FIELD_MM[0]:.0f} to "
+            f"{scan.origin}: the image is {height_mm:.0f} x {width_mm:.0f} mm large, expected {_FIELD_MM[0]:.0f} to "
             f"{_FIELD_MM[1]:.0f} mm; check the pixel spacing, or give images of the whole heart."
         )
 
 
-def to_display_orientation(series: CineSeries) -> CineSeries:
-    """A four-chamber series mirrored as phantoms are drawn: the patient's left on the right, the back at the bottom.
-
-    Scanners store oblique planes upside down or not depending on their tilt; the plane's place stays true.
-    """
-    if series.orientation is None or series.position is None:
-        return series
-    frames, position = series.frames, series.position
-    along_row, along_column = series.orientation[:3], series.orientation[3:]
-    if along_row[0] < 0:
-        position = position + along_row * series.pixel_spacing_mm[1] * (frames.shape[2] - 1)
-        along_row, frames = -along_row, frames[:, :, ::-1]
-    if along_column[1] < 0:
-        position = position + along_column * series.pixel_spacing_mm[0] * (frames.shape[1] - 1)
-        along_column, frames = -along_column, frames[:, ::-1]
-    return replace(
-        series,
-        frames=np.ascontiguousarray(frames),
-        orientation=np.concatenate([along_row, along_column]),
-        position=position,
-    )
+def _phases(scan: Cine) -> np.ndarray:
+    """(T,) times of the frames as shares of the beat, from 0."""
+    phases = (scan.times_ms - scan.times_ms[0]) / scan.rr_ms
+    if phases[-1] >= 1:
+        raise InputError(
+            f"{scan.origin}: the frames span {scan.times_ms[-1] - scan.times_ms[0]:.0f} ms, more than one beat "
+            f"of {scan.rr_ms:.0f} ms; give the frames of one beat."
+        )
+    return phases
 
 
-def _grid(
-    shape: tuple[int, ...], pixel_spacing_mm: np.ndarray, spacing_mm: float
-) -> tuple[tuple[int, int], np.ndarray, np.ndarray]:
-    """Shape of the field on the new grid, and the acquired pixel `index * ratio + offset` of each new one."""
-    ratio = spacing_mm / np.asarray(pixel_spacing_mm)
-    resampled = np.maximum(1, np.round(np.array(shape) / ratio)).astype(int)
-    offset = (np.array(shape) - 1) / 2 - ratio * (resampled - 1) / 2
-    return (int(resampled[0]), int(resampled[1])), ratio, offset
+def _locate_by_mask(scan: Cine, mask: np.ndarray, phases: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """The heart's centre (2,) in the resampled field, and (50, 7, H, W) probabilities if each frame has labels."""
+    _, ratio, offset = resampled_grid(scan.pixels.shape[1:], scan.spacing_mm, SPACING_MM)
+    marked = np.argwhere((mask > 0).any(axis=0))
+    heart = ((marked.min(axis=0) + marked.max(axis=0)) / 2 - offset) / ratio
+    if len(mask) != len(scan):
+        return heart, None
+    shares = [resample_field(mask == label, scan.spacing_mm, SPACING_MM) for label in LABELS.values()]
+    return heart, resample_beat(np.stack(shares, axis=1), phases, NUM_FRAMES).clip(0, 1).astype(np.float32)
 
 
-def resample_field(frames: np.ndarray, pixel_spacing_mm: np.ndarray, spacing_mm: float) -> np.ndarray:
-    """Frames (T, H, W) on square pixels of another size, (T, H', W'); the field's middle stays where it is."""
-    shape, ratio, offset = _grid(frames.shape[1:], pixel_spacing_mm, spacing_mm)
-    # Where pixels get larger, what the coarser grid cannot hold is filtered out first.
-    blur = 0.42 * np.sqrt(np.maximum(ratio**2 - 1, 0))
-    resampled = np.empty((len(frames), *shape), dtype=np.float32)
-    for index, frame in enumerate(frames):
-        smooth = ndimage.gaussian_filter(frame.astype(np.float32), blur, mode="nearest")
-        resampled[index] = ndimage.affine_transform(
-            smooth, ratio, offset=offset, output_shape=shape, order=3, mode="nearest"
-        ).clip(float(frame.min()), float(frame.max()))
-    return resampled
+def _locate_by_segmenter(
+    field: np.ndarray, phases: np.ndarray, segmenter: CineSegmenter, view: str, with_probabilities: bool
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """The crop's centre (2,) in the field, and (50, 7, H, W) probabilities if requested."""
+    from cpgg_hf.preparation.grid.heart_segmentation import NUM_TIMES, require_heart, segment_field
+
+    beat = resample_beat(normalise(field), phases, NUM_FRAMES if with_probabilities else NUM_TIMES).clip(0, 1)
+    found = segment_field(beat, SPACING_MM, segmenter)
+    require_heart(found, field, phases, view)
+    return found.crop_center(GRID_SIZE), found.probabilities if with_probabilities else None
 
 
-def resample_beat(frames: np.ndarray, phases: np.ndarray, num_frames: int) -> np.ndarray:
-    """Frames (T, ...) taken at rising phases in [0, 1) to `num_frames` even phases, by a periodic cubic spline."""
-    around = np.concatenate([frames, frames[:1]])
-    spline = interpolate.CubicSpline(np.append(phases, phases[0] + 1), around, axis=0, bc_type="periodic")
-    return spline(np.arange(num_frames) / num_frames)
-
-
-def normalise(frames: np.ndarray) -> np.ndarray:
-    """Intensities to [0, 1] by percentiles of all frames together: single bright or dark pixels do not decide."""
-    low, high = np.percentile(frames, _PERCENTILES)
-    if high <= low:
-        low, high = float(frames.min()), float(frames.max())
-    if high <= low:
-        return np.zeros(frames.shape, dtype=np.float32)
-    return ((frames - low) / (high - low) * _BRIGHT_LEVEL).clip(0, 1).astype(np.float32)
-
-
-def _overlap(first: np.ndarray, size: int, field: np.ndarray) -> np.ndarray:
-    """Rows and columns of the crop that lie inside the field."""
-    return np.maximum(0, np.minimum(first + size, field) - np.maximum(first, 0))
-
-
-def _middle(mask: np.ndarray) -> np.ndarray:
-    """(2,) row and column of the middle of what a mask ever marks."""
-    places = np.argwhere((mask > 0).any(axis=0))
-    return (places.min(axis=0) + places.max(axis=0)) / 2
-
-
-def _crop(field: np.ndarray, first: np.ndarray, size: int, outside: float) -> np.ndarray:
-    """(T, size, size) from a corner on; the value `outside` beyond the field's edges."""
-    before = np.maximum(0, -first)
-    after = np.maximum(0, first + size - field.shape[1:])
-    padding = ((0, 0), (before[0], after[0]), (before[1], after[1]))
-    padded = np.pad(field, padding, constant_values=outside)
-    top, left = first + before
-    return padded[:, top : top + size, left : left + size]
-
-
-def _crop_labels(shares: np.ndarray, first: np.ndarray, size: int) -> np.ndarray:
-    """(T, 7, size, size) from a corner on; background beyond the field's edges."""
-    labels = (_crop(shares[:, label], first, size, float(name == "background")) for name, label in LABELS.items())
-    return np.stack(list(labels), axis=1)
+def _position_of(scan: Cine, pixel: np.ndarray) -> np.ndarray | None:
+    """(3,) place in the patient of an acquired pixel (row, column); None if the plane is unknown."""
+    if scan.orientation is None or scan.position is None:
+        return None
+    down_mm, right_mm = pixel * scan.spacing_mm
+    return scan.position + right_mm * scan.orientation[:3] + down_mm * scan.orientation[3:]

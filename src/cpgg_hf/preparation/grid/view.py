@@ -1,13 +1,13 @@
-"""The view of a cardiac plane, judged from its normal in the patient.
+"""Classify the view of a cardiac plane from its normal in the patient.
 
-The reference normals are textbook geometry, not fitted to anyone. The left ventricle's long axis points to the left,
+The reference normals are textbook geometry, not fitted to data. The left ventricle's long axis points to the left,
 forwards and down: about 45 degrees to the left of straight ahead and 28 degrees below the horizontal. A short-axis
 plane is perpendicular to it. The long-axis planes contain it, and the American Heart Association's segments put them
 60 degrees apart around it (four-chamber: inferoseptal and anterolateral; two-chamber: anterior and inferior;
 three-chamber: anteroseptal and inferolateral). The two-chamber plane is planned upright on an axial scout, so its
 normal is horizontal, and the other two follow by turning it 60 degrees around the long axis.
 
-Hearts turn by 20 degrees and more from the average, so neighbouring views can be confused: the confidence says how
+Hearts deviate by 20 degrees and more from the average, so neighbouring views can be confused: the confidence is how
 much nearer the best view is than the next.
 """
 
@@ -32,7 +32,7 @@ _DOUBT = 0.4  # less than 12 degrees nearer than the next view
 
 
 def _turned(vector: np.ndarray, axis: np.ndarray, degrees: float) -> np.ndarray:
-    """A vector perpendicular to a unit axis, turned around it."""
+    """Turn a vector that is perpendicular to a unit axis around that axis."""
     angle = np.deg2rad(degrees)
     return vector * np.cos(angle) + np.cross(axis, vector) * np.sin(angle)
 
@@ -54,13 +54,13 @@ def reference_normals() -> dict[str, np.ndarray]:
 
 
 @dataclass(frozen=True)
-class ViewJudgement:
-    """What a plane looks like.
+class ViewEstimate:
+    """The view that a plane probably shows.
 
     Attributes:
         view: "4ch", "2ch", "3ch", "sax" or "unknown".
-        confidence: 0 to 1; how much nearer this view's normal is than the next one's, 1 from 30 degrees on.
-        angles: degrees between the plane's normal and each view's; empty where the plane is unknown.
+        confidence: 0 to 1; margin to the next view's normal, 1 from 30 degrees on.
+        angles: degrees between the plane's normal and each view's; empty if the plane is unknown.
     """
 
     view: str
@@ -68,13 +68,13 @@ class ViewJudgement:
     angles: dict[str, float]
 
 
-def judge_view(normal: np.ndarray | None) -> ViewJudgement:
-    """Judge the view of a plane from its normal (3,) in patient coordinates; the normal's sign does not matter.
+def classify_view(normal: np.ndarray | None) -> ViewEstimate:
+    """Classify the view of a plane from its normal (3,) in patient coordinates, of either sign.
 
     The view is the one whose textbook normal is nearest, if it is within 42 degrees, and "unknown" otherwise.
     """
     if normal is None:
-        return ViewJudgement("unknown", 0.0, {})
+        return ViewEstimate("unknown", 0.0, {})
     unit = np.asarray(normal, dtype=np.float64) / np.linalg.norm(normal)
     angles = {
         view: float(np.rad2deg(np.arccos(min(1.0, abs(float(unit @ reference))))))
@@ -82,16 +82,16 @@ def judge_view(normal: np.ndarray | None) -> ViewJudgement:
     }
     nearest, second = sorted(angles, key=lambda view: angles[view])[:2]
     if angles[nearest] > _TOLERANCE_DEGREES:
-        return ViewJudgement("unknown", 0.0, angles)
+        return ViewEstimate("unknown", 0.0, angles)
     margin = angles[second] - angles[nearest]
-    return ViewJudgement(nearest, min(1.0, margin / _CLEAR_MARGIN_DEGREES), angles)
+    return ViewEstimate(nearest, min(1.0, margin / _CLEAR_MARGIN_DEGREES), angles)
 
 
-def require_view(judgement: ViewJudgement, wanted: str, origin: str) -> tuple[str, ...]:
-    """Refuse a plane that is not the wanted view; "any" takes every plane.
+def require_view(estimate: ViewEstimate, wanted: str, origin: str) -> tuple[str, ...]:
+    """Refuse a plane that is not the wanted view; "any" accepts every plane.
 
     Returns:
-        Warnings, where the plane lies between two views or its place in the patient is unknown.
+        Warnings, if the plane lies between two views or is unknown.
 
     Raises:
         InputError: the plane looks like another view.
@@ -100,14 +100,18 @@ def require_view(judgement: ViewJudgement, wanted: str, origin: str) -> tuple[st
         raise ValueError(f"unknown view {wanted!r}; expected '4ch' or 'any'.")
     if wanted == "any":
         return ()
-    if judgement.view == wanted:
-        if judgement.confidence >= _DOUBT:
+    if estimate.view == wanted:
+        if estimate.confidence >= _DOUBT:
             return ()
-        other = sorted(judgement.angles, key=lambda view: judgement.angles[view])[1]
-        return (f"{origin}: taken as {VIEW_NAMES[wanted]}, but it could also be {VIEW_NAMES[other]}; look at it.",)
-    if not judgement.angles:
-        return (f"{origin}: the view could not be checked, the plane's place in the patient is not stated.",)
+        other = sorted(estimate.angles, key=lambda view: estimate.angles[view])[1]
+        return (
+            f"{origin}: taken as {VIEW_NAMES[wanted]}, but it could also be {VIEW_NAMES[other]}; check the image.",
+        )
+    if not estimate.angles:
+        return (
+            f"{origin}: the view could not be checked, because the plane's position in the patient is not stated.",
+        )
     raise InputError(
-        f"{origin} looks like {VIEW_NAMES[judgement.view]}, not {VIEW_NAMES[wanted]} (its plane is "
-        f"{judgement.angles[wanted]:.0f} degrees from a typical one); give a 4CH series, or take it with --view any."
+        f"{origin} looks like {VIEW_NAMES[estimate.view]}, not {VIEW_NAMES[wanted]} (its plane is "
+        f"{estimate.angles[wanted]:.0f} degrees from a typical one); give a 4CH series, or accept it with --view any."
     )

@@ -1,11 +1,11 @@
-"""ACDC, the Automated Cardiac Diagnosis Challenge (2017), as its site hands it out since 2022 (`database/`).
+"""ACDC, the Automated Cardiac Diagnosis Challenge (2017), as its site distributes it since 2022 (`database/`).
 
     database/training/patient001/Info.cfg                  ED: 1, ES: 12, Group: DCM, ... (frames count from 1)
     database/training/patient001/patient001_4d.nii.gz      short-axis stack over the beat
     database/testing/patient101/...
 
 Short axis only: 150 patients, 12 to 35 frames. The older archives (`training/`, `testing/` without the folder around
-them) are read as well. Many headers state no usable frame time: give the length of the beat to assume.
+them) are read as well. Many headers have no usable frame time: give the RR interval to assume.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from functools import partial
 from pathlib import Path
 
 from cpgg_hf.preparation.layouts.reading import read_nifti_slice, refuse
-from cpgg_hf.preparation.layouts.subject import Subject
+from cpgg_hf.preparation.layouts.subject import Layout, Subject
 
 
-def find_acdc_subjects(folder: Path, rr_ms: float | None = None) -> list[Subject]:
-    """A subject for each `patientXXX` folder; the cine begins at the frame that `Info.cfg` names as ED."""
+def _find(folder: Path, _view: str, rr_ms: float | None) -> list[Subject]:
+    """One subject per `patientXXX` folder; the cine begins at the ED frame of `Info.cfg`."""
     patients = sorted(path for path in folder.rglob("patient[0-9]*") if path.is_dir())
     return [Subject(patient.name, _reader(patient, rr_ms), source="acdc") for patient in patients]
 
@@ -29,5 +29,8 @@ def _reader(patient: Path, rr_ms: float | None) -> partial:
     text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
     stated = re.search(r"^ED:\s*(\d+)\s*$", text, re.MULTILINE)
     if stated is None:
-        return partial(refuse, "Info.cfg is missing or names no ED frame; copy the patient's folder again.")
+        return partial(refuse, "Info.cfg is missing or has no ED frame; copy the patient's folder again.")
     return partial(read_nifti_slice, str(patient / f"{patient.name}_4d.nii.gz"), rr_ms, first_frame=int(stated[1]) - 1)
+
+
+ACDC = Layout("acdc", _find, short_axis_only=True)

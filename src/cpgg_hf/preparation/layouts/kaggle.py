@@ -1,12 +1,12 @@
 """Kaggle's Second Annual Data Science Bowl (2015/16), as the competition's archives unpack.
 
-    train/train/1/study/4ch_17/IM-13420-0001.dcm         four-chamber cine, a folder a series; also 2ch_* and sax_*
+    train/train/1/study/4ch_17/IM-13420-0001.dcm         four-chamber cine, one folder per series; also 2ch_* and sax_*
     validate/validate/501/study/..., test/test/701/study/...
     train.csv, validate.csv                              Id, Systole, Diastole: LVESV and LVEDV in mL
 
 1,140 subjects of mostly 30 frames. The volumes become partial phenotypes, completed by LVSV and LVEF. Those of the
-test set (`solution.csv`, of another form) stay unread: its studies have no row. Where a view was taken again, the last
-series counts.
+test set (`solution.csv`, in another form) are not read: its studies have no row. If a view was acquired twice, the
+last series is used.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from pathlib import Path
 
 from cpgg_hf.errors import InputError, PhenotypeError
 from cpgg_hf.preparation.layouts.reading import known_phenotypes, read_table, refuse
-from cpgg_hf.preparation.layouts.subject import Subject
+from cpgg_hf.preparation.layouts.subject import Layout, Subject
 from cpgg_hf.scans.dicom import read_dicom_folder
 from cpgg_hf.scans.dicom_stack import read_middle_slice
 
 _DEPTHS = ("", "*/", "*/*/")  # a split's folder, the unpacked archives, or both levels of them
 
 
-def find_kaggle_subjects(folder: Path, view: str = "4ch") -> list[Subject]:
-    """A subject for each study: the four-chamber cine, or with "any" the short axis where it is missing."""
+def _find(folder: Path, view: str, _rr_ms: float | None) -> list[Subject]:
+    """One subject per study: the four-chamber cine, or with "any" the short axis if it is missing."""
     tables = [name for name in ("train.csv", "validate.csv") if (folder / name).is_file()]
     volumes = {row["Id"]: row for name in tables for row in read_table(folder / name, "Id", "Systole", "Diastole")}
     studies = sorted(path for depth in _DEPTHS for path in folder.glob(f"{depth}[0-9]*/study") if path.is_dir())
     if tables and studies and volumes.keys().isdisjoint(study.parent.name for study in studies):
         raise InputError(
-            f"{folder}: {' and '.join(tables)} have a row for none of the {len(studies)} studies: their folders' "
-            "numbers were looked for in the column 'Id', beside the volumes in 'Systole' and 'Diastole'; put the "
-            "tables of these studies there, or none."
+            f"{folder}: {' and '.join(tables)} have a row for none of the {len(studies)} studies, whose folder "
+            "numbers are expected in the column 'Id', next to the volumes in 'Systole' and 'Diastole'; put the tables "
+            "of these studies there, or none."
         )
     return [_subject(study, volumes.get(study.parent.name), view, bool(tables)) for study in studies]
 
@@ -58,6 +58,9 @@ def _reader(study: Path, view: str) -> partial:
 
 
 def _series(study: Path, kind: str) -> list[str]:
-    """The study's series of a kind, in the order in which they were taken."""
+    """The study's series of a kind, in the order of acquisition."""
     found = [path for path in study.glob(f"{kind}_*") if path.is_dir()]
     return [str(path) for path in sorted(found, key=lambda path: [int(n) for n in re.findall(r"\d+", path.name)])]
+
+
+KAGGLE = Layout("kaggle", _find)

@@ -4,8 +4,8 @@
     OpenDataset/Training/Labeled/A0S9V9/A0S9V9_sa.nii.gz                      short-axis stack over the beat
     OpenDataset/Training/Unlabeled/..., Validation/A5C2D2/..., Testing/A1K2P5/...
 
-Short axis only: 345 subjects. `_sa_gt.nii.gz` are labels and stay unread. Where the header states no usable frame
-time, give the length of the beat to assume.
+Short axis only: 345 subjects. `_sa_gt.nii.gz` are labels and are not read. If headers have no usable frame
+time, give the RR interval to assume.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from pathlib import Path
 
 from cpgg_hf.errors import InputError
 from cpgg_hf.preparation.layouts.reading import read_nifti_slice, read_table, refuse
-from cpgg_hf.preparation.layouts.subject import Subject
+from cpgg_hf.preparation.layouts.subject import Layout, Subject
 
 _TABLE = "*M&Ms_Dataset_information*.csv"
 
 
-def find_mnms_subjects(folder: Path, rr_ms: float | None = None) -> list[Subject]:
-    """A subject for each row of the table; the cine begins at the frame that the table names as ED."""
+def _find(folder: Path, _view: str, rr_ms: float | None) -> list[Subject]:
+    """One subject per row of the table; the cine begins at the table's ED frame."""
     tables = sorted(folder.rglob(_TABLE))
     if not tables:
         raise InputError(f"{folder} has no table {_TABLE}; give the folder OpenDataset of M&Ms.")
@@ -35,7 +35,10 @@ def find_mnms_subjects(folder: Path, rr_ms: float | None = None) -> list[Subject
 def _reader(row: dict[str, str], files: dict[str, Path], rr_ms: float | None) -> partial:
     name = f"{row['External code']}_sa.nii.gz"
     if name not in files:
-        return partial(refuse, "the table names this subject, but its short-axis file is not there; copy it.")
+        return partial(refuse, "the table lists this subject, but its short-axis file is missing; copy it.")
     if not row["ED"].removesuffix(".0").isdecimal():
-        return partial(refuse, "the table names no ED frame for this subject; fill it in.")
+        return partial(refuse, "the table has no ED frame for this subject; fill it in.")
     return partial(read_nifti_slice, str(files[name]), rr_ms, first_frame=int(float(row["ED"])))
+
+
+MNMS = Layout("mnms", _find, short_axis_only=True)

@@ -4,8 +4,8 @@
     MnM2/dataset/001/001_LA_CINE.nii.gz         four-chamber cine
     MnM2/dataset/001/001_SA_CINE.nii.gz         short-axis stack over the beat
 
-360 subjects. Single frames and labels (`_ED`, `_ES`, `_gt`) stay unread; the cines are taken to begin at end-diastole,
-as no table says otherwise. Where the header states no usable frame time, give the length of the beat to assume.
+360 subjects. Single frames and labels (`_ED`, `_ES`, `_gt`) are not read; the cines are assumed to begin at
+end-diastole. If headers have no usable frame time, give the RR interval to assume.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from pathlib import Path
 
 from cpgg_hf.errors import InputError
 from cpgg_hf.preparation.layouts.reading import read_nifti_slice, read_table
-from cpgg_hf.preparation.layouts.subject import Subject
+from cpgg_hf.preparation.layouts.subject import Layout, Subject
 
 _TABLE = "dataset_information.csv"
 
 
-def find_mnms2_subjects(folder: Path, view: str = "4ch", rr_ms: float | None = None) -> list[Subject]:
-    """A subject for each row of the table: the four-chamber cine, or with "any" the short axis where it is missing."""
+def _find(folder: Path, view: str, rr_ms: float | None) -> list[Subject]:
+    """One subject per row of the table: the four-chamber cine, or with "any" the short axis if it is missing."""
     tables = sorted(folder.rglob(_TABLE))
     if not tables:
         raise InputError(f"{folder} has no table {_TABLE}; give the folder MnM2 of M&Ms-2.")
@@ -33,3 +33,6 @@ def find_mnms2_subjects(folder: Path, view: str = "4ch", rr_ms: float | None = N
             path = path.with_name(f"{code}_SA_CINE.nii.gz")
         subjects.append(Subject(code, partial(read_nifti_slice, str(path), rr_ms), source="mnms2"))
     return subjects
+
+
+MNMS2 = Layout("mnms2", _find)

@@ -1,4 +1,4 @@
-"""What several layouts need: a slice of a NIfTI stack that begins at end-diastole, tables, partial phenotypes."""
+"""Shared by the layouts: a NIfTI slice that begins at end-diastole, tables, partial phenotypes, refusals."""
 
 from __future__ import annotations
 
@@ -11,40 +11,39 @@ from typing import NoReturn
 
 import numpy as np
 
+from cpgg_hf.cine import Cine
 from cpgg_hf.errors import InputError, PhenotypeError, brief
 from cpgg_hf.phenotypes import as_array, complete_identities
 from cpgg_hf.scans.nifti import read_nifti
-from cpgg_hf.scans.series import CineSeries
 
 
-def read_nifti_slice(path: str, assumed_rr_ms: float | None = None, first_frame: int = 0) -> CineSeries:
-    """The one slice of a NIfTI cine, or the middle one of a stack.
+def read_nifti_slice(path: str, assumed_rr_ms: float | None = None, first_frame: int = 0) -> Cine:
+    """Read the only slice of a NIfTI cine, or the middle one of a stack.
 
     Args:
         path: a `.nii` or `.nii.gz` file.
         assumed_rr_ms: as in `read_nifti`.
-        first_frame: index of the end-diastolic frame; the cine is turned around the beat to begin with it.
+        first_frame: index of the end-diastolic frame; the frames are rotated to begin with it.
     """
-    series = read_nifti(path, middle_slice=True, assumed_rr_ms=assumed_rr_ms)
-    if not 0 <= first_frame < len(series.frames):
+    cine = read_nifti(path, middle_slice=True, assumed_rr_ms=assumed_rr_ms)
+    if not 0 <= first_frame < len(cine):
         raise InputError(
-            f"{path} has {len(series.frames)} frames, but end-diastole is said to be frame {first_frame + 1}; check "
-            "the collection's table."
+            f"{path} has {len(cine)} frames, but the end-diastolic frame is given as {first_frame + 1}; "
+            "check the collection's table."
         )
     if first_frame == 0:
-        return series
-    note = f"{path}: begins at frame {first_frame + 1}, which the collection names as end-diastole."
-    frames = np.roll(series.frames, -first_frame, axis=0)
-    return replace(series, frames=frames, warnings=(*series.warnings, note))
+        return cine
+    note = f"{path}: begins at frame {first_frame + 1}, the collection's end-diastolic frame."
+    return replace(cine, pixels=np.roll(cine.pixels, -first_frame, axis=0), warnings=(*cine.warnings, note))
 
 
 def refuse(message: str) -> NoReturn:
-    """Stands in for reading where the table already says that a subject cannot be used."""
+    """The `read` of a subject that is known to be unusable before its files are read."""
     raise InputError(message)
 
 
 def known_phenotypes(values: Mapping[str, object]) -> np.ndarray:
-    """(82,) phenotypes, NaN = missing, from a few named ones; what they determine is filled in.
+    """(82,) phenotypes, NaN = missing, from a few named ones; values that follow from them are filled in.
 
     Raises:
         PhenotypeError: unknown names, impossible values, or values that contradict each other.
@@ -56,7 +55,7 @@ def known_phenotypes(values: Mapping[str, object]) -> np.ndarray:
 
 
 def read_table(path: Path, *columns: str) -> list[dict[str, str]]:
-    """The rows of a CSV file whose first named column is filled; cells without the spaces around them.
+    """The rows of a CSV file whose first required column is filled; cells are stripped of spaces.
 
     Raises:
         InputError: it cannot be read, or lacks one of the columns.

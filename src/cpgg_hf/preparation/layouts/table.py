@@ -1,11 +1,11 @@
-"""Any other collection: a CSV table with one row a subject.
+"""Any other collection: a CSV table with one row per subject.
 
     subject, path, rr_ms, LVEDV, 24101-2.0, ...
 
-`path` is a NIfTI file (of a stack, the middle slice is taken) or a DICOM folder of one series, relative to the
-table's folder or absolute. `rr_ms`, the length of the heart beat, may be left out or empty. Every further column is a
-phenotype, by its name, field number or UK Biobank column; empty cells are missing, and what the given ones determine
-is filled in.
+`path` is a NIfTI file (of a stack, the middle slice is used) or a DICOM folder of one series, relative to the
+table's folder or absolute. `rr_ms`, the length of the heart beat, is optional. Every other column is a phenotype,
+by its name, field number or UK Biobank column; empty cells are missing, and values that follow from the given ones are
+filled in.
 """
 
 from __future__ import annotations
@@ -16,16 +16,14 @@ from pathlib import Path
 from cpgg_hf.errors import InputError, PhenotypeError
 from cpgg_hf.phenotypes import phenotype_index
 from cpgg_hf.preparation.layouts.reading import known_phenotypes, read_table, refuse
-from cpgg_hf.preparation.layouts.subject import Subject
-from cpgg_hf.scans.dicom import read_dicom_folder
-from cpgg_hf.scans.nifti import read_nifti
-from cpgg_hf.scans.series import CineSeries
+from cpgg_hf.preparation.layouts.subject import Layout, Subject
+from cpgg_hf.scans import read_scan
 
 _OWN_COLUMNS = ("subject", "path", "rr_ms")
 
 
-def find_table_subjects(table: Path, rr_ms: float | None = None) -> list[Subject]:
-    """A subject for each row; a row whose phenotypes or heart beat make no sense is set aside when it is read."""
+def _find(table: Path, _view: str, rr_ms: float | None) -> list[Subject]:
+    """One subject per row; a row with implausible phenotypes or heart beat is excluded when it is read."""
     rows = read_table(table, "subject", "path")
     for column in rows[0] if rows else ():
         if column not in _OWN_COLUMNS:
@@ -43,12 +41,9 @@ def _subject(row: dict[str, str], folder: Path, assumed_rr_ms: float | None) -> 
         phenotypes = known_phenotypes(values) if values else None
     except ValueError as error:  # PhenotypeError is one
         return Subject(row["subject"], partial(refuse, f"the table's row cannot be used: {error}."), source="table")
-    read = partial(read_row, str(folder / row["path"]), stated, assumed_rr_ms)
+    path = str(folder / row["path"])
+    read = partial(read_scan, path, stated, middle_slice=True, assumed_rr_ms=assumed_rr_ms)
     return Subject(row["subject"], read, phenotypes, source="table")
 
 
-def read_row(path: str, rr_ms: float | None, assumed_rr_ms: float | None) -> CineSeries:
-    """The cine of a row: a DICOM folder, or a NIfTI file."""
-    if Path(path).is_dir():
-        return read_dicom_folder(path, rr_ms)
-    return read_nifti(path, rr_ms, middle_slice=True, assumed_rr_ms=assumed_rr_ms)
+TABLE = Layout("table", _find, is_file=True)

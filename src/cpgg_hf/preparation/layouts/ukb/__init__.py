@@ -1,7 +1,7 @@
 """UK Biobank: zips of field 20208 (long-axis heart images) as they are delivered, joined with fields 24100-24181.
 
 A zip holds the cines of one visit: two-, three- and four-chamber, some of them repeated, and images that the scanner
-made from them. The four-chamber one is what the manifest calls so *and* what lies in the heart as such a plane does.
+derived from them. The four-chamber cine must be labelled so in the manifest *and* have such a plane.
 """
 
 from __future__ import annotations
@@ -16,14 +16,15 @@ from pathlib import Path
 
 import numpy as np
 
+from cpgg_hf.cine import Cine
 from cpgg_hf.errors import InputError
 from cpgg_hf.grid import NUM_FRAMES
-from cpgg_hf.preparation.grid.view import judge_view, require_view
+from cpgg_hf.preparation.grid.view import classify_view, require_view
+from cpgg_hf.preparation.layouts.reading import refuse
 from cpgg_hf.preparation.layouts.subject import Subject
 from cpgg_hf.preparation.layouts.ukb.manifest import read_manifest
 from cpgg_hf.preparation.layouts.ukb.table import read_ukb_phenotypes
 from cpgg_hf.scans.safe_zip import base_name, open_zip
-from cpgg_hf.scans.series import CineSeries
 from cpgg_hf.scans.zip_series import ZippedSeries, list_series, read_zipped_series
 
 LONG_AXIS_FIELD = 20208
@@ -37,12 +38,12 @@ def find_ukb_subjects(
 ) -> list[Subject]:
     """The participants with a zip `<eid>_20208_<instance>_<array>.zip`, in the order of their EIDs.
 
-    A participant who cannot be used (two zips, two rows that differ, values that are no numbers) is there too: its
-    `read` raises the reason, so that it is listed and left out.
+    Unusable participants (two zips, two rows that differ, values that are not numbers) are included: their `read`
+    raises the reason, so that they are excluded with it.
 
     Args:
         bulk: the folder of the zips, sub-folders included.
-        phenotypes_table: CSV or TSV, see `read_ukb_phenotypes`; a participant without a row is used all the same.
+        phenotypes_table: CSV or TSV, see `read_ukb_phenotypes`; participants without a row are used too.
         instance: the imaging visit: 2 is the first, 3 the repeat.
 
     Raises:
@@ -66,53 +67,49 @@ def find_ukb_subjects(
 def _subject(eid: str, paths: list[Path], known: np.ndarray | InputError | None) -> Subject:
     if len(paths) > 1:
         listed = " and ".join(str(path) for path in paths[:2])
-        return Subject(eid, partial(_refuse, f"{listed} are of one participant and visit; keep one."), source="ukb")
+        return Subject(eid, partial(refuse, f"{listed} are of one participant and visit; keep one."), source="ukb")
     if isinstance(known, InputError):
-        return Subject(eid, partial(_refuse, str(known)), source="ukb")
+        return Subject(eid, partial(refuse, str(known)), source="ukb")
     return Subject(eid, partial(read_ukb_zip, str(paths[0])), known, source="ukb", without_row=known is None)
 
 
-def _refuse(reason: str) -> CineSeries:
-    raise InputError(reason)
-
-
-def read_ukb_zip(path: str | os.PathLike[str]) -> CineSeries:
-    """The four-chamber cine of a zip of field 20208, without unpacking it to disk.
+def read_ukb_zip(path: str | os.PathLike[str]) -> Cine:
+    """Read the four-chamber cine of a zip of field 20208, without unpacking it to disk.
 
     Raises:
-        InputError: a zip that cannot be used (see `open_zip`), no four-chamber series by label and plane, or one
-            without exactly 50 usable frames.
+        InputError: a zip that cannot be used (see `open_zip`), no series with the label and plane of a four-chamber
+            cine, or none with exactly 50 usable frames.
     """
     with open_zip(path) as archive:
         series, notes = list_series(archive)
         labels = read_manifest(archive)
         if not labels:
-            notes += (f"{path}: no usable manifest; the images' own series descriptions were taken.",)
+            notes += (f"{path}: no usable manifest; the images' series descriptions were used.",)
         chosen, choice_notes = _choose([(_label(one, labels), one) for one in series], str(path))
         cine = read_zipped_series(archive, chosen)
     return replace(cine, warnings=(*notes, *choice_notes, *cine.warnings))
 
 
 def _label(series: ZippedSeries, labels: dict[str, str]) -> str:
-    """What the manifest calls a series (most of its files), or else the images themselves."""
+    """The manifest's label of a series (of most of its files), or else the series description."""
     named = Counter(label for info in series.members if (label := labels.get(base_name(info))))
     return named.most_common(1)[0][0] if named else series.description
 
 
 def _choose(series: Sequence[tuple[str, ZippedSeries]], origin: str) -> tuple[ZippedSeries, tuple[str, ...]]:
-    """The last complete series that is a four-chamber one by label and by plane, and warnings."""
+    """The last complete series with the label and the plane of a four-chamber cine, and warnings."""
     labelled = [(label, one) for label, one in series if _FOUR_CHAMBER.search(label) and not _DERIVED.search(label)]
     if not labelled:
         found = ", ".join(sorted({repr(label) for label, _ in series}))
-        what = f"no series that is labelled four-chamber, only {found}" if series else "no DICOM images"
-        raise InputError(f"{origin} has {what}; leave it out.")
+        content = f"no series labelled four-chamber, only {found}" if series else "no DICOM images"
+        raise InputError(f"{origin} has {content}; leave it out.")
     of_plane, refusals = [], []
     for label, one in labelled:
         try:
-            notes = require_view(judge_view(one.normal), "4ch", f"{origin}: the series labelled {label!r}")
+            notes = require_view(classify_view(one.normal), "4ch", f"{origin}: the series labelled {label!r}")
             of_plane.append((one, notes))
         except InputError as error:
-            refusals.append(f"{str(error).rsplit(';', 1)[0]}; look at it, or leave it out.")
+            refusals.append(f"{str(error).rsplit(';', 1)[0]}; check the images, or leave it out.")
     if not of_plane:
         raise InputError(refusals[0])
     complete = [(one, notes) for one, notes in of_plane if len(one.members) == NUM_FRAMES]
@@ -124,5 +121,5 @@ def _choose(series: Sequence[tuple[str, ZippedSeries]], origin: str) -> tuple[Zi
         )
     chosen, notes = complete[-1]
     if len(complete) > 1:
-        notes += (f"{origin}: {len(complete)} four-chamber series; the last one was taken.",)
+        notes += (f"{origin}: {len(complete)} four-chamber series; the last one was used.",)
     return chosen, (*refusals, *notes)

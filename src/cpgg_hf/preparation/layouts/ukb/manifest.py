@@ -1,8 +1,7 @@
-"""The manifest of a UK Biobank zip: which file belongs to which series.
+"""The manifest of a UK Biobank zip, which lists the series of each file.
 
 It is called `manifest.csv` or `manifest.cvs`, its column is headed "series discription", and dates such as
-"Aug 30, 2015" stand in it without quotes, so their comma splits the row. Rows that do not fit the header even then are
-passed over.
+"Aug 30, 2015" are not quoted, so their comma splits the row. Rows that do not fit the header even then are skipped.
 """
 
 from __future__ import annotations
@@ -20,13 +19,13 @@ _SERIES_COLUMN = re.compile(r"series d[ie]scription")
 
 
 def read_manifest(archive: zipfile.ZipFile) -> dict[str, str]:
-    """The series' description of each file, by the file's name without folders; empty where there is no manifest."""
+    """The series description of each file, by the file's name without folders; empty if there is no manifest."""
     found = [info for info in members_of(archive) if base_name(info).lower() in _NAMES]
     return parse_manifest(read_member(archive, found[0]).decode("utf-8-sig", errors="replace")) if found else {}
 
 
 def parse_manifest(text: str) -> dict[str, str]:
-    """The series' description of each file of a manifest's text; only rows that fit the header count."""
+    """The series description of each file in a manifest's text; rows that do not fit the header are skipped."""
     rows = [row for line in text.splitlines() if (row := _fields(line))]
     if not rows:
         return {}

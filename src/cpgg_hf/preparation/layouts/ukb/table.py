@@ -1,4 +1,4 @@
-"""Fields 24100-24181 out of a UK Biobank table, which holds many other columns and half a million rows."""
+"""Read fields 24100-24181 from a UK Biobank table with many other columns and half a million rows."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def read_ukb_phenotypes(
     """The phenotypes of some participants.
 
     Args:
-        path: CSV or TSV with one row a participant, in any order; other columns are ignored.
+        path: CSV or TSV with one row per participant, in any order; other columns are ignored.
         eids: the participants wanted, at least one.
         instance: the imaging visit: 2 is the first, 3 the repeat.
 
     Returns:
-        For each of `eids` in the table (82,) float64 in physical units, NaN = missing; or, where a row cannot be used,
-        the error that says why: values that are no numbers or in the wrong unit, a second row that says otherwise.
+        For each of `eids` in the table (82,) float64 in physical units, NaN = missing; or, if its row cannot be used,
+        the error: values that are not numbers or in the wrong unit, or a second row that differs.
 
     Raises:
         InputError: no such table, no column of participants, no phenotypes of this instance, no row of any of
@@ -55,18 +55,18 @@ def read_ukb_phenotypes(
                 if eid in eids:
                     rows.setdefault(eid, []).append(row)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path} is no readable CSV or TSV table ({brief(error)}); export it again.") from None
+        raise InputError(f"{path} cannot be read as a CSV or TSV table ({brief(error)}); export it again.") from None
     if not rows:
         raise InputError(
-            f"{path} has a row for none of the {len(eids)} participants: their numbers were looked for in the column "
-            f"{header[eid_column]!r}, as 1234567 or 1234567.0, beside {len(columns)} columns of phenotypes such as "
-            f"{header[min(columns)]!r}; give the table of the same application (each has EIDs of its own)."
+            f"{path} has a row for none of the {len(eids)} participants, whose numbers are expected in the column "
+            f"{header[eid_column]!r}, as 1234567 or 1234567.0, next to {len(columns)} columns of phenotypes such as "
+            f"{header[min(columns)]!r}; give the table of the same application (each application has its own EIDs)."
         )
     return {eid: _one_vector(found, columns, len(header), path) for eid, found in rows.items()}
 
 
 def _columns_of(names: list[str], instance: int, path: Path) -> tuple[int, dict[int, str]]:
-    """The place of the participants' column, and the fields by place."""
+    """The index of the participants' column, and the field of each column of phenotypes."""
     identifying = [index for index, name in enumerate(names) if name.lower() in _EID_COLUMNS]
     if len(identifying) != 1:
         raise InputError(
@@ -90,7 +90,7 @@ def _columns_of(names: list[str], instance: int, path: Path) -> tuple[int, dict[
 
 
 def _plain(eid: str) -> str:
-    """An EID as its digits: tables written from floats say `1234567.0`."""
+    """An EID as its digits: tables written from floats contain `1234567.0`."""
     return eid.strip().removesuffix(".0")
 
 
