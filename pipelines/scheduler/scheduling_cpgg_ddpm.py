@@ -1,6 +1,6 @@
 """CPGGDDPMScheduler of CPGG (arXiv 2505.03426), for use without the package cpgg_hf.
 
-Generated from the sources of cpgg_hf by `cpgg export-remote-code`, not to be edited. Apache-2.0.
+Generated from the sources of cpgg_hf by `cpgg export-remote-code`, do not edit. Apache-2.0.
 """
 
 from diffusers.configuration_utils import register_to_config
@@ -21,7 +21,6 @@ from typing import NamedTuple
 
 @cache
 def cosine_betas(num_train_timesteps: int) -> np.ndarray:
-    """The cosine schedule of improved diffusion, equation 17: (num_train_timesteps,) float64, at most 0.999."""
     ends = np.arange(num_train_timesteps + 1) / num_train_timesteps
     alphas_cumprod = np.cos((ends + 0.008) / 1.008 * np.pi / 2) ** 2
     return np.minimum(1.0 - alphas_cumprod[1:] / alphas_cumprod[:-1], 0.999)
@@ -31,9 +30,6 @@ def cosine_betas(num_train_timesteps: int) -> np.ndarray:
 
 
 class _Step(NamedTuple):
-    """Coefficients of one reverse step: the mean from sample and noise, or from sample and clipped original; the
-    original from sample and noise; the log of the deviation between two bounds.
-    """
 
     sample: float
     noise: float
@@ -169,7 +165,6 @@ class CPGGDDPMScheduler(DDPMScheduler):
 
 
 def _reverse_steps(alphas_cumprod: np.ndarray) -> list[_Step]:
-    """Coefficients of each step of a chain, re-spaced, from the cumulative products at its descending timesteps."""
     previous = np.append(alphas_cumprod[1:], 1.0)
     alphas = alphas_cumprod / previous
     betas = 1.0 - alphas

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from cpgg_hf.models.conversion_phenotype_vae import convert_published_phenotype_vae
+from cpgg_hf.models.converters import convert_published_phenotype_vae
 from cpgg_hf.models.phenotype_vae import CPGGPhenotypeVAE
 
 FOLDER = Path(os.environ.get("CPGG_PARITY_DIR", Path(__file__).parents[1] / "data" / "parity"))
@@ -47,7 +47,7 @@ def published():
 
 
 def test_an_unknown_tensor_is_refused(published):
-    with pytest.raises(ValueError, match=r"unknown tensor 'classifier\.weight'"):
+    with pytest.raises(ValueError, match=r"'classifier\.weight' is not a tensor"):
         convert_published_phenotype_vae({**published, "classifier.weight": torch.zeros(1)})
 
 

@@ -30,6 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all commands; each one's `run` is the function that carries it out."""
+    from cpgg_hf.cli import convert
     from cpgg_hf.command_line import evaluation, generation, preparation, publishing
 
     parser = argparse.ArgumentParser(prog="cpgg", description="Phenotype-controlled cardiac cine MRI (CPGG).")
@@ -40,6 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
     preparation.add_commands(commands)
     evaluation.add_commands(commands)
     publishing.add_commands(commands)
+    convert.add_command(commands)
     return parser
 
 

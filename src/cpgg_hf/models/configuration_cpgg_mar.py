@@ -1,4 +1,4 @@
-"""Configuration of the masked autoregressive transformer of CPGG (arXiv 2505.03426, section 2.3)."""
+"""Configuration of the masked autoregressive transformer of CPGG (arXiv 2505.03426, section 2.2)."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""The masked autoregressive transformer of CPGG (arXiv 2505.03426, section 2.3).
+"""The masked autoregressive transformer of CPGG (arXiv 2505.03426, section 2.2).
 
 Latents are cut into tokens; an encoder sees the visible ones, a decoder all of them, and a small diffusion head draws
 each masked token from the decoder's vector `z` for it. Phenotypes enter as tokens before the sequence.
@@ -23,6 +23,7 @@ from cpgg_hf.data_policy import strictest
 from cpgg_hf.hub.mixin import HubPolicyMixin
 from cpgg_hf.hub.policy import policy_of_adapter
 from cpgg_hf.models.configuration_cpgg_mar import CPGGMARConfig
+from cpgg_hf.models.guidance import Guidance, GuidanceStep, as_guidance
 from cpgg_hf.models.token_diffusion import (
     AdaLNBlock,
     AdaLNOutput,
@@ -503,36 +504,41 @@ class CPGGMARModel(HubPolicyMixin, PreTrainedModel):  # type: ignore[misc]
         scheduler: Any,
         num_decoding_steps: int = 16,
         num_inference_steps: int = 100,
-        guidance_scale: float = 1.0,
+        guidance_scale: float | Guidance = 1.0,
         temperature: float = 1.0,
         generators: list[torch.Generator] | None = None,
         latents: torch.Tensor | None = None,
-        callback: Callable[[int, torch.Tensor], torch.Tensor | None] | None = None,
+        callback: Callable[[int, torch.Tensor], dict[str, Any] | None] | None = None,
     ) -> torch.Tensor:
         r"""
-        Draws latents by iterative decoding: a random order a sample, a cosine schedule, a diffusion chain a token.
+        Draws latents by iterative decoding: a random order per sample, a cosine schedule, a diffusion chain per token.
 
         All randomness of sample i comes from `generators[i]`.
 
         Args:
-            phenotypes (`torch.Tensor`): (B, num_phenotypes) in physical units, NaN = missing; their device works.
+            phenotypes (`torch.Tensor`): (B, num_phenotypes) in physical units, NaN = missing, on the model's device.
             scheduler: a diffusers scheduler; see `sample_tokens`.
-            num_decoding_steps (`int`, defaults to 16): passes of the transformer, at most one a token.
-            num_inference_steps (`int`, defaults to 100): diffusion steps a token.
-            guidance_scale (`float`, defaults to 1.0): 1 = no guidance, 0 = unconditional.
+            num_decoding_steps (`int`, defaults to 16): passes of the transformer, at most one per token.
+            num_inference_steps (`int`, defaults to 100): diffusion steps per token.
+            guidance_scale (`float` or [`Guidance`], defaults to 1.0): 1 = no guidance, 0 = unconditional, or a rule.
             temperature (`float`, defaults to 1.0): scale of the noise added in the diffusion steps.
-            generators (`list[torch.Generator]`, *optional*): one a sample; torch's own by default.
+            generators (`list[torch.Generator]`, *optional*): one per sample; torch's global generator by default.
             latents (`torch.Tensor`, *optional*): (B, C, T', H', W'), the noise that the diffusion starts from.
             callback (`Callable`, *optional*): called after each decoding step with its number and the latents so far
-                (zero where nothing has been drawn); latents that it returns replace them.
+                (zero where nothing has been drawn). It may return a dict: `"latents"` replaces the latents,
+                `"guidance_scale"` the guidance of the remaining decoding steps.
 
         Returns:
             (B, C, T', H', W') float32, standardised.
+
+        Raises:
+            ValueError: arguments that do not fit the model or each other.
         """
         config, device, batch_size = self.config, phenotypes.device, phenotypes.shape[0]
+        guidance = as_guidance(guidance_scale)
         sources = [None] * batch_size if generators is None else generators
         if len(sources) != batch_size:
-            raise ValueError(f"generators must be one a sample: given {len(sources)} for {batch_size} samples.")
+            raise ValueError(f"generators must be one per sample, given {len(sources)} for {batch_size} samples.")
         token_counts = decoding_schedule(config.num_tokens, num_decoding_steps)
 
         def draw(function: Callable[..., torch.Tensor], argument: Any) -> torch.Tensor:
@@ -544,37 +550,41 @@ class CPGGMARModel(HubPolicyMixin, PreTrainedModel):  # type: ignore[misc]
             latents = draw(torch.randn, (config.latent_channels, *config.latent_size))
         start = self.patchify(latents.to(device, torch.float32))
 
-        guided = guidance_scale not in (0.0, 1.0)
-        if guided:
-            drop_condition = torch.arange(2 * batch_size, device=device) >= batch_size
-            phenotypes = phenotypes.repeat(2, 1)
-        else:
-            drop_condition = torch.full((batch_size,), guidance_scale == 0.0, device=device)
-
         tokens = torch.zeros_like(start)
         mask = torch.ones(start.shape[:2], dtype=torch.bool, device=device)
         num_masked = config.num_tokens
         for step, count in enumerate(token_counts):
             positions = orders[:, num_masked - count : num_masked]
             num_masked -= count
-            repeats = (2, 1) if guided else (1, 1)
+            set_inference_timesteps(config.head_type, scheduler, num_inference_steps)
+            num_steps = len(scheduler.timesteps)
+            conditional, unconditional = guidance.passes(
+                GuidanceStep(step, num_decoding_steps, index, num_steps) for index in range(num_steps)
+            )
+            conditions = [(phenotypes, mask.new_zeros(batch_size))] if conditional else []
+            if unconditional:
+                conditions.append(guidance.unconditional(phenotypes))
+            rows, drop_condition = (torch.cat(part) for part in zip(*conditions, strict=True))
+            repeats = (len(conditions), 1)
             z = self(
                 tokens.repeat(*repeats, 1),
-                phenotypes,
+                rows,
                 mask=mask.repeat(repeats),
                 positions=positions.repeat(repeats),
                 drop_condition=drop_condition,
                 return_loss=False,
             ).z
-            set_inference_timesteps(config.head_type, scheduler, num_inference_steps)
             noise = _take_rows(start, positions) * getattr(scheduler, "init_noise_sigma", 1.0)
-            drawn = sample_tokens(self.diffusion_head, z, noise, scheduler, sources, guidance_scale, temperature)
+            drawn = sample_tokens(
+                self.diffusion_head, z, noise, scheduler, sources, guidance, temperature, step, num_decoding_steps
+            )
             tokens = tokens.scatter(1, positions.unsqueeze(-1).expand_as(drawn), drawn)
             mask = mask.scatter(1, positions, False)
-            if callback is not None:
-                replaced = callback(step, self.unpatchify(tokens))
-                if replaced is not None:
-                    tokens = self.patchify(replaced)
+            changes = (callback(step, self.unpatchify(tokens)) if callback is not None else None) or {}
+            if "latents" in changes:
+                tokens = self.patchify(changes["latents"])
+            if "guidance_scale" in changes:
+                guidance = as_guidance(changes["guidance_scale"])
         return self.unpatchify(tokens)
 
 

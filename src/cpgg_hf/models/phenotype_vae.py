@@ -35,6 +35,7 @@ from diffusers.utils import BaseOutput
 from torch import nn
 
 from cpgg_hf.hub.mixin import HubPolicyMixin
+from cpgg_hf.models.gaussian import kl_to_standard_normal
 from cpgg_hf.phenotypes import NAMES, PHENOTYPES, as_array, complete_identities, enforce_identities
 from cpgg_hf.phenotypes.coordinates import (
     COORDINATES,
@@ -184,7 +185,7 @@ class CPGGPhenotypeVAE(HubPolicyMixin, ModelMixin, ConfigMixin):  # type: ignore
         noise = torch.randn_like(mean) if noise is None else noise
         reconstruction = self.decode(mean + torch.exp(0.5 * logvar) * noise)
         reconstruction_loss = nn.functional.mse_loss(reconstruction, standardised)
-        kl_loss = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).sum(dim=1).mean()
+        kl_loss = kl_to_standard_normal(mean, logvar).sum(dim=1).mean()
         return CPGGPhenotypeVAEOutput(
             loss=reconstruction_loss + self.config.kl_weight * kl_loss,
             reconstruction_loss=reconstruction_loss,

@@ -1,4 +1,4 @@
-"""Diffusion of single tokens: the head of CPGG's transformer (arXiv 2505.03426, section 2.3), its loss, its use.
+"""Diffusion of single tokens: the head of CPGG's transformer (arXiv 2505.03426, section 2.2), its loss, its use.
 
 The head is the AdaLN MLP of MAR (arXiv 2406.11838, appendix) and the loss that of improved diffusion
 (arXiv 2102.09672): mean squared error of the noise plus the variational bound that teaches the variance. Beside it
@@ -15,6 +15,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
+
+from cpgg_hf.models.guidance import Guidance, GuidanceStep, as_guidance
 
 _TIME_CHANNELS = 256
 _LAYER_NORM_EPS = 1e-6
@@ -304,26 +306,35 @@ def sample_tokens(
     noise: torch.Tensor,
     scheduler: Any,
     generators: Sequence[torch.Generator | None],
-    guidance_scale: float = 1.0,
+    guidance_scale: float | Guidance = 1.0,
     temperature: float = 1.0,
+    decoding_step: int = 0,
+    num_decoding_steps: int = 1,
 ) -> torch.Tensor:
     """Draws tokens by the reverse diffusion chain of `scheduler`, whose timesteps must have been set.
 
-    What depends on timestep and condition only (over half of the arithmetic) is computed for many steps at once.
+    The modulations (over half of the arithmetic) depend on timestep and condition only and are computed for many steps
+    at once.
 
     Args:
         head: the denoising head.
         z: (B, n, condition_width), or (2 B, n, condition_width) for guidance: conditional, then unconditional.
         noise: (B, n, D) float32, where the chains start.
-        scheduler: a diffusers scheduler that fits the head's type. `CPGGDDPMScheduler` gets noise estimate and
-            variance, any other one the noise estimate or the velocity alone.
-        generators: one a sample; all randomness of a sample comes from its own.
-        guidance_scale: constant scale of the guidance of the estimate; the variance is the conditional one.
-        temperature: scale of the noise that each step adds; only `CPGGDDPMScheduler` knows one other than 1.
+        scheduler: a diffusers scheduler that fits the head's type. `CPGGDDPMScheduler` receives the noise estimate
+            and the variance, any other scheduler only the noise estimate or the velocity.
+        generators: one per sample; all randomness of a sample comes from its own.
+        guidance_scale: a constant scale or a guidance rule, for z of 2 B rows; the variance is the conditional one.
+        temperature: scale of the noise that each step adds; values other than 1 need `CPGGDDPMScheduler`.
+        decoding_step: number of the decoding step that draws these tokens, from 0, for the guidance rule.
+        num_decoding_steps: number of decoding steps.
 
     Returns:
         (B, n, D) float32.
+
+    Raises:
+        ValueError: the scheduler does not fit the head or has no temperature.
     """
+    guidance = as_guidance(guidance_scale)
     check_scheduler(head.head_type, scheduler)
     batch_size, num_tokens, token_dim = noise.shape
     timesteps, device = scheduler.timesteps, z.device
@@ -362,7 +373,8 @@ def sample_tokens(
         estimate, variance_value = output[..., :token_dim], output[..., token_dim:]
         if z.shape[0] == 2 * batch_size:
             estimate, unconditional = estimate.chunk(2)
-            estimate, variance_value = torch.lerp(unconditional, estimate, guidance_scale), variance_value[:batch_size]
+            step = GuidanceStep(decoding_step, num_decoding_steps, index, len(timesteps))
+            estimate, variance_value = guidance.combine(estimate, unconditional, step), variance_value[:batch_size]
         if learned_variance:
             estimate = torch.cat([estimate, variance_value], dim=-1)
             options["variance_noise"] = variance_noise[index]

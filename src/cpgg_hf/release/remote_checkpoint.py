@@ -10,7 +10,7 @@ from typing import Any
 
 from cpgg_hf.errors import PublishingError
 from cpgg_hf.hub.policy import is_hidden
-from cpgg_hf.release.remote_code import FILES, flatten
+from cpgg_hf.release.remote_code import FILES
 
 REMOTE_CODE_BRANCH = "remote-code"
 
@@ -41,7 +41,7 @@ def write_remote_checkpoint(folder: Path, out: Path) -> None:
         module = Path(file.path).stem
         config["auto_map"] = {"AutoConfig": f"{module}.CPGGMARConfig", "AutoModel": f"{module}.CPGGMARModel"}
         _write(out / "config.json", config)
-        (out / Path(file.path).name).write_text(flatten(file.module, file.class_name), encoding="utf-8")
+        (out / Path(file.path).name).write_text(file.text(), encoding="utf-8")
         return
     for file in FILES:
         path = Path(file.path)
@@ -52,7 +52,7 @@ def write_remote_checkpoint(folder: Path, out: Path) -> None:
             index[component] = [path.stem, file.class_name]
         else:
             continue
-        (out / path).write_text(flatten(file.module, file.class_name), encoding="utf-8")
+        (out / path).write_text(file.text(), encoding="utf-8")
     _write(out / "model_index.json", index)
 
 
