@@ -146,14 +146,14 @@ class GenerationSettings:
 
 
 def check_scheduler(head_type: str, scheduler: Any) -> None:
-    # The signature says it: a configuration may hold what another class of scheduler left there.
+    # Checked in the signature, because a configuration may contain entries of another scheduler class.
     has_prediction_type = "prediction_type" in inspect.signature(type(scheduler).__init__).parameters
     follows_flow = not has_prediction_type or scheduler.config.prediction_type == "flow_prediction"
     if follows_flow != (head_type == "flow_matching"):
         remedy = "FlowMatchEulerDiscreteScheduler" if head_type == "flow_matching" else "CPGGDDPMScheduler"
         raise ValueError(
             f"{type(scheduler).__name__} {'follows a flow' if follows_flow else 'removes noise'}, but the MAR's head "
-            f"is of the type {head_type!r}; use a scheduler such as {remedy}."
+            f"has the type {head_type!r}; use a scheduler such as {remedy}."
         )
 
 
@@ -783,6 +783,9 @@ class CPGGPipeline(DiffusionPipeline):  # type: ignore[misc]
     mar: Any
     vae: Any
     scheduler: Any
+    _guidance_scale: Any
+    _num_timesteps: int
+    _interrupt: bool
 
     model_cpu_offload_seq = "phenotype_vae->mar->vae"  # type: ignore[assignment]
     _optional_components: list[str] = []  # noqa: RUF012

@@ -370,7 +370,7 @@ def test_a_flow_matching_head_takes_schedulers_of_flows(subjects, tmp_path):
     components = tiny_components()
     settings = {**components["mar"].config.to_dict(), "head_type": "flow_matching"}
     components["mar"] = CPGGMARModel(CPGGMARConfig(**settings)).eval()
-    with pytest.raises(ValueError, match="CPGGDDPMScheduler removes noise, but the MAR's head is of the type 'flow_"):
+    with pytest.raises(ValueError, match="CPGGDDPMScheduler removes noise, but the MAR's head has the type 'flow_"):
         CPGGPipeline(**components)
     components["scheduler"] = FlowMatchEulerDiscreteScheduler()
     pipe = CPGGPipeline(**components, num_decoding_steps=3, num_inference_steps=8, micro_batch_size=2)
@@ -428,7 +428,7 @@ def test_models_are_offloaded_in_the_order_they_work_in(subjects):
         ({"num_samples": 0}, "num_samples must be at least 1, given 0"),
         ({"num_samples": 2, "generator": [torch.Generator()]}, "list of 2 generators, one per sample, given 1"),
         ({"output_type": "gif"}, "output_type must be one of np, pt, pil, latent, given 'gif'"),
-        ({"num_decoding_steps": 41}, "num_decoding_steps must lie between 1 and 40"),
+        ({"num_decoding_steps": 41}, "num_decoding_steps must lie between 1 and the 40 tokens"),
         ({"callback_on_step_end_tensor_inputs": ["noise"]}, "noise"),
         ({"latents": torch.zeros(1, 4, 10, 6, 5)}, "latents must have shape"),
     ],
@@ -548,16 +548,16 @@ def _setting_without_sense(folder):
         (_only_a_pickle_of_the_mar, "pytorch_model.bin is a pickle"),
         (_drop_a_tensor, "lacks 1 tensors .*'mask_token'"),
         (_damage_a_config, "config.json is missing or damaged"),
-        (_change_a_width, "do not belong together"),
+        (_change_a_width, "of the same checkpoint"),
         (_foreign, "describes StableDiffusionPipeline, not CPGGPipeline"),
-        (_foreign_vae, "says that vae is AutoencoderKL, not AutoencoderKLCPGG"),
+        (_foreign_vae, "names AutoencoderKL for vae, expected AutoencoderKLCPGG"),
         (
             _setting_without_sense,
             "guidance_scale must be a positive number or 0, or a Guidance object, given 'strong'",
         ),
         (lambda folder: (folder / "scheduler" / "scheduler_config.json").unlink(), "scheduler_config.json is missing"),
         (lambda folder: shutil.rmtree(folder / "vae"), "lacks the component vae"),
-        (lambda folder: (folder / "model_index.json").unlink(), "holds no model_index.json"),
+        (lambda folder: (folder / "model_index.json").unlink(), "has no model_index.json"),
         (shutil.rmtree, "there is no folder"),
     ],
 )

@@ -262,14 +262,18 @@ class CPGGMARConfig(PreTrainedConfig):
     def validate_geometry(self):
         if len(self.latent_size) != 3 or len(self.patch_size) != 3:
             raise ValueError(
-                f"latent_size {self.latent_size} and patch_size {self.patch_size} must each be frames, rows, columns."
+                f"latent_size and patch_size must be (frames, rows, columns), given {self.latent_size} and "
+                f"{self.patch_size}."
             )
         if any(size % patch for size, patch in zip(self.latent_size, self.patch_size, strict=True)):
-            raise ValueError(f"latent_size {self.latent_size} is not a multiple of patch_size {self.patch_size}.")
+            raise ValueError(
+                f"latent_size must be a multiple of patch_size {self.patch_size}, given {self.latent_size}."
+            )
         for name in ("encoder_width", "decoder_width"):
             if getattr(self, name) % self.num_attention_heads:
                 raise ValueError(
-                    f"{name} {getattr(self, name)} is no multiple of the {self.num_attention_heads} attention heads."
+                    f"{name} must be a multiple of num_attention_heads {self.num_attention_heads}, given "
+                    f"{getattr(self, name)}."
                 )
         if min(self.encoder_depth, self.decoder_depth, self.num_condition_tokens) < 1:
             raise ValueError("encoder_depth, decoder_depth and num_condition_tokens must be at least 1.")
@@ -278,20 +282,20 @@ class CPGGMARConfig(PreTrainedConfig):
         mean, sd = self.phenotype_mean or [], self.phenotype_sd or []
         if (len(mean), len(sd)) != (self.num_phenotypes, self.num_phenotypes):
             raise ValueError(
-                f"phenotype_mean and phenotype_sd have {len(mean)} and {len(sd)} values; "
-                f"num_phenotypes is {self.num_phenotypes}."
+                f"phenotype_mean and phenotype_sd must have num_phenotypes {self.num_phenotypes} values, given "
+                f"{len(mean)} and {len(sd)}."
             )
         if min(sd) <= 0:
-            raise ValueError(f"phenotype_sd must be positive; its smallest value is {min(sd)}.")
+            raise ValueError(f"phenotype_sd must be positive, given a value of {min(sd)}.")
 
     def validate_choices(self):
         if self.condition_projection not in ("linear", "mlp"):
-            raise ValueError(f'condition_projection must be "linear" or "mlp", not {self.condition_projection!r}.')
+            raise ValueError(f'condition_projection must be "linear" or "mlp", given {self.condition_projection!r}.')
         if self.head_type not in ("diffusion", "flow_matching"):
-            raise ValueError(f'head_type must be "diffusion" or "flow_matching", not {self.head_type!r}.')
+            raise ValueError(f'head_type must be "diffusion" or "flow_matching", given {self.head_type!r}.')
         if not 0 < self.mask_ratio_minimum < 1 or self.mask_ratio_sd <= 0:
             raise ValueError(
-                f"mask_ratio_minimum must lie between 0 and 1 and mask_ratio_sd above 0; given "
+                f"mask_ratio_minimum must lie between 0 and 1 and mask_ratio_sd above 0, given "
                 f"{self.mask_ratio_minimum} and {self.mask_ratio_sd}."
             )
 
@@ -369,7 +373,7 @@ _BIN_HALF_WIDTH = 1.0 / 255.0
 _MODULATION_ELEMENTS = 2**24
 
 
-# Shift and scale of a layer's normalised input, and a block's gate of its residual, each (..., width).
+# Shift and scale of a layer's normalised input, and the gate of a block's residual, each (..., width).
 Modulation: TypeAlias = tuple[torch.Tensor, ...]
 
 
@@ -482,7 +486,7 @@ def _loss_tables(num_train_timesteps: int, device: torch.device) -> _LossTables:
     previous = np.append(1.0, alphas_cumprod[:-1])
     variance = betas * (1.0 - previous) / (1.0 - alphas_cumprod)
     variance[0] = variance[1]
-    # (coefficient of the noise error in the posterior mean)^2 / variance, simplified; t = 0 has a loss of its own
+    # (coefficient of the noise error in the posterior mean)^2 / variance, simplified; t = 0 has another loss
     mean_weight = np.append(0.0, betas[1:] / ((1.0 - betas[1:]) * (1.0 - previous[1:])))
     tables = (
         np.sqrt(alphas_cumprod),
@@ -491,7 +495,7 @@ def _loss_tables(num_train_timesteps: int, device: torch.device) -> _LossTables:
         np.log(betas) - np.log(variance),
         mean_weight,
     )
-    # The cache may first be filled under inference_mode; its tensors must serve training all the same.
+    # The cache may be filled under inference_mode, but its tensors must be usable in training.
     with torch.inference_mode(False):
         return _LossTables(*(torch.from_numpy(table.astype(np.float32)).to(device) for table in tables))
 
@@ -525,7 +529,7 @@ def token_diffusion_loss(
     squared_error = error.square()
     mse = squared_error.mean(dim=-1)
 
-    # With the model's variance e^d times the posterior's, and both means apart by the noise error alone,
+    # If the model's variance is e^d times the posterior's and the means only differ by the noise error,
     # KL = (d - 1 + e^-d (1 + weight error^2)) / 2.
     log_ratio = 0.5 * (variance_value + 1.0) * log_variance_range
     divergence = log_ratio + torch.expm1(-log_ratio) + torch.exp(-log_ratio) * (mean_weight * squared_error.detach())
@@ -551,14 +555,14 @@ def token_flow_loss(
 
 
 def check_scheduler(head_type: str, scheduler: Any) -> None:
-    # The signature says it: a configuration may hold what another class of scheduler left there.
+    # Checked in the signature, because a configuration may contain entries of another scheduler class.
     has_prediction_type = "prediction_type" in inspect.signature(type(scheduler).__init__).parameters
     follows_flow = not has_prediction_type or scheduler.config.prediction_type == "flow_prediction"
     if follows_flow != (head_type == "flow_matching"):
         remedy = "FlowMatchEulerDiscreteScheduler" if head_type == "flow_matching" else "CPGGDDPMScheduler"
         raise ValueError(
             f"{type(scheduler).__name__} {'follows a flow' if follows_flow else 'removes noise'}, but the MAR's head "
-            f"is of the type {head_type!r}; use a scheduler such as {remedy}."
+            f"has the type {head_type!r}; use a scheduler such as {remedy}."
         )
 
 
@@ -595,7 +599,7 @@ def sample_tokens(
         options["temperature"] = temperature
     elif temperature != 1.0:
         raise ValueError(
-            f"{type(scheduler).__name__} has no temperature (given {temperature}): use CPGGDDPMScheduler, or 1.0."
+            f"{type(scheduler).__name__} has no temperature, given {temperature}; use CPGGDDPMScheduler, or 1."
         )
     elif "generator" in accepted and None not in generators:
         options["generator"] = generators
@@ -644,7 +648,9 @@ class CPGGMAROutput(ModelOutput):
 
 def decoding_schedule(num_tokens: int, num_decoding_steps: int) -> list[int]:
     if not 1 <= num_decoding_steps <= num_tokens:
-        raise ValueError(f"num_decoding_steps must lie between 1 and {num_tokens} tokens, not {num_decoding_steps}.")
+        raise ValueError(
+            f"num_decoding_steps must lie between 1 and the {num_tokens} tokens, given {num_decoding_steps}."
+        )
     remaining = num_tokens
     drawn = []
     for step in range(1, num_decoding_steps):
@@ -737,10 +743,10 @@ class CPGGMARLayer(GradientCheckpointingLayer):
 
 class CPGGMARModel(PreTrainedModel):  # type: ignore[misc]
     r"""
-    Phenotypes to cine latents: masked autoregressive transformer with a diffusion (or flow-matching) loss a token.
+    Phenotypes to cine latents: masked autoregressive transformer with a diffusion (or flow-matching) loss per token.
 
     This model inherits from [`~transformers.PreTrainedModel`]: see there for loading, saving, devices and dtypes.
-    `forward` trains it or gives the vectors `z`; `generate_latents` draws latents.
+    `forward` computes the training loss or the vectors `z`; `generate_latents` draws latents.
 
     Args:
         config ([`CPGGMARConfig`]): the configuration; its defaults are the paper's.
@@ -814,27 +820,27 @@ class CPGGMARModel(PreTrainedModel):  # type: ignore[misc]
     def load_adapter(  # type: ignore[override]
         self, peft_model_id: str | None = None, adapter_name: str | None = None, **kwargs: Any
     ) -> LoadStateDictInfo:
-        """Puts a PEFT adapter onto the model; see [`~transformers.PreTrainedModel.load_adapter`].
+        """Adds a PEFT adapter to the model; see [`~transformers.PreTrainedModel.load_adapter`].
 
-        From then on the model has the stricter data policy of the two, also when the adapter is removed again, as it
-        may have been merged; one that says nothing of its policy is restricted.
+        The model then has the stricter data policy of the two, also after the adapter is removed, because it may have
+        been merged. An adapter without a policy is restricted.
 
         Args:
-            peft_model_id: folder or hub repository that `save_pretrained` or `push_to_hub` of an adapted model wrote.
+            peft_model_id: folder or Hub repository that `save_pretrained` or `push_to_hub` of an adapted model wrote.
             adapter_name: `"default"` by default.
-            kwargs: as there.
+            kwargs: see the base class.
 
         Raises:
-            ValueError: the adapter belongs to another network, or some of its tensors are missing. (transformers only
-                warns, and leaves what is missing as it was drawn.)
+            ValueError: the adapter belongs to another network, or tensors are missing. (transformers only warns and
+                leaves missing tensors randomly initialised.)
         """
         info = super().load_adapter(peft_model_id, adapter_name, ignore_mismatched_sizes=True, **kwargs)
         wrong = {*info.missing_keys, *info.unexpected_keys, *(key[0] for key in info.mismatched_keys)}
         if wrong:
             self.delete_adapter(adapter_name or "default")
             raise ValueError(
-                f"{peft_model_id} does not fit this MAR: {len(wrong)} tensors, such as {min(wrong)!r}, are missing, "
-                "superfluous or of another shape; load it onto the network that it was trained beside."
+                f"the adapter {peft_model_id} does not fit this MAR because {len(wrong)} tensors, such as "
+                f"{min(wrong)!r}, are missing, unknown or of another shape; load it onto the MAR it was trained with."
             )
         load_config = kwargs.get("load_config")
         hub = {**(load_config.download_kwargs if load_config else {}), **(kwargs.get("adapter_kwargs") or {})}
@@ -842,9 +848,9 @@ class CPGGMARModel(PreTrainedModel):  # type: ignore[misc]
         return info
 
     def delete_adapter(self, adapter_names: list[str] | str) -> None:
-        """Removes adapters; with the last one the network is as it was, and is saved whole again.
+        """Removes adapters; without adapters the network is restored and saved completely again.
 
-        (transformers leaves PEFT's layers in place and goes on to save by PEFT's names, which nothing could load.)
+        (transformers keeps PEFT's layers and saves their names, which no model could load.)
         """
         super().delete_adapter(adapter_names)
         if not self._hf_peft_config_loaded:
@@ -858,8 +864,8 @@ class CPGGMARModel(PreTrainedModel):  # type: ignore[misc]
         expected = (self.config.latent_channels, *self.config.latent_size)
         if tuple(latents.shape[1:]) != expected:
             raise ValueError(
-                f"latents must have shape (B, {', '.join(map(str, expected))}), as in the model's config; "
-                f"given {tuple(latents.shape)}."
+                f"latents must have shape (B, {', '.join(map(str, expected))}) by the model's config, given "
+                f"{tuple(latents.shape)}."
             )
         patches = latents
         for axis, patch in enumerate(self.config.patch_size):
@@ -868,7 +874,7 @@ class CPGGMARModel(PreTrainedModel):  # type: ignore[misc]
         return patches.permute(0, 2, 4, 6, 1, 3, 5, 7).flatten(4).flatten(1, 3)
 
     def unpatchify(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Puts tokens (B, L, D) together to latents (B, C, T', H', W'), the inverse of `patchify`."""
+        """Assembles latents (B, C, T', H', W') from tokens (B, L, D), the inverse of `patchify`."""
         config = self.config
         patches = tokens.unflatten(1, config.grid_size).unflatten(4, (config.latent_channels, *config.patch_size))
         # (B, T, H, W, C, t, h, w) -> (B, C, T, t, H, h, W, w)
@@ -878,7 +884,7 @@ class CPGGMARModel(PreTrainedModel):  # type: ignore[misc]
     def draw_mask(
         self, batch_size: int, generator: torch.Generator | None = None, device: torch.device | str = "cpu"
     ) -> torch.Tensor:
-        """Draws a training mask (B, L), True = masked: one ratio for the batch, an order a sample.
+        """Draws a training mask (B, L), True = masked: one ratio per batch, one order per sample.
 
         The ratio follows the configured normal distribution truncated to [mask_ratio_minimum, 1].
         """
@@ -888,10 +894,10 @@ class CPGGMARModel(PreTrainedModel):  # type: ignore[misc]
         return self.mask_of(ratio, order).to(device)
 
     def mask_of(self, ratio: float, order: torch.Tensor) -> torch.Tensor:
-        """The training mask (B, L), True = masked, that uniform draws stand for.
+        """The training mask (B, L), True = masked, from uniform draws.
 
         Args:
-            ratio: in [0, 1), where the share of masked tokens lies in its distribution.
+            ratio: in [0, 1), quantile of the share of masked tokens in its distribution.
             order: (B, L); the tokens with the smallest values are masked.
         """
         mask = torch.zeros_like(order, dtype=torch.bool)
@@ -899,7 +905,7 @@ class CPGGMARModel(PreTrainedModel):  # type: ignore[misc]
 
     @staticmethod
     def num_masked(config: Any, ratio: float) -> int:
-        """How many tokens are masked where a uniform draw in [0, 1) puts the share in its truncated distribution."""
+        """Number of masked tokens at the quantile `ratio` in [0, 1) of the truncated distribution of their share."""
         distribution = NormalDist(config.mask_ratio_mean, config.mask_ratio_sd)
         lower, upper = distribution.cdf(config.mask_ratio_minimum), distribution.cdf(1.0)
         share = max(distribution.inv_cdf(lower + (upper - lower) * ratio), config.mask_ratio_minimum)
@@ -910,21 +916,24 @@ class CPGGMARModel(PreTrainedModel):  # type: ignore[misc]
 
         Args:
             phenotypes: (B, num_phenotypes), float32 or float64; NaN = missing. Standardised in that precision.
-            drop_condition: (B,) bool, where the null embedding takes the condition's place.
+            drop_condition: (B,) bool, where the null embedding replaces the condition.
 
         Returns:
             (B, encoder_width).
+
+        Raises:
+            ValueError: a wrong shape.
         """
         if phenotypes.ndim != 2 or phenotypes.shape[1] != self.config.num_phenotypes:
             raise ValueError(
-                f"phenotypes must have shape (B, {self.config.num_phenotypes}); given {tuple(phenotypes.shape)}."
+                f"phenotypes must have shape (B, {self.config.num_phenotypes}), given {tuple(phenotypes.shape)}."
             )
         dtype = torch.promote_types(phenotypes.dtype, torch.float32)
         mean, sd = (
             torch.tensor(values, dtype=dtype, device=phenotypes.device)
             for values in (self.config.phenotype_mean, self.config.phenotype_sd)
         )
-        with torch.autocast(phenotypes.device.type, enabled=False):  # bfloat16 would round the phenotypes themselves
+        with torch.autocast(phenotypes.device.type, enabled=False):  # bfloat16 would round the phenotypes
             standardised = (phenotypes.to(dtype) - mean) / sd
             missing = standardised.isnan()
             weight_dtype = self.missing_phenotype_embedding.dtype
@@ -932,7 +941,7 @@ class CPGGMARModel(PreTrainedModel):  # type: ignore[misc]
             condition = condition + missing.to(weight_dtype) @ self.missing_phenotype_embedding
         if drop_condition is None:
             drop_condition = missing.new_zeros(missing.shape[0])
-        # Blended, so that the null embedding takes part in every training step, as DDP demands.
+        # Not indexed, so that the null embedding takes part in every training step, as DDP requires.
         return torch.where(drop_condition.bool().unsqueeze(1), self.null_condition_embedding, condition)
 
     def encode(self, tokens: torch.Tensor, visible: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
@@ -962,10 +971,10 @@ class CPGGMARModel(PreTrainedModel):  # type: ignore[misc]
         Args:
             encoded: (B, num_condition_tokens + v, encoder_width), from `encode`.
             visible: (B, v), positions of the visible tokens.
-            positions: (B, n), positions of the tokens that are wanted.
+            positions: (B, n), positions of the tokens to decode.
 
         Returns:
-            (B, n, decoder_width); `z` lacks its position embedding still.
+            (B, n, decoder_width): `z` without its position embedding.
         """
         num_condition_tokens, num_tokens = self.config.num_condition_tokens, self.config.num_tokens
         hidden_states = self.decoder_projection(encoded).to(self.mask_token.dtype)
@@ -976,7 +985,7 @@ class CPGGMARModel(PreTrainedModel):  # type: ignore[misc]
         hidden_states = hidden_states + self.decoder_position_embedding
         for layer in self.decoder_layers[:-1]:
             hidden_states = layer(hidden_states)
-        # No later layer attends to the others' output.
+        # The last layer only computes the requested tokens: no later layer attends to others.
         hidden_states = self.decoder_layers[-1](hidden_states, positions + num_condition_tokens)
         return self.decoder_norm(hidden_states)
 
@@ -993,33 +1002,36 @@ class CPGGMARModel(PreTrainedModel):  # type: ignore[misc]
         return_loss: bool = True,
     ) -> CPGGMAROutput:
         r"""
-        One training step's loss, or (`return_loss=False`) the vectors `z` alone. What is not given is drawn.
+        The loss of one training step, or (`return_loss=False`) only the vectors `z`. Missing arguments are drawn.
 
         Args:
             latents (`torch.Tensor`): standardised latents (B, C, T', H', W'), or their tokens (B, L, D).
             phenotypes (`torch.Tensor`): (B, num_phenotypes) in physical units, float32 or float64; NaN = missing.
-            mask (`torch.Tensor`, *optional*): (B, L), nonzero = masked; as many in each sample. Drawn by `draw_mask`.
-                One on the CPU spares a wait for the device.
+            mask (`torch.Tensor`, *optional*): (B, L), nonzero = masked, the same number in each sample. Drawn
+                by `draw_mask`. A mask on the CPU avoids a synchronisation with the device.
             positions (`torch.LongTensor`, *optional*): (B, n), the tokens to predict; the masked ones by default, in
                 sequence order.
             drop_condition (`torch.Tensor`, *optional*): (B,), where the null embedding replaces the condition. Drawn
-                with probability `condition_dropout` in training, nowhere in evaluation.
+                with probability `condition_dropout` in training; False in evaluation.
             noise (`torch.Tensor`, *optional*): (B, timesteps_per_token, n, D), the noise of the diffusion loss.
             timesteps (`torch.Tensor`, *optional*): (B, timesteps_per_token, n), its timesteps: integers below
-                `num_train_timesteps`, for a flow any numbers from 0 to it.
-            generator (`torch.Generator`, *optional*): where draws come from.
+                `num_train_timesteps`, for a flow numbers from 0 to `num_train_timesteps`.
+            generator (`torch.Generator`, *optional*): source of all draws.
             return_loss (`bool`, defaults to `True`): whether to compute the loss.
 
         Returns:
             [`CPGGMAROutput`].
+
+        Raises:
+            ValueError: shapes that do not fit.
         """
         tokens = self.patchify(latents) if latents.ndim == 5 else latents
         expected = (phenotypes.shape[0], self.config.num_tokens, self.config.token_dim)
         if tuple(tokens.shape) != expected:
             raise ValueError(
-                f"latents of shape {tuple(latents.shape)} do not fit: for {expected[0]} rows of phenotypes this model "
-                f"takes latents {(expected[0], self.config.latent_channels, *self.config.latent_size)} or tokens "
-                f"{expected}."
+                f"for {expected[0]} rows of phenotypes this model expects latents of shape "
+                f"{(expected[0], self.config.latent_channels, *self.config.latent_size)} or tokens {expected}, "
+                f"given {tuple(latents.shape)}."
             )
         batch_size, device = tokens.shape[0], tokens.device
 
@@ -1062,7 +1074,7 @@ class CPGGMARModel(PreTrainedModel):  # type: ignore[misc]
         mask = mask.bool()
         num_masked = mask.sum(dim=1)
         if (num_masked != num_masked[0]).any():
-            raise ValueError(f"mask must hide as many tokens in each sample; it hides {num_masked.tolist()}.")
+            raise ValueError(f"mask must hide the same number of tokens in each sample, given {num_masked.tolist()}.")
         ranks = mask.long().argsort(dim=1, stable=True)
         num_visible = mask.shape[1] - int(num_masked[0])
         return ranks[:, :num_visible], ranks[:, num_visible:]

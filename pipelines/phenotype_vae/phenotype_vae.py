@@ -697,28 +697,28 @@ def _chart(chosen: tuple[int, ...]) -> Chart:
 
 
 class CPGGPhenotypeVAE(ModelMixin, ConfigMixin):  # type: ignore[misc]
-    """Variational autoencoder of phenotype vectors, with its scaler; all interfaces speak physical units.
+    """Variational autoencoder of phenotype vectors, with its scaler; all interfaces use physical units.
 
-    `CPGGPhenotypeVAE.from_phenotypes(phenotypes)` sets the scaler, `model(phenotypes).loss` is what training
-    minimises, `model.fit_sampler(phenotypes)` ends it; then `sample` and `sample_conditional` draw from the learned
+    `CPGGPhenotypeVAE.from_phenotypes(phenotypes)` sets the scaler, `model(phenotypes).loss` is the training loss,
+    and `model.fit_sampler(phenotypes)` ends training; then `sample` and `sample_conditional` draw from the learned
     joint distribution. The defaults are the published network.
 
     Args:
-        phenotype_mean: 82 means in physical units; None takes the schema's.
-        phenotype_sd: 82 standard deviations in physical units; None takes the schema's.
+        phenotype_mean: 82 means in physical units; None = the schema's.
+        phenotype_sd: 82 standard deviations in physical units; None = the schema's.
         coordinate_mean: 85 means of the sampler's unbounded coordinates, set by `fit_sampler`.
         coordinate_sd: 85 standard deviations of the same.
         hidden_dims: widths of the encoder's blocks; the decoder mirrors them.
         latent_dim: number of latents.
         kl_weight: weight of the KL term (published: 0.01 to 0.05).
-        num_mixture_components: Gaussians that `fit_sampler` describes the latents with.
+        num_mixture_components: number of Gaussians of the latents in `fit_sampler`.
         sampler_fitted: set by `fit_sampler`; without it `sample` decodes z ~ N(0, I) as published.
-        data_policy: of the data that the weights come from; not known = restricted.
+        data_policy: policy of the training data; None = restricted.
     """
 
     config: Any  # attributes are the arguments above
 
-    # Covariances that were rounded to 16 bits are none: whatever precision a pipeline is cast to, this stays as it is.
+    # Covariances rounded to 16 bits may be indefinite, so the model keeps float32 when a pipeline is cast.
     _keep_in_fp32_modules = [  # type: ignore[assignment]  # noqa: RUF012
         *("encoder", "latent_mean", "latent_logvar", "decoder_input", "decoder", "decoder_output"),
         *("mixture_weights", "mixture_means", "mixture_covariances"),
@@ -751,7 +751,7 @@ class CPGGPhenotypeVAE(ModelMixin, ConfigMixin):  # type: ignore[misc]
         self.decoder = _blocks([*reversed(hidden_dims), len(NAMES)])
         self.decoder_output = nn.Linear(len(NAMES), len(NAMES))
 
-        # Of each group: latents and what they decode to, L + 82; then coordinates = means + decoded @ slopes + noise.
+        # Per group: latents and their decoded values (L + 82); coordinates = means + decoded @ slopes + noise.
         groups, joint, coordinates = num_mixture_components, latent_dim + len(NAMES), len(COORDINATES)
         self.register_buffer("mixture_weights", torch.full((groups,), 1 / groups))
         self.register_buffer("mixture_means", torch.zeros(groups, joint))
@@ -773,12 +773,12 @@ class CPGGPhenotypeVAE(ModelMixin, ConfigMixin):  # type: ignore[misc]
 
     @torch.no_grad()
     def sample(self, num_samples: int, generator: torch.Generator | list[torch.Generator] | None = None) -> np.ndarray:
-        """Draw phenotype vectors from the learned distribution.
+        """Samples phenotype vectors from the learned distribution.
 
         Args:
-            num_samples: how many.
-            generator: one generator (a seed a row is drawn from it first) or a list with one a row; None uses torch's
-                global one. A row depends on its own seed alone, bit for bit.
+            num_samples: number of rows.
+            generator: one generator, which draws a seed per row first, or a list with one per row; None = torch's
+                global generator. A row only depends on its own seed, bit for bit.
 
         Returns:
             (num_samples, 82) float64 in physical units; the nine identities hold exactly.
@@ -789,18 +789,18 @@ class CPGGPhenotypeVAE(ModelMixin, ConfigMixin):  # type: ignore[misc]
     def sample_conditional(
         self, fixed: np.ndarray, generator: torch.Generator | list[torch.Generator] | None = None
     ) -> np.ndarray:
-        """Draw the missing phenotypes from the learned distribution, given the fixed ones.
+        """Samples the missing phenotypes from the learned distribution, given the fixed ones.
 
         Args:
-            fixed: anything `as_array` reads, (B, 82); NaN = free. Derived phenotypes can be fixed like any other.
+            fixed: (B, 82) in any form that `as_array` accepts; NaN = free. Derived ones can be fixed as well.
             generator: as for `sample`.
 
         Returns:
-            (B, 82) float64 in physical units. Fixed values come back exactly and the nine identities hold exactly; of
-            redundant values that agree only within rounding, the derived ones give way.
+            (B, 82) float64 in physical units. Fixed values and the nine identities hold exactly; of redundant values
+            that only agree within rounding, the derived ones are replaced.
 
         Raises:
-            PhenotypeError: a request that contradicts itself, is impossible, or is in the wrong unit.
+            PhenotypeError: contradictory or impossible values, or a wrong unit.
             ValueError: values are fixed but `fit_sampler` was never called; a list of generators of another length.
         """
         given = as_array(fixed)
@@ -808,7 +808,9 @@ class CPGGPhenotypeVAE(ModelMixin, ConfigMixin):  # type: ignore[misc]
         generators = _generators(generator, len(given))
         if not self.config.sampler_fitted:
             if np.isfinite(given).any():
-                raise ValueError("values can be fixed after fit_sampler(training phenotypes) only: call it, then save")
+                raise ValueError(
+                    "fixing values needs a fitted sampler; call fit_sampler(training_phenotypes), then save the model."
+                )
             return self._sample_as_published(generators)
         sampler = _Sampler(self)
         rows = [self._draw(sampler, row, own) for row, own in zip(completed, generators, strict=True)]
@@ -839,7 +841,7 @@ class CPGGPhenotypeVAE(ModelMixin, ConfigMixin):  # type: ignore[misc]
         array = phenotypes.detach().cpu().double().numpy()
         if array.ndim != 2 or array.shape[1] != len(NAMES) or not np.isfinite(array).all():
             raise ValueError(
-                f"phenotypes of shape {array.shape}: expected complete (B, {len(NAMES)}) vectors without NaN"
+                f"phenotypes must be complete vectors (B, {len(NAMES)}) without NaN, given shape {array.shape}."
             )
         standardised = (array - np.array(self.config.phenotype_mean)) / np.array(self.config.phenotype_sd)
         return torch.from_numpy(standardised).to(self.device, self.dtype)
@@ -938,7 +940,9 @@ def _possible(decoded: np.ndarray) -> np.ndarray:
 def _generators(generator: torch.Generator | list[torch.Generator] | None, num_rows: int) -> list[torch.Generator]:
     if isinstance(generator, list):
         if len(generator) != num_rows:
-            raise ValueError(f"{len(generator)} generators for {num_rows} rows: give one a row, or a single one")
+            raise ValueError(
+                f"generator must be a single one or one per row, given {len(generator)} for {num_rows} rows."
+            )
         return generator
     device = "cpu" if generator is None else generator.device
     seeds = torch.randint(2**63 - 1, (num_rows,), generator=generator, device=device).tolist()
@@ -960,7 +964,7 @@ def _categorical(log_weights: torch.Tensor, generator: torch.Generator) -> int:
 
 def _cholesky(covariance: torch.Tensor) -> torch.Tensor:
     # Near-identities (a global strain is almost the mean of its segments) leave covariances that float32 storage can
-    # make indefinite; 1e-6 of a standardised variance is far below what anyone measures.
+    # make indefinite; 1e-6 of a standardised variance is far below any measurement error.
     return torch.linalg.cholesky(covariance + 1e-6 * torch.eye(covariance.shape[-1], dtype=covariance.dtype))
 
 

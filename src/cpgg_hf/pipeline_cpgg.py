@@ -102,6 +102,9 @@ class CPGGPipeline(HubPolicyMixin, PipelineFilesMixin, DiffusionPipeline):  # ty
     mar: Any
     vae: Any
     scheduler: Any
+    _guidance_scale: Any
+    _num_timesteps: int
+    _interrupt: bool
 
     model_cpu_offload_seq = "phenotype_vae->mar->vae"  # type: ignore[assignment]
     _optional_components: list[str] = []  # noqa: RUF012

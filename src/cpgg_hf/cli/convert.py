@@ -58,7 +58,7 @@ def _read_weights(path: Path, key: str | None) -> dict[str, Any]:
 
     try:
         if path.suffix == ".safetensors":
-            content = load_file(path)
+            content: Any = load_file(path)
         else:
             content = torch.load(path, map_location="cpu", weights_only=True)  # never runs code from the file
     except Exception as error:  # the libraries raise many kinds

@@ -1,6 +1,6 @@
-"""A checkpoint in the form that loads with `trust_remote_code=True`, for the branch `remote-code` of its repository.
+"""Checkpoints that load with `trust_remote_code=True`, for the branch `remote-code` of their repository.
 
-The two forms cannot share a branch: `model_index.json` names either this package or the files beside the weights.
+A separate branch, because `model_index.json` refers either to this package or to code files next to the weights.
 """
 
 import json
@@ -16,20 +16,20 @@ REMOTE_CODE_BRANCH = "remote-code"
 
 
 def write_remote_checkpoint(folder: Path, out: Path) -> None:
-    """Copy a pipeline, or a single MAR, and put the code that it needs beside its weights.
+    """Copies a pipeline, or a single MAR, together with the code that it needs.
 
     Args:
-        folder: as `save_pretrained` wrote it, and whatever lies in it.
-        out: new or empty.
+        folder: folder that `save_pretrained` wrote; hidden files are not copied.
+        out: a new or empty folder.
 
     Raises:
-        PublishingError: the folder is neither.
+        PublishingError: the folder contains neither.
     """
     index = _read(folder / "model_index.json")
     config = _read(folder / "config.json")
     if "CPGGPipeline" not in _names(index.get("_class_name")) and config.get("model_type") != "cpgg_mar":
         raise PublishingError(
-            f"{folder} is neither a pipeline nor a MAR of this package; only these load with code from a hub."
+            f"{folder} is neither a pipeline nor a MAR of this package; only these can load with code from the Hub."
         )
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder)
@@ -48,7 +48,7 @@ def write_remote_checkpoint(folder: Path, out: Path) -> None:
         component = str(path.parent)
         if component == ".":
             index["_class_name"] = [path.stem, file.class_name]
-        elif index[component][-1] == file.class_name:  # else a scheduler of diffusers
+        elif index[component][-1] == file.class_name:  # otherwise a scheduler of diffusers
             index[component] = [path.stem, file.class_name]
         else:
             continue
