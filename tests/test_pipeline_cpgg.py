@@ -428,7 +428,7 @@ def test_models_are_offloaded_in_the_order_they_work_in(subjects):
         ({"num_samples": 0}, "num_samples must be at least 1, given 0"),
         ({"num_samples": 2, "generator": [torch.Generator()]}, "list of 2 generators, one per sample, given 1"),
         ({"output_type": "gif"}, "output_type must be one of np, pt, pil, latent, given 'gif'"),
-        ({"num_decoding_steps": 41}, "num_decoding_steps must lie between 1 and the 40 tokens"),
+        ({"num_decoding_steps": 41}, "num_decoding_steps must lie between 1 and 40"),
         ({"callback_on_step_end_tensor_inputs": ["noise"]}, "noise"),
         ({"latents": torch.zeros(1, 4, 10, 6, 5)}, "latents must have shape"),
     ],

@@ -649,7 +649,7 @@ class CPGGMAROutput(ModelOutput):
 def decoding_schedule(num_tokens: int, num_decoding_steps: int) -> list[int]:
     if not 1 <= num_decoding_steps <= num_tokens:
         raise ValueError(
-            f"num_decoding_steps must lie between 1 and the {num_tokens} tokens, given {num_decoding_steps}."
+            f"num_decoding_steps must lie between 1 and {num_tokens} (one per token), given {num_decoding_steps}."
         )
     remaining = num_tokens
     drawn = []

@@ -54,7 +54,7 @@ def test_every_schedule_draws_all_tokens_and_at_least_one_a_step(num_tokens):
 
 
 def test_more_steps_than_tokens_are_refused(model, scheduler):
-    with pytest.raises(ValueError, match=r"between 1 and the 36 tokens, given 37"):
+    with pytest.raises(ValueError, match=r"between 1 and 36 \(one per token\), given 37"):
         generate(model, scheduler, phenotypes(1), [0], num_decoding_steps=37)
 
 

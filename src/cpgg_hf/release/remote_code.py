@@ -191,7 +191,8 @@ class _Flattened:
             annotation = getattr(one, "returns", None) or getattr(one, "annotation", None)
             if module.lazy_annotations and isinstance(annotation, ast.expr) and not inside_removed(annotation):
                 edits[module.span(annotation)] = repr(ast.unparse(annotation))
-        quoted = list(edits)
+        quoted, aliases = list(edits), dict[str, str]()
+        bound = {one.arg for one in ast.walk(node) if isinstance(one, ast.arg)} | _bound_by(node, inner=True)
         for one in _global_names(node):
             if one.id in module.left_out or inside_removed(one):
                 continue
@@ -200,6 +201,9 @@ class _Flattened:
                 continue
             unique = self.need(module.name, one.id)
             if unique is not None and unique != one.id:
+                if unique in bound:  # an argument or local variable has this name: refer to it by another one
+                    unique, original = self._unique(module.name, f"renamed_{one.id}"), unique
+                    aliases[unique] = f"{unique} = {original}"
                 edits[start, end] = unique
         first = min([node.lineno, *(one.lineno for one in getattr(node, "decorator_list", []))])
         lines = module.source.split(b"\n")
@@ -213,7 +217,7 @@ class _Flattened:
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
             unique_name = self._unique(module.name, node.name)
             result = re.sub(rf"^(def|class) {node.name}\b", rf"\1 {unique_name}", result, count=1, flags=re.M)
-        return _with_table(module, result)
+        return "\n\n\n".join([*aliases.values(), _with_table(module, result)])
 
     def _removals(self, module: _Module, node: ast.stmt) -> Iterator[tuple[tuple[int, int], str]]:
         """What a definition loses: spans of the source, and what replaces them."""
@@ -274,9 +278,9 @@ def _note_import(node: ast.Import | ast.ImportFrom, module: _Module) -> None:
             module.imports[name] = (f"from {origin} import {alias.name}", alias.name)
 
 
-def _bound_by(node: ast.stmt) -> set[str]:
-    """The names that a statement at the top of a module defines."""
-    if isinstance(node, ast.FunctionDef | ast.ClassDef):
+def _bound_by(node: ast.stmt, inner: bool = False) -> set[str]:
+    """The names that a statement at the top of a module defines, or those that are assigned anywhere within it."""
+    if isinstance(node, ast.FunctionDef | ast.ClassDef) and not inner:
         return {node.name}
     return {one.id for one in ast.walk(node) if isinstance(one, ast.Name) and isinstance(one.ctx, ast.Store)}
 
