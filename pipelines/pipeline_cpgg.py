@@ -929,8 +929,9 @@ class CPGGPipeline(DiffusionPipeline):  # type: ignore[misc]
             num_inference_steps=num_inference_steps,
         )
         requested = _expand(phenotypes, num_samples)
-        if latents is not None and len(latents) != len(requested):
-            raise ValueError(f"latents must hold {len(requested)} samples, given {len(latents)}.")
+        expected = (len(requested), *self.vae.latent_size)
+        if latents is not None and tuple(latents.shape) != expected:
+            raise ValueError(f"latents must have shape {expected}, given {tuple(latents.shape)}.")
         streams, seeds = _draw_streams(generator, len(requested))
         self._num_timesteps = settings.num_decoding_steps * -(-len(requested) // self.config.micro_batch_size)
         self._interrupt = False

@@ -213,7 +213,7 @@ def test_given_noise_is_where_the_diffusion_starts(pipe, subjects):
     first, second = latents(noise), latents(changed)
     assert torch.equal(first[0], second[0])
     assert not torch.equal(first[1], second[1])
-    with pytest.raises(ValueError, match="latents must hold 3 samples, given 2"):
+    with pytest.raises(ValueError, match=r"latents must have shape \(3, 4, 10, 6, 6\), given \(2, "):
         pipe(REQUEST, num_samples=3, latents=noise)
 
 
@@ -430,7 +430,10 @@ def test_models_are_offloaded_in_the_order_they_work_in(subjects):
         ({"output_type": "gif"}, "output_type must be one of np, pt, pil, latent, given 'gif'"),
         ({"num_decoding_steps": 41}, "num_decoding_steps must lie between 1 and 40"),
         ({"callback_on_step_end_tensor_inputs": ["noise"]}, "noise"),
-        ({"latents": torch.zeros(1, 4, 10, 6, 5)}, "latents must have shape"),
+        (
+            {"latents": torch.zeros(1, 4, 10, 6, 5)},
+            r"latents must have shape \(1, 4, 10, 6, 6\), given \(1, 4, 10, 6, 5\)",
+        ),
     ],
 )
 def test_bad_requests_say_what_is_wrong(pipe, arguments, message):
@@ -476,6 +479,8 @@ def test_the_settings_of_a_call_can_be_read_and_given_back(subjects):
     assert torch.equal(pipe(subjects[:1], generator=seeded(), output_type="latent", **vars(settings)).cines, expected)
     pipe.set_scheduler(DDIMScheduler)
     assert pipe.generation_settings().temperature == 1.0
+    with pytest.raises(ValueError, match="DDIMScheduler has no temperature, given 0.5"):
+        pipe(subjects[:1], temperature=0.5)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import torch
 
 from cpgg_hf.models.guidance import ConstantGuidance, Guidance, GuidanceStep, as_guidance
 from cpgg_hf.models.scheduling_cpgg_ddpm import CPGGDDPMScheduler
+from cpgg_hf.models.token_diffusion import sample_tokens
 
 from .mar_fixtures import phenotypes, tiny_model
 
@@ -96,3 +97,26 @@ def test_a_rule_may_compare_with_a_weaker_condition(model):
     assert not torch.equal(draw(model, Weaker(3.0)), draw(model, 3.0))
     same, none, guided = (draw(model, rule) for rule in (Same(3.0), 1.0, 3.0))
     assert (same - none).norm() < 1e-2 * (guided - none).norm()
+
+
+@torch.no_grad()
+def test_the_variance_is_the_conditional_one(model):
+    outputs = []
+
+    class Recording(CPGGDDPMScheduler):
+        def step(self, model_output, timestep, sample, *, temperature, variance_noise, return_dict):
+            outputs.append(model_output)
+            return (sample,)
+
+    scheduler = Recording()
+    scheduler.set_timesteps(timesteps=[500])
+    head, dim = model.diffusion_head, model.config.token_dim
+    generator = torch.Generator().manual_seed(0)
+    z = torch.randn(2, 1, model.config.decoder_width, generator=generator)
+    noise = torch.randn(1, 1, dim, generator=generator)
+    sample_tokens(head, z, noise, scheduler, [generator], guidance_scale=3.0)
+    conditional, unconditional = head(noise.expand(2, -1, -1), torch.tensor(500), z).chunk(2)
+    expected = unconditional[..., :dim] + 3.0 * (conditional[..., :dim] - unconditional[..., :dim])
+    torch.testing.assert_close(outputs[0].transpose(1, 2)[..., :dim], expected)
+    torch.testing.assert_close(outputs[0].transpose(1, 2)[..., dim:], conditional[..., dim:])
+    assert not torch.allclose(conditional[..., dim:], unconditional[..., dim:])
