@@ -479,7 +479,7 @@ def test_the_settings_of_a_call_can_be_read_and_given_back(subjects):
     assert torch.equal(pipe(subjects[:1], generator=seeded(), output_type="latent", **vars(settings)).cines, expected)
     pipe.set_scheduler(DDIMScheduler)
     assert pipe.generation_settings().temperature == 1.0
-    with pytest.raises(ValueError, match="DDIMScheduler has no temperature, given 0.5"):
+    with pytest.raises(ValueError, match=r"DDIMScheduler has no temperature, given 0\.5"):
         pipe(subjects[:1], temperature=0.5)
 
 
