@@ -73,3 +73,18 @@ def test_errors_are_one_sentence(published, monkeypatch, capsys, tmp_path, argum
     assert error.count("\n") == 1
     assert error.endswith(".\n")
     assert not (tmp_path / "out").exists()
+
+
+class _RunsCode:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def test_a_file_that_would_run_code_is_refused(tmp_path, capsys):
+    torch.save({"fc_mu.weight": _RunsCode(tmp_path / "ran")}, tmp_path / "weights.pth")
+    assert main(["convert", "phenotype_vae", str(tmp_path / "weights.pth"), "--out", str(tmp_path / "out")]) == 1
+    assert "cannot read weights from" in capsys.readouterr().err
+    assert not (tmp_path / "ran").exists()

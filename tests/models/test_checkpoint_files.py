@@ -67,6 +67,10 @@ def test_a_whole_model_passes(folder):
             lambda folder: change_weights(folder, lambda tensors: tensors["conv_in.bias"].fill_(torch.nan)),
             "NaN or infinite",
         ),
+        (
+            lambda folder: change_weights(folder, lambda tensors: tensors["conv_in.bias"].fill_(torch.inf)),
+            "NaN or infinite",
+        ),
         (lambda folder: (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:-4]), "is damaged"),
         (lambda folder: torch.save({"a": torch.ones(3)}, folder / WEIGHTS), "is damaged"),
         (lambda folder: (folder / WEIGHTS).rename(folder / "model.pt"), "model.pt is a pickle"),
