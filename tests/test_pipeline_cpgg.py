@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
@@ -28,6 +29,7 @@ from cpgg_hf import (
     phantom,
 )
 from cpgg_hf.errors import CheckpointError, PhenotypeError
+from cpgg_hf.models.guidance import Guidance
 from cpgg_hf.phenotypes import NAMES, identity_residuals
 
 REQUEST = {"LVEF": 30.0, "LVEDV": 220.0}
@@ -211,7 +213,7 @@ def test_given_noise_is_where_the_diffusion_starts(pipe, subjects):
     first, second = latents(noise), latents(changed)
     assert torch.equal(first[0], second[0])
     assert not torch.equal(first[1], second[1])
-    with pytest.raises(ValueError, match="latents hold 2 samples; 3 are asked for"):
+    with pytest.raises(ValueError, match=r"latents must have shape \(3, 4, 10, 6, 6\), given \(2, "):
         pipe(REQUEST, num_samples=3, latents=noise)
 
 
@@ -253,6 +255,35 @@ def test_callback_replaces_latents(pipe, subjects):
 
     output = pipe(subjects[:3], generator=seeded(), callback_on_step_end=callback, output_type="latent")
     assert not output.cines.any()
+
+
+@pytest.mark.parametrize("by_attribute", [True, False])
+def test_callback_changes_the_guidance_of_the_running_micro_batch_only(pipe, subjects, by_attribute):
+    scales = []
+
+    def callback(pipe, step, decoding_step, kwargs):
+        scales.append(pipe.guidance_scale)
+        if step != 0:
+            return {}
+        if by_attribute:
+            pipe._guidance_scale = 0.0
+            return {}
+        return {"guidance_scale": 0.0}
+
+    def draw(**options):
+        return pipe(subjects[:4], generator=seeded(), output_type="latent", **options).cines
+
+    plain, changed = draw(), draw(callback_on_step_end=callback)
+    assert scales == [2.0, 0.0, 0.0, 2.0, 2.0, 2.0]
+    assert not torch.equal(changed[0], plain[0])
+    assert not torch.equal(changed[1], plain[1])
+    assert torch.equal(changed[2:], plain[2:])
+
+    class AfterTheFirstStep(Guidance):
+        def scale(self, step):
+            return 0.0 if step.decoding_step else 2.0
+
+    assert torch.equal(draw(guidance_scale=AfterTheFirstStep())[:2], changed[:2])
 
 
 def test_callback_interrupts(pipe, subjects):
@@ -299,7 +330,7 @@ def test_an_adapter_of_the_mar_comes_and_goes(subjects, tmp_path):
     changed = pipe(subjects[:1], generator=seeded(), output_type="latent").cines
     assert torch.equal(changed, adapted(subjects[:1], generator=seeded(), output_type="latent").cines)
     assert not torch.equal(changed, plain)
-    with pytest.raises(ValueError, match=r"carries the adapters \['new_site'\], which are saved alone"):
+    with pytest.raises(ValueError, match=r"carries the adapters \['new_site'\], which a pipeline does not save"):
         pipe.save_pretrained(tmp_path / "pipeline")
     assert not (tmp_path / "pipeline").exists()
 
@@ -339,7 +370,7 @@ def test_a_flow_matching_head_takes_schedulers_of_flows(subjects, tmp_path):
     components = tiny_components()
     settings = {**components["mar"].config.to_dict(), "head_type": "flow_matching"}
     components["mar"] = CPGGMARModel(CPGGMARConfig(**settings)).eval()
-    with pytest.raises(ValueError, match="CPGGDDPMScheduler removes noise, but the MAR's head is of the type 'flow_"):
+    with pytest.raises(ValueError, match="CPGGDDPMScheduler removes noise, but the MAR's head has the type 'flow_"):
         CPGGPipeline(**components)
     components["scheduler"] = FlowMatchEulerDiscreteScheduler()
     pipe = CPGGPipeline(**components, num_decoding_steps=3, num_inference_steps=8, micro_batch_size=2)
@@ -394,12 +425,15 @@ def test_models_are_offloaded_in_the_order_they_work_in(subjects):
         ({"phenotypes": {"LVEDV": 100.0, "LVESV": 150.0}}, "LVEDV must be above LVESV"),
         ({"phenotypes": {"LVEDV": 150.0, "LVESV": 60.0, "LVEF": 30.0}}, "contradict each other"),
         ({"phenotypes": np.zeros((2, 81))}, "82"),
-        ({"num_samples": 0}, "num_samples is 0; expected at least 1"),
-        ({"num_samples": 2, "generator": [torch.Generator()]}, "1 generators; 2 samples"),
-        ({"output_type": "gif"}, "output_type is 'gif'; expected one of np, pt, pil, latent"),
+        ({"num_samples": 0}, "num_samples must be at least 1, given 0"),
+        ({"num_samples": 2, "generator": [torch.Generator()]}, "list of 2 generators, one per sample, given 1"),
+        ({"output_type": "gif"}, "output_type must be one of np, pt, pil, latent, given 'gif'"),
         ({"num_decoding_steps": 41}, "num_decoding_steps must lie between 1 and 40"),
         ({"callback_on_step_end_tensor_inputs": ["noise"]}, "noise"),
-        ({"latents": torch.zeros(1, 4, 10, 6, 5)}, "latents must have shape"),
+        (
+            {"latents": torch.zeros(1, 4, 10, 6, 5)},
+            r"latents must have shape \(1, 4, 10, 6, 6\), given \(1, 4, 10, 6, 5\)",
+        ),
     ],
 )
 def test_bad_requests_say_what_is_wrong(pipe, arguments, message):
@@ -409,7 +443,7 @@ def test_bad_requests_say_what_is_wrong(pipe, arguments, message):
 
 def test_components_must_belong_together():
     components = tiny_components()
-    with pytest.raises(TypeError, match="vae must be a AutoencoderKLCPGG, given a CPGGMARModel"):
+    with pytest.raises(TypeError, match="vae must be of the class AutoencoderKLCPGG, given CPGGMARModel"):
         CPGGPipeline(**{**components, "vae": components["mar"]})
     first, *others = components["phenotype_vae"].config.phenotype_mean
     foreign = CPGGPhenotypeVAE.from_config(components["phenotype_vae"].config, phenotype_mean=[first + 1.0, *others])
@@ -420,9 +454,41 @@ def test_components_must_belong_together():
         CPGGPipeline(**{**components, "vae": vae})
 
 
+@pytest.mark.parametrize("name", ["num_decoding_steps", "num_inference_steps"])
+@pytest.mark.parametrize("value", [0, 1.5])
+def test_numbers_of_steps_are_positive_integers(pipe, name, value):
+    with pytest.raises(ValueError, match=f"{name} must be a positive integer, given {value}"):
+        pipe(REQUEST, **{name: value})
+
+
+def test_a_pipelines_default_guidance_is_a_number_and_its_sizes_are_positive():
+    with pytest.raises(ValueError, match="default guidance_scale must be a number"):
+        tiny_pipeline(guidance_scale=Guidance())
+    for name in ("pixel_spacing_mm", "micro_batch_size"):
+        with pytest.raises(ValueError, match=f"{name} must be a positive number, given 0"):
+            tiny_pipeline(**{name: 0})
+
+
+def test_the_settings_of_a_call_can_be_read_and_given_back(subjects):
+    pipe = tiny_pipeline(temperature=0.5)
+    settings = pipe.generation_settings(guidance_scale=0.0)
+    assert asdict(settings) == {
+        "guidance_scale": 0.0, "temperature": 0.5, "num_decoding_steps": 3, "num_inference_steps": 4,
+    }  # fmt: skip
+    expected = pipe(subjects[:1], guidance_scale=0.0, generator=seeded(), output_type="latent").cines
+    assert torch.equal(pipe(subjects[:1], generator=seeded(), output_type="latent", **vars(settings)).cines, expected)
+    pipe.set_scheduler(DDIMScheduler)
+    assert pipe.generation_settings().temperature == 1.0
+    with pytest.raises(ValueError, match=r"DDIMScheduler has no temperature, given 0\.5"):
+        pipe(subjects[:1], temperature=0.5)
+
+
 @pytest.mark.parametrize(
     "settings",
-    [{"guidance_scale": float("nan")}, {"guidance_scale": -1.0}, {"temperature": -0.5}, {"temperature": "1"}],
+    [
+        *({"guidance_scale": value} for value in (float("nan"), float("inf"), -1.0)),
+        *({"temperature": value} for value in (-0.5, "1", float("inf"))),
+    ],
 )
 def test_settings_that_would_give_no_picture_are_refused(pipe, settings):
     with pytest.raises(ValueError, match=f"{next(iter(settings))} must be a positive number or 0"):
@@ -487,13 +553,16 @@ def _setting_without_sense(folder):
         (_only_a_pickle_of_the_mar, "pytorch_model.bin is a pickle"),
         (_drop_a_tensor, "lacks 1 tensors .*'mask_token'"),
         (_damage_a_config, "config.json is missing or damaged"),
-        (_change_a_width, "do not belong together"),
+        (_change_a_width, "of the same checkpoint"),
         (_foreign, "describes StableDiffusionPipeline, not CPGGPipeline"),
-        (_foreign_vae, "says that vae is AutoencoderKL, not AutoencoderKLCPGG"),
-        (_setting_without_sense, "guidance_scale must be a positive number or 0, given 'strong'"),
+        (_foreign_vae, "names AutoencoderKL for vae, expected AutoencoderKLCPGG"),
+        (
+            _setting_without_sense,
+            "guidance_scale must be a positive number or 0, or a Guidance object, given 'strong'",
+        ),
         (lambda folder: (folder / "scheduler" / "scheduler_config.json").unlink(), "scheduler_config.json is missing"),
         (lambda folder: shutil.rmtree(folder / "vae"), "lacks the component vae"),
-        (lambda folder: (folder / "model_index.json").unlink(), "holds no model_index.json"),
+        (lambda folder: (folder / "model_index.json").unlink(), "has no model_index.json"),
         (shutil.rmtree, "there is no folder"),
     ],
 )

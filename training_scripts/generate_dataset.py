@@ -10,6 +10,7 @@ and its index, on the same kind of processor, GPU, threads and library versions.
 
 import argparse
 import sys
+from dataclasses import fields
 from datetime import timedelta
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from accelerate.utils import parse_flag_from_env
 from cpgg_hf.cli.generate import generate
 from cpgg_hf.cli.options import SPLITS, assignment
 from cpgg_hf.data_policy import DATA_POLICIES
+from cpgg_hf.models.settings import GenerationSettings
 from cpgg_hf.release.script_options import add_push_options, push_result
 
 
@@ -49,10 +51,9 @@ def main() -> int:
     parser.add_argument("--micro_batch_size", type=int, help="cines per pass of the MAR (default: the model's)")
     text = "stricter than the model's own (default: the model's)"
     parser.add_argument("--data_policy", choices=DATA_POLICIES, help=text)
-    for name in ("guidance_scale", "temperature"):
-        parser.add_argument(f"--{name}", type=float, help="default: the model's")
-    for name in ("num_decoding_steps", "num_inference_steps"):
-        parser.add_argument(f"--{name}", type=int, help="default: the model's")
+    for one in fields(GenerationSettings):
+        text = f"{one.metadata['help']} (default: the model's)"
+        parser.add_argument(f"--{one.name}", type=one.metadata["type"], help=text)
     parser.add_argument(
         "--worker", type=int, help="of a job array: which job this is, from 0 (default: from accelerate)"
     )

@@ -1,6 +1,6 @@
 """CPGGMARModel of CPGG (arXiv 2505.03426), for use without the package cpgg_hf.
 
-Generated from the sources of cpgg_hf by `cpgg export-remote-code`, not to be edited. Apache-2.0.
+Generated from the sources of cpgg_hf by `cpgg export-remote-code`, do not edit. Apache-2.0.
 """
 
 from collections.abc import Callable
@@ -13,6 +13,7 @@ from huggingface_hub.dataclasses import strict
 import inspect
 import json
 import math
+from numbers import Real
 import numpy as np
 import os
 from pathlib import Path
@@ -32,33 +33,29 @@ from typing import NamedTuple
 from typing import TypeAlias
 
 
-# ---- cpgg_hf.data.data_policy
+# ---- cpgg_hf.data_policy
 
 
-DATA_POLICIES = ("restricted", "public", "phantom")  # strictest first
+DATA_POLICIES = ("restricted", "public", "phantom")
 
 
 UNKNOWN_POLICY = DATA_POLICIES[0]
 
 
-ADAPTER_POLICY_FILE = "data_policy.json"  # beside PEFT's own file, which has no room for it
-
-
 def strictest(policies: Iterable[str | None]) -> str:
-    """The policy of what descends from all of these; none at all, None or an unknown word is restricted."""
     found = set(policies)
     if not found or not found <= set(DATA_POLICIES):
         return UNKNOWN_POLICY
     return next(policy for policy in DATA_POLICIES if policy in found)
 
 
-def policy_of_adapter(source: str | os.PathLike[str] | None, **hub: Any) -> str:
-    """The policy of a PEFT adapter in a folder or hub repository, told by its `data_policy.json`; None: not known.
+# ---- cpgg_hf.hub.policy
 
-    Args:
-        source: a folder, or the name of a repository.
-        hub: of transformers' `cached_file`, such as `revision`, `token`, `subfolder`, `cache_dir`.
-    """
+
+ADAPTER_POLICY_FILE = "data_policy.json"
+
+
+def policy_of_adapter(source: str | os.PathLike[str] | None, **hub: Any) -> str:
     from transformers.utils import cached_file
 
     try:
@@ -91,21 +88,6 @@ _IN_FOUR_CHAMBER_VIEW = frozenset(
 
 @dataclass(frozen=True)
 class Phenotype:
-    """One of the 82.
-
-    Attributes:
-        field_id: UK Biobank field number, 24100 to 24181.
-        name: UK Biobank's description.
-        short_name: the name used everywhere in this package, e.g. `LVEF`.
-        unit: the physical unit of every value.
-        structure: the part of the heart it belongs to.
-        mean: population mean in `unit` (see `source`).
-        sd: population standard deviation in `unit` (see `source`).
-        minimum: smallest plausible value.
-        maximum: largest plausible value.
-        source: where mean and sd come from; many are assumed. They are no clinical reference ranges.
-        measurable: whether it can be read from a four-chamber cine of known pixel size and frame time.
-    """
 
     field_id: int
     name: str
@@ -227,69 +209,17 @@ field_id,name,short_name,unit,structure,mean,sd,min_plausible,max_plausible,sour
 PHENOTYPES: tuple[Phenotype, ...] = _read_table()
 
 
+NAMES: tuple[str, ...] = tuple(phenotype.short_name for phenotype in PHENOTYPES)
+
+
+_INDEX_OF_NAME = {name: index for index, name in enumerate(NAMES)}
+
+
 # ---- cpgg_hf.models.configuration_cpgg_mar
 
 
 @strict
 class CPGGMARConfig(PreTrainedConfig):
-    r"""
-    Configuration of a [`CPGGMARModel`]. The defaults are the paper's; where its text and code differ, the code's.
-
-    Args:
-        num_phenotypes (`int`, defaults to 82):
-            Number of phenotypes that condition a cine.
-        phenotype_mean (`list[float]`, *optional*):
-            Mean of each phenotype in physical units; `None` takes the table of `cpgg_hf.phenotypes`.
-        phenotype_sd (`list[float]`, *optional*):
-            Standard deviation of each phenotype in physical units; `None` takes the table of `cpgg_hf.phenotypes`.
-        latent_channels (`int`, defaults to 16):
-            Channels of the latents.
-        latent_size (`tuple[int, int, int]`, defaults to `(25, 12, 12)`):
-            Frames, rows and columns of the latents.
-        patch_size (`tuple[int, int, int]`, defaults to `(5, 2, 2)`):
-            Frames, rows and columns of the latent patch that makes a token.
-        encoder_width (`int`, defaults to 768):
-            Width of the encoder, which sees the visible tokens only.
-        encoder_depth (`int`, defaults to 12):
-            Layers of the encoder.
-        decoder_width (`int`, defaults to 768):
-            Width of the decoder, which sees all tokens.
-        decoder_depth (`int`, defaults to 12):
-            Layers of the decoder.
-        num_attention_heads (`int`, defaults to 12):
-            Attention heads of encoder and decoder.
-        mlp_ratio (`float`, defaults to 4.0):
-            Hidden width of a layer's MLP over the layer's width.
-        num_condition_tokens (`int`, defaults to 64):
-            How many tokens before the sequence carry the embedded phenotypes (the paper's text says one).
-        condition_projection (`str`, defaults to `"linear"`):
-            What embeds the phenotypes: `"linear"`, or `"mlp"` as in the paper's text (linear, SiLU, linear).
-        head_type (`str`, defaults to `"diffusion"`):
-            What the head learns: `"diffusion"`, the paper's, estimates noise and variance of a diffusion with cosine
-            schedule; `"flow_matching"` the velocity of a straight flow from noise to token, for few Euler steps.
-        head_width (`int`, defaults to 1024):
-            Width of the token diffusion head.
-        head_depth (`int`, defaults to 3):
-            Residual blocks of the token diffusion head.
-        num_train_timesteps (`int`, defaults to 1000):
-            Steps of the diffusion that the head is trained on (cosine schedule), or a flow's timestep of pure noise.
-        timesteps_per_token (`int`, defaults to 4):
-            How many diffusion timesteps a training step draws for each masked token.
-        mask_ratio_minimum (`float`, defaults to 0.7):
-            Lower bound of the share of masked tokens in training; the upper bound is 1.
-        mask_ratio_mean (`float`, defaults to 1.0):
-            Mean of the normal distribution that is truncated to these bounds.
-        mask_ratio_sd (`float`, defaults to 0.25):
-            Standard deviation of that normal distribution.
-        condition_dropout (`float`, defaults to 0.1):
-            Probability that training replaces a sample's condition by the null embedding (for guidance).
-        dropout (`float`, defaults to 0.1):
-            Dropout of attention weights and of the projections of attention and MLP, in training.
-        layer_norm_eps (`float`, defaults to 1e-6):
-            Epsilon of the layer normalisations.
-        data_policy (`str`, *optional*):
-            Of the data that the weights come from; not known = restricted.
-    """
 
     model_type = "cpgg_mar"
 
@@ -330,58 +260,102 @@ class CPGGMARConfig(PreTrainedConfig):
         super().__post_init__(**kwargs)
 
     def validate_geometry(self):
-        """Checks that the latents divide into patches and the widths into attention heads."""
         if len(self.latent_size) != 3 or len(self.patch_size) != 3:
             raise ValueError(
-                f"latent_size {self.latent_size} and patch_size {self.patch_size} must each be frames, rows, columns."
+                f"latent_size and patch_size must be (frames, rows, columns), given {self.latent_size} and "
+                f"{self.patch_size}."
             )
         if any(size % patch for size, patch in zip(self.latent_size, self.patch_size, strict=True)):
-            raise ValueError(f"latent_size {self.latent_size} is not a multiple of patch_size {self.patch_size}.")
+            raise ValueError(
+                f"latent_size must be a multiple of patch_size {self.patch_size}, given {self.latent_size}."
+            )
         for name in ("encoder_width", "decoder_width"):
             if getattr(self, name) % self.num_attention_heads:
                 raise ValueError(
-                    f"{name} {getattr(self, name)} is no multiple of the {self.num_attention_heads} attention heads."
+                    f"{name} must be a multiple of num_attention_heads {self.num_attention_heads}, given "
+                    f"{getattr(self, name)}."
                 )
         if min(self.encoder_depth, self.decoder_depth, self.num_condition_tokens) < 1:
             raise ValueError("encoder_depth, decoder_depth and num_condition_tokens must be at least 1.")
 
     def validate_phenotype_scaler(self):
-        """Checks that the scaler has one mean and one positive standard deviation a phenotype."""
         mean, sd = self.phenotype_mean or [], self.phenotype_sd or []
         if (len(mean), len(sd)) != (self.num_phenotypes, self.num_phenotypes):
             raise ValueError(
-                f"phenotype_mean and phenotype_sd have {len(mean)} and {len(sd)} values; "
-                f"num_phenotypes is {self.num_phenotypes}."
+                f"phenotype_mean and phenotype_sd must have num_phenotypes {self.num_phenotypes} values, given "
+                f"{len(mean)} and {len(sd)}."
             )
         if min(sd) <= 0:
-            raise ValueError(f"phenotype_sd must be positive; its smallest value is {min(sd)}.")
+            raise ValueError(f"phenotype_sd must be positive, given a value of {min(sd)}.")
 
     def validate_choices(self):
-        """Checks the values that are not free numbers."""
         if self.condition_projection not in ("linear", "mlp"):
-            raise ValueError(f'condition_projection must be "linear" or "mlp", not {self.condition_projection!r}.')
+            raise ValueError(f'condition_projection must be "linear" or "mlp", given {self.condition_projection!r}.')
         if self.head_type not in ("diffusion", "flow_matching"):
-            raise ValueError(f'head_type must be "diffusion" or "flow_matching", not {self.head_type!r}.')
+            raise ValueError(f'head_type must be "diffusion" or "flow_matching", given {self.head_type!r}.')
         if not 0 < self.mask_ratio_minimum < 1 or self.mask_ratio_sd <= 0:
             raise ValueError(
-                f"mask_ratio_minimum must lie between 0 and 1 and mask_ratio_sd above 0; given "
+                f"mask_ratio_minimum must lie between 0 and 1 and mask_ratio_sd above 0, given "
                 f"{self.mask_ratio_minimum} and {self.mask_ratio_sd}."
             )
 
     @property
     def grid_size(self) -> tuple[int, ...]:
-        """Tokens along time, rows and columns."""
         return tuple(size // patch for size, patch in zip(self.latent_size, self.patch_size, strict=True))
 
     @property
     def num_tokens(self) -> int:
-        """Tokens of one cine: 180 in the paper's configuration."""
         return math.prod(self.grid_size)
 
     @property
     def token_dim(self) -> int:
-        """Numbers in one token: 320 in the paper's configuration."""
         return self.latent_channels * math.prod(self.patch_size)
+
+
+# ---- cpgg_hf.models.guidance
+
+
+class GuidanceStep(NamedTuple):
+
+    decoding_step: int
+    num_decoding_steps: int
+    diffusion_step: int
+    num_diffusion_steps: int
+
+
+class Guidance:
+
+    def scale(self, step: GuidanceStep) -> float:
+        raise NotImplementedError
+
+    def passes(self, steps: Iterable[GuidanceStep]) -> tuple[bool, bool]:
+        scales = {float(self.scale(step)) for step in steps}
+        return scales != {0.0}, scales != {1.0}
+
+    def unconditional(self, phenotypes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return phenotypes, torch.ones(len(phenotypes), dtype=torch.bool, device=phenotypes.device)
+
+    def combine(self, conditional: torch.Tensor, unconditional: torch.Tensor, step: GuidanceStep) -> torch.Tensor:
+        return torch.lerp(unconditional, conditional, self.scale(step))
+
+
+@dataclass(frozen=True)
+class ConstantGuidance(Guidance):
+
+    guidance_scale: float
+
+    def scale(self, step: GuidanceStep) -> float:  # noqa: ARG002
+        return self.guidance_scale
+
+
+def as_guidance(guidance_scale: Any) -> Guidance:
+    if hasattr(guidance_scale, "combine"):  # not isinstance: remote code has one copy of the class per file
+        return guidance_scale
+    if not isinstance(guidance_scale, Real) or not 0 <= float(guidance_scale) < np.inf:
+        raise ValueError(
+            f"guidance_scale must be a positive number or 0, or a Guidance object, given {guidance_scale!r}."
+        )
+    return ConstantGuidance(float(guidance_scale))
 
 
 # ---- cpgg_hf.models.token_diffusion
@@ -396,15 +370,14 @@ _LAYER_NORM_EPS = 1e-6
 _BIN_HALF_WIDTH = 1.0 / 255.0
 
 
-_MODULATION_ELEMENTS = 2**24  # decoding precomputes modulations for as many steps as fit in so many numbers
+_MODULATION_ELEMENTS = 2**24
 
 
-# Shift and scale of a layer's normalised input, and a block's gate of its residual, each (..., width).
+# Shift and scale of a layer's normalised input, and the gate of a block's residual, each (..., width).
 Modulation: TypeAlias = tuple[torch.Tensor, ...]
 
 
 class AdaLNBlock(nn.Module):
-    """Residual MLP whose normalised input is modulated and whose output is gated by timestep and condition."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -414,7 +387,6 @@ class AdaLNBlock(nn.Module):
         self.linear_out = nn.Linear(width, width)
 
     def modulate(self, embedding: torch.Tensor) -> Modulation:
-        """Turns the activated embedding (..., width) of timestep and condition into shift, scale and gate."""
         shift, scale, gate = self.modulation(embedding).chunk(3, dim=-1)
         return shift, 1.0 + scale, gate
 
@@ -427,7 +399,6 @@ class AdaLNBlock(nn.Module):
 
 
 class AdaLNOutput(nn.Module):
-    """Last layer: parameter-free normalisation, modulation, linear."""
 
     def __init__(self, width: int, out_channels: int):
         super().__init__()
@@ -436,7 +407,6 @@ class AdaLNOutput(nn.Module):
         self.linear = nn.Linear(width, out_channels)
 
     def modulate(self, embedding: torch.Tensor) -> Modulation:
-        """Turns the activated embedding (..., width) of timestep and condition into shift and scale."""
         shift, scale = self.modulation(embedding).chunk(2, dim=-1)
         return shift, 1.0 + scale
 
@@ -445,16 +415,6 @@ class AdaLNOutput(nn.Module):
 
 
 class TokenDiffusionHead(nn.Module):
-    """Estimates the noise in a token and the variance of the reverse step, or a flow's velocity, from the vector `z`.
-
-    Args:
-        token_dim: numbers in a token, D.
-        condition_width: width of `z`.
-        width: width of the head.
-        depth: number of residual blocks.
-        num_train_timesteps: steps of the diffusion, or the timestep of pure noise in a flow.
-        head_type: `"diffusion"` or `"flow_matching"`.
-    """
 
     def __init__(
         self,
@@ -478,14 +438,9 @@ class TokenDiffusionHead(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """The dtype of the weights."""
         return self.input_projection.weight.dtype
 
     def embed_timesteps(self, timesteps: torch.Tensor) -> torch.Tensor:
-        """Embeds timesteps (...) in [0, num_train_timesteps], integers or not, as (..., width).
-
-        More integers than the diffusion has steps are looked up in a table, so that none is embedded twice.
-        """
         if timesteps.numel() > self.num_train_timesteps and not timesteps.is_floating_point():
             all_timesteps = torch.arange(self.num_train_timesteps, device=timesteps.device)
             return F.embedding(timesteps, self.embed_timesteps(all_timesteps))
@@ -495,42 +450,27 @@ class TokenDiffusionHead(nn.Module):
         return self.time_embedding(torch.cat([angles.cos(), angles.sin()], dim=-1).to(self.dtype))
 
     def modulations(self, embedding: torch.Tensor) -> list[Modulation]:
-        """Turns the sum (..., width) of embedded timestep and projected condition into each layer's modulation."""
         activated = F.silu(embedding)
         return [layer.modulate(activated) for layer in (*self.blocks, self.output)]
 
     def denoise(self, hidden_states: torch.Tensor, modulations: Sequence[Modulation]) -> torch.Tensor:
-        """Runs the blocks on the projected noisy tokens (..., width); returns what `forward` returns."""
         for block, modulation in zip(self.blocks, modulations[:-1], strict=True):
             hidden_states = block(hidden_states, *modulation)
         return self.output(hidden_states, *modulations[-1])
 
     def forward(self, noisy_tokens: torch.Tensor, timesteps: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
-        """Estimates noise and variance, or velocity.
-
-        Args:
-            noisy_tokens: (..., D).
-            timesteps: (...), in [0, num_train_timesteps); a flow's may be any numbers up to num_train_timesteps.
-            z: (..., condition_width), or any shape that broadcasts to it.
-
-        Returns:
-            Diffusion: (..., 2 D), the noise, then where the log-variance lies between its bounds, from -1 to 1.
-            Flow matching: (..., D), the velocity from token to noise.
-        """
         embedding = self.embed_timesteps(timesteps) + self.condition_projection(z.to(self.dtype))
         return self.denoise(self.input_projection(noisy_tokens.to(self.dtype)), self.modulations(embedding))
 
 
 @cache
 def cosine_betas(num_train_timesteps: int) -> np.ndarray:
-    """The cosine schedule of improved diffusion, equation 17: (num_train_timesteps,) float64, at most 0.999."""
     ends = np.arange(num_train_timesteps + 1) / num_train_timesteps
     alphas_cumprod = np.cos((ends + 0.008) / 1.008 * np.pi / 2) ** 2
     return np.minimum(1.0 - alphas_cumprod[1:] / alphas_cumprod[:-1], 0.999)
 
 
 class _LossTables(NamedTuple):
-    """Per timestep, float32: how to add noise, and the terms of the divergence of true and modelled reverse step."""
 
     signal: torch.Tensor
     noise: torch.Tensor
@@ -546,7 +486,7 @@ def _loss_tables(num_train_timesteps: int, device: torch.device) -> _LossTables:
     previous = np.append(1.0, alphas_cumprod[:-1])
     variance = betas * (1.0 - previous) / (1.0 - alphas_cumprod)
     variance[0] = variance[1]
-    # (coefficient of the noise error in the posterior mean)^2 / variance, simplified; t = 0 has a loss of its own
+    # (coefficient of the noise error in the posterior mean)^2 / variance, simplified; t = 0 has another loss
     mean_weight = np.append(0.0, betas[1:] / ((1.0 - betas[1:]) * (1.0 - previous[1:])))
     tables = (
         np.sqrt(alphas_cumprod),
@@ -555,7 +495,7 @@ def _loss_tables(num_train_timesteps: int, device: torch.device) -> _LossTables:
         np.log(betas) - np.log(variance),
         mean_weight,
     )
-    # The cache may first be filled under inference_mode; its tensors must serve training all the same.
+    # The cache may be filled under inference_mode, but its tensors must be usable in training.
     with torch.inference_mode(False):
         return _LossTables(*(torch.from_numpy(table.astype(np.float32)).to(device) for table in tables))
 
@@ -567,7 +507,6 @@ def _gaussian_cdf(x: torch.Tensor) -> torch.Tensor:
 def _discretised_gaussian_log_likelihood(
     tokens: torch.Tensor, centred: torch.Tensor, log_scale: torch.Tensor
 ) -> torch.Tensor:
-    """Log-probability of the 1/255 bin around each value; the bins at -1 and 1 reach to infinity."""
     below = _gaussian_cdf((centred + _BIN_HALF_WIDTH) * torch.exp(-log_scale))
     above = _gaussian_cdf((centred - _BIN_HALF_WIDTH) * torch.exp(-log_scale))
     probability = torch.where(tokens > 0.999, 1.0 - above, below - above)
@@ -578,21 +517,6 @@ def _discretised_gaussian_log_likelihood(
 def token_diffusion_loss(
     head: TokenDiffusionHead, tokens: torch.Tensor, z: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean squared error of the noise and variational bound of each token (arXiv 2102.09672, equations 14-16).
-
-    Schedule and bound are computed in float32 where the head has less, and give float32 (float64 for float64 tokens).
-
-    Args:
-        head: the denoising head.
-        tokens: (..., D), clean; may broadcast.
-        z: (..., condition_width); may broadcast.
-        noise: (..., D), standard normal.
-        timesteps: (...), integers in [0, num_train_timesteps).
-
-    Returns:
-        mean squared error (...) and variational bound in bits a dimension (...). Only the variance learns from the
-        bound: the mean is detached there.
-    """
     tables = _loss_tables(head.num_train_timesteps, timesteps.device)
     signal, sigma, minimum_log_variance, log_variance_range, mean_weight = (
         table[timesteps].unsqueeze(-1) for table in tables
@@ -605,7 +529,7 @@ def token_diffusion_loss(
     squared_error = error.square()
     mse = squared_error.mean(dim=-1)
 
-    # With the model's variance e^d times the posterior's, and both means apart by the noise error alone,
+    # If the model's variance is e^d times the posterior's and the means only differ by the noise error,
     # KL = (d - 1 + e^-d (1 + weight error^2)) / 2.
     log_ratio = 0.5 * (variance_value + 1.0) * log_variance_range
     divergence = log_ratio + torch.expm1(-log_ratio) + torch.exp(-log_ratio) * (mean_weight * squared_error.detach())
@@ -623,20 +547,6 @@ def token_diffusion_loss(
 def token_flow_loss(
     head: TokenDiffusionHead, tokens: torch.Tensor, z: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor
 ) -> torch.Tensor:
-    """Mean squared error of the velocity on straight paths from token to noise (arXiv 2210.02747, equation 23).
-
-    Computed in float32 where the head has less.
-
-    Args:
-        head: the head, of the type `"flow_matching"`.
-        tokens: (..., D), clean; may broadcast.
-        z: (..., condition_width); may broadcast.
-        noise: (..., D), standard normal.
-        timesteps: (...), in [0, num_train_timesteps]: the share of noise times num_train_timesteps.
-
-    Returns:
-        (...).
-    """
     dtype = torch.promote_types(tokens.dtype, torch.float32)
     tokens, noise = tokens.to(dtype), noise.to(dtype)
     share = (timesteps.to(dtype) / head.num_train_timesteps).unsqueeze(-1)
@@ -645,29 +555,18 @@ def token_flow_loss(
 
 
 def check_scheduler(head_type: str, scheduler: Any) -> None:
-    """Refuses a scheduler that would take a head's velocity for noise, or its noise for a velocity.
-
-    diffusers' flow-matching schedulers have no `prediction_type`; others that can follow a flow name it there.
-
-    Raises:
-        ValueError: it would.
-    """
-    # The signature says it: a configuration may hold what another class of scheduler left there.
+    # Checked in the signature, because a configuration may contain entries of another scheduler class.
     has_prediction_type = "prediction_type" in inspect.signature(type(scheduler).__init__).parameters
     follows_flow = not has_prediction_type or scheduler.config.prediction_type == "flow_prediction"
     if follows_flow != (head_type == "flow_matching"):
         remedy = "FlowMatchEulerDiscreteScheduler" if head_type == "flow_matching" else "CPGGDDPMScheduler"
         raise ValueError(
             f"{type(scheduler).__name__} {'follows a flow' if follows_flow else 'removes noise'}, but the MAR's head "
-            f"is of the type {head_type!r}; use a scheduler such as {remedy}."
+            f"has the type {head_type!r}; use a scheduler such as {remedy}."
         )
 
 
-def begin_chain(head_type: str, scheduler: Any, num_inference_steps: int) -> None:
-    """Sets a scheduler's timesteps anew (multi-step schedulers keep a history); those of a flow are equal steps.
-
-    By default diffusers would spend the last of a flow's steps on the last thousandth of the way.
-    """
+def set_inference_timesteps(head_type: str, scheduler: Any, num_inference_steps: int) -> None:
     if head_type == "flow_matching" and "sigmas" in inspect.signature(scheduler.set_timesteps).parameters:
         scheduler.set_timesteps(sigmas=np.linspace(1.0, 1.0 / num_inference_steps, num_inference_steps).tolist())
     else:
@@ -681,26 +580,12 @@ def sample_tokens(
     noise: torch.Tensor,
     scheduler: Any,
     generators: Sequence[torch.Generator | None],
-    guidance_scale: float = 1.0,
+    guidance_scale: float | Guidance = 1.0,
     temperature: float = 1.0,
+    decoding_step: int = 0,
+    num_decoding_steps: int = 1,
 ) -> torch.Tensor:
-    """Draws tokens by the reverse diffusion chain of `scheduler`, whose timesteps must have been set.
-
-    What depends on timestep and condition only (over half of the arithmetic) is computed for many steps at once.
-
-    Args:
-        head: the denoising head.
-        z: (B, n, condition_width), or (2 B, n, condition_width) for guidance: conditional, then unconditional.
-        noise: (B, n, D) float32, where the chains start.
-        scheduler: a diffusers scheduler that fits the head's type. `CPGGDDPMScheduler` gets noise estimate and
-            variance, any other one the noise estimate or the velocity alone.
-        generators: one a sample; all randomness of a sample comes from its own.
-        guidance_scale: constant scale of the guidance of the estimate; the variance is the conditional one.
-        temperature: scale of the noise that each step adds; only `CPGGDDPMScheduler` knows one other than 1.
-
-    Returns:
-        (B, n, D) float32.
-    """
+    guidance = as_guidance(guidance_scale)
     check_scheduler(head.head_type, scheduler)
     batch_size, num_tokens, token_dim = noise.shape
     timesteps, device = scheduler.timesteps, z.device
@@ -714,7 +599,7 @@ def sample_tokens(
         options["temperature"] = temperature
     elif temperature != 1.0:
         raise ValueError(
-            f"{type(scheduler).__name__} has no temperature (given {temperature}): use CPGGDDPMScheduler, or 1.0."
+            f"{type(scheduler).__name__} has no temperature, given {temperature}; use CPGGDDPMScheduler, or 1."
         )
     elif "generator" in accepted and None not in generators:
         options["generator"] = generators
@@ -739,7 +624,8 @@ def sample_tokens(
         estimate, variance_value = output[..., :token_dim], output[..., token_dim:]
         if z.shape[0] == 2 * batch_size:
             estimate, unconditional = estimate.chunk(2)
-            estimate, variance_value = torch.lerp(unconditional, estimate, guidance_scale), variance_value[:batch_size]
+            step = GuidanceStep(decoding_step, num_decoding_steps, index, len(timesteps))
+            estimate, variance_value = guidance.combine(estimate, unconditional, step), variance_value[:batch_size]
         if learned_variance:
             estimate = torch.cat([estimate, variance_value], dim=-1)
             options["variance_noise"] = variance_noise[index]
@@ -752,15 +638,6 @@ def sample_tokens(
 
 @dataclass
 class CPGGMAROutput(ModelOutput):
-    """What `CPGGMARModel` returns.
-
-    Args:
-        loss (`torch.Tensor`, *optional*): mean over the chosen tokens of `loss_mse + loss_vlb`, at least float32.
-        loss_mse (`torch.Tensor`, *optional*): mean squared error of the noise estimate, or of a flow's velocity.
-        loss_vlb (`torch.Tensor`, *optional*): variational bound in bits a dimension; a flow has none.
-        z (`torch.Tensor`): (B, n, decoder_width), what conditions the head for each chosen token.
-        positions (`torch.LongTensor`): (B, n), which tokens those are.
-    """
 
     loss: torch.Tensor | None = None
     loss_mse: torch.Tensor | None = None
@@ -770,12 +647,10 @@ class CPGGMAROutput(ModelOutput):
 
 
 def decoding_schedule(num_tokens: int, num_decoding_steps: int) -> list[int]:
-    """How many tokens each decoding step draws: few at first, many at last (cosine), at least one; they sum to all.
-
-    With as many steps as tokens every step draws one.
-    """
     if not 1 <= num_decoding_steps <= num_tokens:
-        raise ValueError(f"num_decoding_steps must lie between 1 and {num_tokens} tokens, not {num_decoding_steps}.")
+        raise ValueError(
+            f"num_decoding_steps must lie between 1 and {num_tokens} (one per token), given {num_decoding_steps}."
+        )
     remaining = num_tokens
     drawn = []
     for step in range(1, num_decoding_steps):
@@ -795,7 +670,6 @@ def eager_attention_forward(
     dropout: float = 0.0,
     **_kwargs: Any,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Plain attention, for `attn_implementation="eager"`: (B, heads, N, d) -> (B, N, heads, d), weights."""
     weights = torch.matmul(query, key.transpose(2, 3)) * scaling
     weights = F.softmax(weights, dim=-1, dtype=torch.float32).to(query.dtype)
     weights = F.dropout(weights, p=dropout, training=module.training)
@@ -803,7 +677,6 @@ def eager_attention_forward(
 
 
 def _take_rows(hidden_states: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-    """Takes row `positions[b, i]` of each sample: (B, N, D), (B, n) -> (B, n, D)."""
     return (
         hidden_states.flatten(0, 1)
         .index_select(0, _flat(positions, hidden_states.shape[1]))
@@ -812,13 +685,11 @@ def _take_rows(hidden_states: torch.Tensor, positions: torch.Tensor) -> torch.Te
 
 
 def _flat(positions: torch.Tensor, num_rows: int) -> torch.Tensor:
-    """Row numbers (B n,) in a batch of sequences laid end to end."""
     starts = torch.arange(positions.shape[0], device=positions.device).unsqueeze(1) * num_rows
     return (positions + starts).flatten()
 
 
 class CPGGMARAttention(nn.Module):
-    """Bidirectional multi-head attention, optionally from some of the tokens only."""
 
     def __init__(self, config: CPGGMARConfig, width: int):
         super().__init__()
@@ -833,7 +704,6 @@ class CPGGMARAttention(nn.Module):
         self.output = nn.Linear(width, width)
 
     def forward(self, hidden_states: torch.Tensor, query_states: torch.Tensor) -> torch.Tensor:
-        """Attends from `query_states` (B, n, width) to `hidden_states` (B, N, width); returns (B, n, width)."""
         query, key, value = (
             projection(states).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
             for projection, states in (
@@ -850,12 +720,6 @@ class CPGGMARAttention(nn.Module):
 
 
 class CPGGMARLayer(GradientCheckpointingLayer):
-    """Pre-norm transformer layer: attention, then MLP with exact GELU.
-
-    Args:
-        config: the model's configuration.
-        width: of this layer.
-    """
 
     def __init__(self, config: CPGGMARConfig, width: int):
         super().__init__()
@@ -868,7 +732,6 @@ class CPGGMARLayer(GradientCheckpointingLayer):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, hidden_states: torch.Tensor, positions: torch.Tensor | None = None) -> torch.Tensor:
-        """Maps (B, N, width) to the same, or to the rows at `positions` (B, n) alone: (B, n, width)."""
         normalised = self.attention_norm(hidden_states)
         queries = normalised
         if positions is not None:
@@ -880,10 +743,10 @@ class CPGGMARLayer(GradientCheckpointingLayer):
 
 class CPGGMARModel(PreTrainedModel):  # type: ignore[misc]
     r"""
-    Phenotypes to cine latents: masked autoregressive transformer with a diffusion (or flow-matching) loss a token.
+    Phenotypes to cine latents: masked autoregressive transformer with a diffusion (or flow-matching) loss per token.
 
     This model inherits from [`~transformers.PreTrainedModel`]: see there for loading, saving, devices and dtypes.
-    `forward` trains it or gives the vectors `z`; `generate_latents` draws latents.
+    `forward` computes the training loss or the vectors `z`; `generate_latents` draws latents.
 
     Args:
         config ([`CPGGMARConfig`]): the configuration; its defaults are the paper's.
@@ -936,7 +799,6 @@ class CPGGMARModel(PreTrainedModel):  # type: ignore[misc]
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        """Initialises one module as published: Xavier, zeros where a layer must start as the identity."""
         if isinstance(module, nn.Linear):
             init.xavier_uniform_(module.weight)
             init.zeros_(module.bias)
@@ -958,27 +820,27 @@ class CPGGMARModel(PreTrainedModel):  # type: ignore[misc]
     def load_adapter(  # type: ignore[override]
         self, peft_model_id: str | None = None, adapter_name: str | None = None, **kwargs: Any
     ) -> LoadStateDictInfo:
-        """Puts a PEFT adapter onto the model; see [`~transformers.PreTrainedModel.load_adapter`].
+        """Adds a PEFT adapter to the model; see [`~transformers.PreTrainedModel.load_adapter`].
 
-        From then on the model has the stricter data policy of the two, also when the adapter is removed again, as it
-        may have been merged; one that says nothing of its policy is restricted.
+        The model then has the stricter data policy of the two, also after the adapter is removed, because it may have
+        been merged. An adapter without a policy is restricted.
 
         Args:
-            peft_model_id: folder or hub repository that `save_pretrained` or `push_to_hub` of an adapted model wrote.
+            peft_model_id: folder or Hub repository that `save_pretrained` or `push_to_hub` of an adapted model wrote.
             adapter_name: `"default"` by default.
-            kwargs: as there.
+            kwargs: see the base class.
 
         Raises:
-            ValueError: the adapter belongs to another network, or some of its tensors are missing. (transformers only
-                warns, and leaves what is missing as it was drawn.)
+            ValueError: the adapter belongs to another network, or tensors are missing. (transformers only warns and
+                leaves missing tensors randomly initialised.)
         """
         info = super().load_adapter(peft_model_id, adapter_name, ignore_mismatched_sizes=True, **kwargs)
         wrong = {*info.missing_keys, *info.unexpected_keys, *(key[0] for key in info.mismatched_keys)}
         if wrong:
             self.delete_adapter(adapter_name or "default")
             raise ValueError(
-                f"{peft_model_id} does not fit this MAR: {len(wrong)} tensors, such as {min(wrong)!r}, are missing, "
-                "superfluous or of another shape; load it onto the network that it was trained beside."
+                f"the adapter {peft_model_id} does not fit this MAR because {len(wrong)} tensors, such as "
+                f"{min(wrong)!r}, are missing, unknown or of another shape; load it onto the MAR it was trained with."
             )
         load_config = kwargs.get("load_config")
         hub = {**(load_config.download_kwargs if load_config else {}), **(kwargs.get("adapter_kwargs") or {})}
@@ -986,9 +848,9 @@ class CPGGMARModel(PreTrainedModel):  # type: ignore[misc]
         return info
 
     def delete_adapter(self, adapter_names: list[str] | str) -> None:
-        """Removes adapters; with the last one the network is as it was, and is saved whole again.
+        """Removes adapters; without adapters the network is restored and saved completely again.
 
-        (transformers leaves PEFT's layers in place and goes on to save by PEFT's names, which nothing could load.)
+        (transformers keeps PEFT's layers and saves their names, which no model could load.)
         """
         super().delete_adapter(adapter_names)
         if not self._hf_peft_config_loaded:
@@ -1002,8 +864,8 @@ class CPGGMARModel(PreTrainedModel):  # type: ignore[misc]
         expected = (self.config.latent_channels, *self.config.latent_size)
         if tuple(latents.shape[1:]) != expected:
             raise ValueError(
-                f"latents must have shape (B, {', '.join(map(str, expected))}), as in the model's config; "
-                f"given {tuple(latents.shape)}."
+                f"latents must have shape (B, {', '.join(map(str, expected))}) by the model's config, given "
+                f"{tuple(latents.shape)}."
             )
         patches = latents
         for axis, patch in enumerate(self.config.patch_size):
@@ -1012,7 +874,7 @@ class CPGGMARModel(PreTrainedModel):  # type: ignore[misc]
         return patches.permute(0, 2, 4, 6, 1, 3, 5, 7).flatten(4).flatten(1, 3)
 
     def unpatchify(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Puts tokens (B, L, D) together to latents (B, C, T', H', W'), the inverse of `patchify`."""
+        """Assembles latents (B, C, T', H', W') from tokens (B, L, D), the inverse of `patchify`."""
         config = self.config
         patches = tokens.unflatten(1, config.grid_size).unflatten(4, (config.latent_channels, *config.patch_size))
         # (B, T, H, W, C, t, h, w) -> (B, C, T, t, H, h, W, w)
@@ -1022,7 +884,7 @@ class CPGGMARModel(PreTrainedModel):  # type: ignore[misc]
     def draw_mask(
         self, batch_size: int, generator: torch.Generator | None = None, device: torch.device | str = "cpu"
     ) -> torch.Tensor:
-        """Draws a training mask (B, L), True = masked: one ratio for the batch, an order a sample.
+        """Draws a training mask (B, L), True = masked: one ratio per batch, one order per sample.
 
         The ratio follows the configured normal distribution truncated to [mask_ratio_minimum, 1].
         """
@@ -1032,10 +894,10 @@ class CPGGMARModel(PreTrainedModel):  # type: ignore[misc]
         return self.mask_of(ratio, order).to(device)
 
     def mask_of(self, ratio: float, order: torch.Tensor) -> torch.Tensor:
-        """The training mask (B, L), True = masked, that uniform draws stand for.
+        """The training mask (B, L), True = masked, from uniform draws.
 
         Args:
-            ratio: in [0, 1), where the share of masked tokens lies in its distribution.
+            ratio: in [0, 1), quantile of the share of masked tokens in its distribution.
             order: (B, L); the tokens with the smallest values are masked.
         """
         mask = torch.zeros_like(order, dtype=torch.bool)
@@ -1043,7 +905,7 @@ class CPGGMARModel(PreTrainedModel):  # type: ignore[misc]
 
     @staticmethod
     def num_masked(config: Any, ratio: float) -> int:
-        """How many tokens are masked where a uniform draw in [0, 1) puts the share in its truncated distribution."""
+        """Number of masked tokens at the quantile `ratio` in [0, 1) of the truncated distribution of their share."""
         distribution = NormalDist(config.mask_ratio_mean, config.mask_ratio_sd)
         lower, upper = distribution.cdf(config.mask_ratio_minimum), distribution.cdf(1.0)
         share = max(distribution.inv_cdf(lower + (upper - lower) * ratio), config.mask_ratio_minimum)
@@ -1054,21 +916,24 @@ class CPGGMARModel(PreTrainedModel):  # type: ignore[misc]
 
         Args:
             phenotypes: (B, num_phenotypes), float32 or float64; NaN = missing. Standardised in that precision.
-            drop_condition: (B,) bool, where the null embedding takes the condition's place.
+            drop_condition: (B,) bool, where the null embedding replaces the condition.
 
         Returns:
             (B, encoder_width).
+
+        Raises:
+            ValueError: a wrong shape.
         """
         if phenotypes.ndim != 2 or phenotypes.shape[1] != self.config.num_phenotypes:
             raise ValueError(
-                f"phenotypes must have shape (B, {self.config.num_phenotypes}); given {tuple(phenotypes.shape)}."
+                f"phenotypes must have shape (B, {self.config.num_phenotypes}), given {tuple(phenotypes.shape)}."
             )
         dtype = torch.promote_types(phenotypes.dtype, torch.float32)
         mean, sd = (
             torch.tensor(values, dtype=dtype, device=phenotypes.device)
             for values in (self.config.phenotype_mean, self.config.phenotype_sd)
         )
-        with torch.autocast(phenotypes.device.type, enabled=False):  # bfloat16 would round the phenotypes themselves
+        with torch.autocast(phenotypes.device.type, enabled=False):  # bfloat16 would round the phenotypes
             standardised = (phenotypes.to(dtype) - mean) / sd
             missing = standardised.isnan()
             weight_dtype = self.missing_phenotype_embedding.dtype
@@ -1076,7 +941,7 @@ class CPGGMARModel(PreTrainedModel):  # type: ignore[misc]
             condition = condition + missing.to(weight_dtype) @ self.missing_phenotype_embedding
         if drop_condition is None:
             drop_condition = missing.new_zeros(missing.shape[0])
-        # Blended, so that the null embedding takes part in every training step, as DDP demands.
+        # Not indexed, so that the null embedding takes part in every training step, as DDP requires.
         return torch.where(drop_condition.bool().unsqueeze(1), self.null_condition_embedding, condition)
 
     def encode(self, tokens: torch.Tensor, visible: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
@@ -1106,10 +971,10 @@ class CPGGMARModel(PreTrainedModel):  # type: ignore[misc]
         Args:
             encoded: (B, num_condition_tokens + v, encoder_width), from `encode`.
             visible: (B, v), positions of the visible tokens.
-            positions: (B, n), positions of the tokens that are wanted.
+            positions: (B, n), positions of the tokens to decode.
 
         Returns:
-            (B, n, decoder_width); `z` lacks its position embedding still.
+            (B, n, decoder_width): `z` without its position embedding.
         """
         num_condition_tokens, num_tokens = self.config.num_condition_tokens, self.config.num_tokens
         hidden_states = self.decoder_projection(encoded).to(self.mask_token.dtype)
@@ -1120,7 +985,7 @@ class CPGGMARModel(PreTrainedModel):  # type: ignore[misc]
         hidden_states = hidden_states + self.decoder_position_embedding
         for layer in self.decoder_layers[:-1]:
             hidden_states = layer(hidden_states)
-        # No later layer attends to the others' output.
+        # The last layer only computes the requested tokens: no later layer attends to others.
         hidden_states = self.decoder_layers[-1](hidden_states, positions + num_condition_tokens)
         return self.decoder_norm(hidden_states)
 
@@ -1137,33 +1002,36 @@ class CPGGMARModel(PreTrainedModel):  # type: ignore[misc]
         return_loss: bool = True,
     ) -> CPGGMAROutput:
         r"""
-        One training step's loss, or (`return_loss=False`) the vectors `z` alone. What is not given is drawn.
+        The loss of one training step, or (`return_loss=False`) only the vectors `z`. Missing arguments are drawn.
 
         Args:
             latents (`torch.Tensor`): standardised latents (B, C, T', H', W'), or their tokens (B, L, D).
             phenotypes (`torch.Tensor`): (B, num_phenotypes) in physical units, float32 or float64; NaN = missing.
-            mask (`torch.Tensor`, *optional*): (B, L), nonzero = masked; as many in each sample. Drawn by `draw_mask`.
-                One on the CPU spares a wait for the device.
+            mask (`torch.Tensor`, *optional*): (B, L), nonzero = masked, the same number in each sample. Drawn
+                by `draw_mask`. A mask on the CPU avoids a synchronisation with the device.
             positions (`torch.LongTensor`, *optional*): (B, n), the tokens to predict; the masked ones by default, in
                 sequence order.
             drop_condition (`torch.Tensor`, *optional*): (B,), where the null embedding replaces the condition. Drawn
-                with probability `condition_dropout` in training, nowhere in evaluation.
+                with probability `condition_dropout` in training; False in evaluation.
             noise (`torch.Tensor`, *optional*): (B, timesteps_per_token, n, D), the noise of the diffusion loss.
             timesteps (`torch.Tensor`, *optional*): (B, timesteps_per_token, n), its timesteps: integers below
-                `num_train_timesteps`, for a flow any numbers from 0 to it.
-            generator (`torch.Generator`, *optional*): where draws come from.
+                `num_train_timesteps`, for a flow numbers from 0 to `num_train_timesteps`.
+            generator (`torch.Generator`, *optional*): source of all draws.
             return_loss (`bool`, defaults to `True`): whether to compute the loss.
 
         Returns:
             [`CPGGMAROutput`].
+
+        Raises:
+            ValueError: shapes that do not fit.
         """
         tokens = self.patchify(latents) if latents.ndim == 5 else latents
         expected = (phenotypes.shape[0], self.config.num_tokens, self.config.token_dim)
         if tuple(tokens.shape) != expected:
             raise ValueError(
-                f"latents of shape {tuple(latents.shape)} do not fit: for {expected[0]} rows of phenotypes this model "
-                f"takes latents {(expected[0], self.config.latent_channels, *self.config.latent_size)} or tokens "
-                f"{expected}."
+                f"for {expected[0]} rows of phenotypes this model expects latents of shape "
+                f"{(expected[0], self.config.latent_channels, *self.config.latent_size)} or tokens {expected}, "
+                f"given {tuple(latents.shape)}."
             )
         batch_size, device = tokens.shape[0], tokens.device
 
@@ -1203,11 +1071,10 @@ class CPGGMARModel(PreTrainedModel):  # type: ignore[misc]
         return CPGGMAROutput(loss=loss_mse + loss_vlb, loss_mse=loss_mse, loss_vlb=loss_vlb, z=z, positions=positions)
 
     def _split_positions(self, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Positions of the visible and of the masked tokens, each in sequence order: (B, v), (B, L - v)."""
         mask = mask.bool()
         num_masked = mask.sum(dim=1)
         if (num_masked != num_masked[0]).any():
-            raise ValueError(f"mask must hide as many tokens in each sample; it hides {num_masked.tolist()}.")
+            raise ValueError(f"mask must hide the same number of tokens in each sample, given {num_masked.tolist()}.")
         ranks = mask.long().argsort(dim=1, stable=True)
         num_visible = mask.shape[1] - int(num_masked[0])
         return ranks[:, :num_visible], ranks[:, num_visible:]
@@ -1219,36 +1086,41 @@ class CPGGMARModel(PreTrainedModel):  # type: ignore[misc]
         scheduler: Any,
         num_decoding_steps: int = 16,
         num_inference_steps: int = 100,
-        guidance_scale: float = 1.0,
+        guidance_scale: float | Guidance = 1.0,
         temperature: float = 1.0,
         generators: list[torch.Generator] | None = None,
         latents: torch.Tensor | None = None,
-        callback: Callable[[int, torch.Tensor], torch.Tensor | None] | None = None,
+        callback: Callable[[int, torch.Tensor], dict[str, Any] | None] | None = None,
     ) -> torch.Tensor:
         r"""
-        Draws latents by iterative decoding: a random order a sample, a cosine schedule, a diffusion chain a token.
+        Draws latents by iterative decoding: a random order per sample, a cosine schedule, a diffusion chain per token.
 
         All randomness of sample i comes from `generators[i]`.
 
         Args:
-            phenotypes (`torch.Tensor`): (B, num_phenotypes) in physical units, NaN = missing; their device works.
+            phenotypes (`torch.Tensor`): (B, num_phenotypes) in physical units, NaN = missing, on the model's device.
             scheduler: a diffusers scheduler; see `sample_tokens`.
-            num_decoding_steps (`int`, defaults to 16): passes of the transformer, at most one a token.
-            num_inference_steps (`int`, defaults to 100): diffusion steps a token.
-            guidance_scale (`float`, defaults to 1.0): 1 = no guidance, 0 = unconditional.
+            num_decoding_steps (`int`, defaults to 16): passes of the transformer, at most one per token.
+            num_inference_steps (`int`, defaults to 100): diffusion steps per token.
+            guidance_scale (`float` or [`Guidance`], defaults to 1.0): 1 = no guidance, 0 = unconditional, or a rule.
             temperature (`float`, defaults to 1.0): scale of the noise added in the diffusion steps.
-            generators (`list[torch.Generator]`, *optional*): one a sample; torch's own by default.
+            generators (`list[torch.Generator]`, *optional*): one per sample; torch's global generator by default.
             latents (`torch.Tensor`, *optional*): (B, C, T', H', W'), the noise that the diffusion starts from.
             callback (`Callable`, *optional*): called after each decoding step with its number and the latents so far
-                (zero where nothing has been drawn); latents that it returns replace them.
+                (zero where nothing has been drawn). It may return a dict: `"latents"` replaces the latents,
+                `"guidance_scale"` the guidance of the remaining decoding steps.
 
         Returns:
             (B, C, T', H', W') float32, standardised.
+
+        Raises:
+            ValueError: arguments that do not fit the model or each other.
         """
         config, device, batch_size = self.config, phenotypes.device, phenotypes.shape[0]
+        guidance = as_guidance(guidance_scale)
         sources = [None] * batch_size if generators is None else generators
         if len(sources) != batch_size:
-            raise ValueError(f"generators must be one a sample: given {len(sources)} for {batch_size} samples.")
+            raise ValueError(f"generators must be one per sample, given {len(sources)} for {batch_size} samples.")
         token_counts = decoding_schedule(config.num_tokens, num_decoding_steps)
 
         def draw(function: Callable[..., torch.Tensor], argument: Any) -> torch.Tensor:
@@ -1260,35 +1132,39 @@ class CPGGMARModel(PreTrainedModel):  # type: ignore[misc]
             latents = draw(torch.randn, (config.latent_channels, *config.latent_size))
         start = self.patchify(latents.to(device, torch.float32))
 
-        guided = guidance_scale not in (0.0, 1.0)
-        if guided:
-            drop_condition = torch.arange(2 * batch_size, device=device) >= batch_size
-            phenotypes = phenotypes.repeat(2, 1)
-        else:
-            drop_condition = torch.full((batch_size,), guidance_scale == 0.0, device=device)
-
         tokens = torch.zeros_like(start)
         mask = torch.ones(start.shape[:2], dtype=torch.bool, device=device)
         num_masked = config.num_tokens
         for step, count in enumerate(token_counts):
             positions = orders[:, num_masked - count : num_masked]
             num_masked -= count
-            repeats = (2, 1) if guided else (1, 1)
+            set_inference_timesteps(config.head_type, scheduler, num_inference_steps)
+            num_steps = len(scheduler.timesteps)
+            conditional, unconditional = guidance.passes(
+                GuidanceStep(step, num_decoding_steps, index, num_steps) for index in range(num_steps)
+            )
+            conditions = [(phenotypes, mask.new_zeros(batch_size))] if conditional else []
+            if unconditional:
+                conditions.append(guidance.unconditional(phenotypes))
+            rows, drop_condition = (torch.cat(part) for part in zip(*conditions, strict=True))
+            repeats = (len(conditions), 1)
             z = self(
                 tokens.repeat(*repeats, 1),
-                phenotypes,
+                rows,
                 mask=mask.repeat(repeats),
                 positions=positions.repeat(repeats),
                 drop_condition=drop_condition,
                 return_loss=False,
             ).z
-            begin_chain(config.head_type, scheduler, num_inference_steps)
             noise = _take_rows(start, positions) * getattr(scheduler, "init_noise_sigma", 1.0)
-            drawn = sample_tokens(self.diffusion_head, z, noise, scheduler, sources, guidance_scale, temperature)
+            drawn = sample_tokens(
+                self.diffusion_head, z, noise, scheduler, sources, guidance, temperature, step, num_decoding_steps
+            )
             tokens = tokens.scatter(1, positions.unsqueeze(-1).expand_as(drawn), drawn)
             mask = mask.scatter(1, positions, False)
-            if callback is not None:
-                replaced = callback(step, self.unpatchify(tokens))
-                if replaced is not None:
-                    tokens = self.patchify(replaced)
+            changes = (callback(step, self.unpatchify(tokens)) if callback is not None else None) or {}
+            if "latents" in changes:
+                tokens = self.patchify(changes["latents"])
+            if "guidance_scale" in changes:
+                guidance = as_guidance(changes["guidance_scale"])
         return self.unpatchify(tokens)

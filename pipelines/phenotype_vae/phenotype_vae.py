@@ -1,6 +1,6 @@
 """CPGGPhenotypeVAE of CPGG (arXiv 2505.03426), for use without the package cpgg_hf.
 
-Generated from the sources of cpgg_hf by `cpgg export-remote-code`, not to be edited. Apache-2.0.
+Generated from the sources of cpgg_hf by `cpgg export-remote-code`, do not edit. Apache-2.0.
 """
 
 from collections.abc import Iterable
@@ -14,15 +14,24 @@ import difflib
 from diffusers.configuration_utils import ConfigMixin
 from diffusers.configuration_utils import register_to_config
 from diffusers.models.modeling_utils import ModelMixin
-from diffusers.utils import BaseOutput
 from itertools import pairwise
-from itertools import product
 import numpy as np
 import re
 import reprlib
 from torch import nn
 import torch
 from typing import Any
+
+
+# ---- cpgg_hf.errors
+
+
+class CPGGError(Exception):
+    pass
+
+
+class PhenotypeError(CPGGError, ValueError):
+    pass
 
 
 # ---- cpgg_hf.phenotypes.schema
@@ -41,27 +50,8 @@ _IN_FOUR_CHAMBER_VIEW = frozenset(
 )
 
 
-class PhenotypeError(ValueError):
-    """Phenotypes that cannot be what was meant: the message names the column, the value and what to do."""
-
-
 @dataclass(frozen=True)
 class Phenotype:
-    """One of the 82.
-
-    Attributes:
-        field_id: UK Biobank field number, 24100 to 24181.
-        name: UK Biobank's description.
-        short_name: the name used everywhere in this package, e.g. `LVEF`.
-        unit: the physical unit of every value.
-        structure: the part of the heart it belongs to.
-        mean: population mean in `unit` (see `source`).
-        sd: population standard deviation in `unit` (see `source`).
-        minimum: smallest plausible value.
-        maximum: largest plausible value.
-        source: where mean and sd come from; many are assumed. They are no clinical reference ranges.
-        measurable: whether it can be read from a four-chamber cine of known pixel size and frame time.
-    """
 
     field_id: int
     name: str
@@ -193,15 +183,6 @@ _INDEX_OF_FIELD = {phenotype.field_id: index for index, phenotype in enumerate(P
 
 
 def phenotype_index(name_or_field: str | int) -> int:
-    """Position (0 to 81) of a phenotype.
-
-    Args:
-        name_or_field: a short name (`"LVEF"`), a field number (`24103`, `"24103"`) or a UK Biobank column name
-            (`"24103-2.0"`, `"f.24103.2.0"`, `"p24103_i2"`).
-
-    Raises:
-        PhenotypeError: the name is unknown; the message gives the nearest valid one.
-    """
     text = str(name_or_field).strip()
     if text in _INDEX_OF_NAME:
         return _INDEX_OF_NAME[text]
@@ -262,37 +243,21 @@ _FLOAT32_ROUNDING = 2.0**-23
 
 
 def pulse_pressure(array: np.ndarray) -> np.ndarray:
-    """Pulse pressure (B,) in mmHg from the ascending aorta, or the descending one where the ascending is missing."""
     ascending, descending = (_pulse_pressure(array, aorta) for aorta in AORTAS)
     return np.where(np.isnan(ascending), descending, ascending)
 
 
 def enforce_identities(array: np.ndarray) -> np.ndarray:
-    """Recompute the nine derived of (B, 82) phenotypes from the 73 free ones, so that the identities hold exactly."""
     result = np.array(array, dtype=np.float64)
     result[:, DERIVED_INDICES] = _derived(result)
     return result
 
 
 def identity_residuals(array: np.ndarray) -> np.ndarray:
-    """Given minus recomputed value of each derived phenotype, in its unit: (B, 9), ordered as `DERIVED_INDICES`."""
     return array[:, DERIVED_INDICES] - _derived(array)
 
 
 def disagreements(array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """How far redundant values are from agreeing, and how much of that rounding explains.
-
-    What is missing is filled from the rest first, so that any three of a chamber's four values are compared. The
-    decimals of a table are those it is written with, taken a unit at a time (all volumes together); half a unit of the
-    last one is carried through filling and identities to first order. float32 counts as rounding too.
-
-    Args:
-        array: (B, 82) phenotypes, NaN = missing.
-
-    Returns:
-        residuals and rounding tolerances, both (B, 9) in the unit and order of `DERIVED_INDICES`; NaN and 0 where the
-        row does not say enough.
-    """
     residuals = identity_residuals(fill_determined(array))
     tolerances = EXACT * np.nan_to_num(np.abs(fill_determined(array)[:, DERIVED_INDICES]))
     half_units = _half_units(array)
@@ -304,21 +269,6 @@ def disagreements(array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def complete_identities(array: np.ndarray) -> np.ndarray:
-    """Fill what the given values determine.
-
-    Two of a chamber's largest volume, smallest volume, SV and EF determine the other two; five of the six aortic
-    values determine the sixth. Given values stay untouched, also redundant ones that agree within rounding.
-
-    Args:
-        array: (B, 82) phenotypes, NaN = missing.
-
-    Returns:
-        a new (B, 82) array.
-
-    Raises:
-        PhenotypeError: an over-determined request that contradicts itself, a largest volume or area that is not above
-            the smallest, or an EF outside 0 to 100 %.
-    """
     given = np.array(array, dtype=np.float64)
     for chamber in CHAMBERS:
         _check_fraction(given, chamber[3])
@@ -330,7 +280,6 @@ def complete_identities(array: np.ndarray) -> np.ndarray:
 
 
 def fill_determined(array: np.ndarray) -> np.ndarray:
-    """`complete_identities` without its checks: for values that are known to agree."""
     result = np.array(array, dtype=np.float64)
     for chamber in CHAMBERS:
         _complete_chamber(result, chamber)
@@ -467,20 +416,11 @@ _MAXIMUM = np.array([phenotype.maximum for phenotype in PHENOTYPES])
 
 
 def describe(phenotype: Phenotype, value: float) -> str:
-    """`LVEF = 0.55 % (plausible: 5 to 90 %)`."""
     limits = f"plausible: {phenotype.minimum:g} to {phenotype.maximum:g} {phenotype.unit}"
     return f"{phenotype.short_name} = {value:.6g} {phenotype.unit} ({limits})"
 
 
-def wrong_magnitudes(array: np.ndarray) -> Iterator[tuple[int, int, str]]:
-    """Every value whose magnitude says that the unit is wrong.
-
-    Args:
-        array: (B, 82) phenotypes in physical units; NaN = missing.
-
-    Yields:
-        row, column, and one sentence naming column, value, unit, plausible range and what to do.
-    """
+def find_unit_errors(array: np.ndarray) -> Iterator[tuple[int, int, str]]:
     # Strains may be slightly beyond zero; everything else positive has a sign error or a unit error below half.
     below = np.where(_MINIMUM > 0, _MINIMUM / 2, np.where(_MINIMUM == 0, 0, 2 * _MINIMUM))
     above = np.where(_MAXIMUM > 0, 2 * _MAXIMUM, 1)
@@ -517,12 +457,11 @@ def _strains_as_fractions(array: np.ndarray) -> Iterator[tuple[int, int, str]]:
 
 
 def check_magnitudes(array: np.ndarray) -> None:
-    """Raise `PhenotypeError` for the first value of (B, 82) `array` that is infinite or in the wrong unit."""
     for row, column in np.argwhere(np.isinf(array)):
         raise PhenotypeError(
             f"row {row}: {describe(PHENOTYPES[column], array[row, column])}: it is not finite; missing values are NaN"
         )
-    for row, _, sentence in wrong_magnitudes(array):
+    for row, _, sentence in find_unit_errors(array):
         raise PhenotypeError(f"row {row}: {sentence}")
 
 
@@ -534,26 +473,12 @@ IDENTIFIER_COLUMNS = frozenset(["eid", "f.eid", "participant.eid", "subject", "s
 
 
 def as_array(table: Any) -> np.ndarray:
-    """Phenotypes as one array.
-
-    Args:
-        table: a dict (values: numbers or equally long lists), a list of dicts, a `pandas.DataFrame`, an array or
-            tensor (82,) or (B, 82), or a list of (82,) arrays or tensors; physical units, NaN or absent = missing.
-
-    Returns:
-        (B, 82) float64, in the order of `NAMES`.
-
-    Raises:
-        PhenotypeError: unknown or repeated columns, wrong shapes, no rows, values that are no numbers or whose
-            magnitude says that the unit is wrong (an LVEF of 0.55, a volume in litres, a negative volume).
-    """
     array = parse_table(table)
     check_magnitudes(array)
     return array
 
 
 def parse_table(table: Any) -> np.ndarray:
-    """`as_array` without the check of magnitudes: what `validate` reports on."""
     if isinstance(table, Mapping):
         return _from_columns(table)
     if hasattr(table, "columns") and hasattr(table, "iloc"):
@@ -699,13 +624,11 @@ Chart = tuple[int, ...]
 
 
 def to_coordinates(array: np.ndarray) -> np.ndarray:
-    """All coordinates of (B, 82) phenotypes in physical units: (B, 85), NaN where they are not determined."""
     changes = [array[:, largest] / array[:, smallest] - 1 for largest, smallest, _ in AORTAS]
     return np.column_stack([array, *changes, pulse_pressure(array)])
 
 
 def to_unbounded(coordinates: np.ndarray) -> np.ndarray:
-    """(B, 85) coordinates on the whole real line: logarithms, logits of EF, strains as they are."""
     result = np.array(coordinates, dtype=np.float64)
     result[:, _POSITIVE] = np.log(result[:, _POSITIVE])
     result[:, _FRACTIONS] = np.log(result[:, _FRACTIONS] / (100 - result[:, _FRACTIONS]))
@@ -713,7 +636,6 @@ def to_unbounded(coordinates: np.ndarray) -> np.ndarray:
 
 
 def from_unbounded(unbounded: np.ndarray) -> np.ndarray:
-    """Inverse of `to_unbounded`; strains on the wrong side of zero become zero."""
     result = np.array(unbounded, dtype=np.float64)
     result[:, _POSITIVE] = np.exp(result[:, _POSITIVE])
     result[:, _FRACTIONS] = 100 / (1 + np.exp(-result[:, _FRACTIONS]))
@@ -722,30 +644,7 @@ def from_unbounded(unbounded: np.ndarray) -> np.ndarray:
     return result
 
 
-def all_charts() -> Iterator[Chart]:
-    """Every chart that `chart_for` can choose, the default one first."""
-    ascending, descending = AORTAS
-    pressures = (
-        (*AREA_CHANGES, PULSE_PRESSURE),
-        (*AREA_CHANGES, ascending[2]),
-        (*AREA_CHANGES, descending[2]),
-        (AREA_CHANGES[0], ascending[2], descending[2]),
-        (AREA_CHANGES[1], ascending[2], descending[2]),
-    )
-    sizes = product(*(chamber[:3] for chamber in CHAMBERS), ascending[1::-1], descending[1::-1])
-    for size, pressure in product(sizes, pressures):
-        yield _chart((*size, *pressure))
-
-
 def chart_for(phenotypes: np.ndarray) -> tuple[Chart, np.ndarray]:
-    """The chart that has everything a request fixes among its coordinates.
-
-    Args:
-        phenotypes: (82,), NaN = free, completed by `complete_identities`.
-
-    Returns:
-        the chart, and the (85,) coordinates with NaN for those that are free.
-    """
     fixed = to_coordinates(phenotypes[None])[0]
     known = np.isfinite(fixed)
     for largest, smallest, _, fraction in CHAMBERS:
@@ -769,14 +668,6 @@ def chart_for(phenotypes: np.ndarray) -> tuple[Chart, np.ndarray]:
 
 
 def from_chart(coordinates: np.ndarray) -> np.ndarray:
-    """Phenotypes from the coordinates of a chart.
-
-    Args:
-        coordinates: (B, 85) in physical units, NaN for coordinates outside the chart.
-
-    Returns:
-        (B, 82) complete phenotypes; the nine identities hold exactly.
-    """
     values = np.array(coordinates, dtype=np.float64)
     for aorta, change in zip(AORTAS, AREA_CHANGES, strict=True):
         pressure = 1000 * values[:, change] / values[:, aorta[2]]
@@ -805,50 +696,29 @@ def _chart(chosen: tuple[int, ...]) -> Chart:
 # ---- cpgg_hf.models.phenotype_vae
 
 
-@dataclass
-class CPGGPhenotypeVAEOutput(BaseOutput):
-    """What `CPGGPhenotypeVAE.forward` returns.
-
-    Args:
-        loss: scalar, `reconstruction_loss + kl_weight * kl_loss`.
-        reconstruction_loss: scalar, mean squared error of the standardised phenotypes.
-        kl_loss: scalar, KL divergence to N(0, I), summed over latents, mean over the batch.
-        reconstruction: (B, 82) standardised phenotypes.
-        mean: (B, latent_dim) of the posterior.
-        logvar: (B, latent_dim) of the posterior.
-    """
-
-    loss: torch.Tensor
-    reconstruction_loss: torch.Tensor
-    kl_loss: torch.Tensor
-    reconstruction: torch.Tensor
-    mean: torch.Tensor
-    logvar: torch.Tensor
-
-
 class CPGGPhenotypeVAE(ModelMixin, ConfigMixin):  # type: ignore[misc]
-    """Variational autoencoder of phenotype vectors, with its scaler; all interfaces speak physical units.
+    """Variational autoencoder of phenotype vectors, with its scaler; all interfaces use physical units.
 
-    `CPGGPhenotypeVAE.from_phenotypes(phenotypes)` sets the scaler, `model(phenotypes).loss` is what training
-    minimises, `model.fit_sampler(phenotypes)` ends it; then `sample` and `sample_conditional` draw from the learned
+    `CPGGPhenotypeVAE.from_phenotypes(phenotypes)` sets the scaler, `model(phenotypes).loss` is the training loss,
+    and `model.fit_sampler(phenotypes)` ends training; then `sample` and `sample_conditional` draw from the learned
     joint distribution. The defaults are the published network.
 
     Args:
-        phenotype_mean: 82 means in physical units; None takes the schema's.
-        phenotype_sd: 82 standard deviations in physical units; None takes the schema's.
+        phenotype_mean: 82 means in physical units; None = the schema's.
+        phenotype_sd: 82 standard deviations in physical units; None = the schema's.
         coordinate_mean: 85 means of the sampler's unbounded coordinates, set by `fit_sampler`.
         coordinate_sd: 85 standard deviations of the same.
         hidden_dims: widths of the encoder's blocks; the decoder mirrors them.
         latent_dim: number of latents.
         kl_weight: weight of the KL term (published: 0.01 to 0.05).
-        num_mixture_components: Gaussians that `fit_sampler` describes the latents with.
+        num_mixture_components: number of Gaussians of the latents in `fit_sampler`.
         sampler_fitted: set by `fit_sampler`; without it `sample` decodes z ~ N(0, I) as published.
-        data_policy: of the data that the weights come from; not known = restricted.
+        data_policy: policy of the training data; None = restricted.
     """
 
     config: Any  # attributes are the arguments above
 
-    # Covariances that were rounded to 16 bits are none: whatever precision a pipeline is cast to, this stays as it is.
+    # Covariances rounded to 16 bits may be indefinite, so the model keeps float32 when a pipeline is cast.
     _keep_in_fp32_modules = [  # type: ignore[assignment]  # noqa: RUF012
         *("encoder", "latent_mean", "latent_logvar", "decoder_input", "decoder", "decoder_output"),
         *("mixture_weights", "mixture_means", "mixture_covariances"),
@@ -881,7 +751,7 @@ class CPGGPhenotypeVAE(ModelMixin, ConfigMixin):  # type: ignore[misc]
         self.decoder = _blocks([*reversed(hidden_dims), len(NAMES)])
         self.decoder_output = nn.Linear(len(NAMES), len(NAMES))
 
-        # Of each group: latents and what they decode to, L + 82; then coordinates = means + decoded @ slopes + noise.
+        # Per group: latents and their decoded values (L + 82); coordinates = means + decoded @ slopes + noise.
         groups, joint, coordinates = num_mixture_components, latent_dim + len(NAMES), len(COORDINATES)
         self.register_buffer("mixture_weights", torch.full((groups,), 1 / groups))
         self.register_buffer("mixture_means", torch.zeros(groups, joint))
@@ -897,118 +767,18 @@ class CPGGPhenotypeVAE(ModelMixin, ConfigMixin):  # type: ignore[misc]
 
         return super()._apply(apply, recurse)
 
-    @classmethod
-    def from_phenotypes(cls, phenotypes: np.ndarray, **config) -> "CPGGPhenotypeVAE":
-        """A new model whose scaler is fitted to the training set.
-
-        Args:
-            phenotypes: (N, 82) complete training vectors in physical units (anything `as_array` reads).
-            config: the other arguments of the constructor.
-
-        Raises:
-            PhenotypeError: the table cannot be read, or a row contradicts itself (ESV above EDV, identities).
-            ValueError: values are missing, or a phenotype is constant.
-        """
-        array = _complete(phenotypes)
-        coordinates = to_unbounded(to_coordinates(array))
-        constant = np.flatnonzero(coordinates.std(axis=0) < 1e-9)
-        if len(constant):
-            raise ValueError(f"{COORDINATES[constant[0]]} is the same in all {len(array)} rows: nothing to learn from")
-        return cls(
-            phenotype_mean=array.mean(axis=0).tolist(),
-            phenotype_sd=array.std(axis=0).tolist(),
-            **config,
-        )
-
-    def encode(self, standardised: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Standardised phenotypes (B, 82) -> mean and logvar of the posterior, (B, latent_dim) each."""
-        hidden = self.encoder(standardised)
-        return self.latent_mean(hidden), self.latent_logvar(hidden)
-
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """Latents (B, latent_dim) -> standardised phenotypes (B, 82)."""
         return self.decoder_output(self.decoder(self.decoder_input(latents)))
 
-    def forward(self, phenotypes: torch.Tensor, noise: torch.Tensor | None = None) -> CPGGPhenotypeVAEOutput:
-        """The training loss.
-
-        Args:
-            phenotypes: (B, 82), complete, in physical units.
-            noise: (B, latent_dim), standard normal, of the posterior's draw; by default torch's global generator's.
-        """
-        standardised = self._standardise(phenotypes)
-        mean, logvar = self.encode(standardised)
-        noise = torch.randn_like(mean) if noise is None else noise
-        reconstruction = self.decode(mean + torch.exp(0.5 * logvar) * noise)
-        reconstruction_loss = nn.functional.mse_loss(reconstruction, standardised)
-        kl_loss = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).sum(dim=1).mean()
-        return CPGGPhenotypeVAEOutput(
-            loss=reconstruction_loss + self.config.kl_weight * kl_loss,
-            reconstruction_loss=reconstruction_loss,
-            kl_loss=kl_loss,
-            reconstruction=reconstruction,
-            mean=mean,
-            logvar=logvar,
-        )
-
-    @torch.no_grad()
-    def fit_sampler(self, phenotypes: np.ndarray, seed: int = 0) -> None:
-        """Describe the latents and residuals of the training set, which completes the model for sampling.
-
-        Args:
-            phenotypes: (N, 82) complete training vectors in physical units, N at least 50 per mixture component.
-            seed: of the posterior draws and of the mixture's start.
-
-        Raises:
-            ValueError: too few rows, missing values, or a mixture component that no row belongs to.
-        """
-        from sklearn.mixture import GaussianMixture
-
-        components = self.config.num_mixture_components
-        array = _complete(phenotypes)
-        if len(array) < 50 * components:
-            raise ValueError(f"{len(array)} rows for {components} components: give at least {50 * components}")
-        unbounded = to_unbounded(to_coordinates(array))
-        self.register_to_config(
-            coordinate_mean=unbounded.mean(axis=0).tolist(), coordinate_sd=unbounded.std(axis=0).tolist()
-        )
-        coordinates = torch.from_numpy(self._scale(unbounded))
-
-        self.eval()
-        generator = torch.Generator().manual_seed(seed)
-        mean, logvar = (part.cpu().double() for part in self.encode(self._standardise(torch.from_numpy(array))))
-        latents = mean + torch.exp(0.5 * logvar) * torch.randn(mean.shape, generator=generator, dtype=torch.float64)
-        decoded = self._double_decoder()(latents)
-
-        # Groups (healthy, dilated, ...) are told apart in the coordinates, where they differ more than in the latents.
-        chart = coordinates[:, next(all_charts())].numpy()
-        mixture = GaussianMixture(components, reg_covar=1e-4, random_state=seed).fit(chart)
-        assigned = torch.multinomial(torch.from_numpy(mixture.predict_proba(chart)), 1, generator=generator)[:, 0]
-        if len(assigned.unique()) < components:
-            raise ValueError(f"{components} mixture components are more than these rows fill: take fewer")
-
-        deviations = decoded - _group_means(decoded, assigned)[assigned]
-        # The ridge holds still what the decoder never varies.
-        ridge = 1e-4 * len(array) * torch.eye(len(NAMES), dtype=torch.float64)
-        slopes = torch.linalg.solve(deviations.T @ deviations + ridge, deviations.T @ coordinates)
-        residuals = coordinates - decoded @ slopes
-        joint = torch.cat([latents, decoded], dim=1)
-        self.mixture_weights.copy_(torch.bincount(assigned) / len(array))
-        self.mixture_means.copy_(_group_means(joint, assigned))
-        self.mixture_covariances.copy_(_group_covariances(joint, assigned)[:, : latents.shape[1]])
-        self.residual_means.copy_(_group_means(residuals, assigned))
-        self.residual_slopes.copy_(slopes)
-        self.residual_covariances.copy_(_group_covariances(residuals, assigned))
-        self.register_to_config(sampler_fitted=True)
-
     @torch.no_grad()
     def sample(self, num_samples: int, generator: torch.Generator | list[torch.Generator] | None = None) -> np.ndarray:
-        """Draw phenotype vectors from the learned distribution.
+        """Samples phenotype vectors from the learned distribution.
 
         Args:
-            num_samples: how many.
-            generator: one generator (a seed a row is drawn from it first) or a list with one a row; None uses torch's
-                global one. A row depends on its own seed alone, bit for bit.
+            num_samples: number of rows.
+            generator: one generator, which draws a seed per row first, or a list with one per row; None = torch's
+                global generator. A row only depends on its own seed, bit for bit.
 
         Returns:
             (num_samples, 82) float64 in physical units; the nine identities hold exactly.
@@ -1019,18 +789,18 @@ class CPGGPhenotypeVAE(ModelMixin, ConfigMixin):  # type: ignore[misc]
     def sample_conditional(
         self, fixed: np.ndarray, generator: torch.Generator | list[torch.Generator] | None = None
     ) -> np.ndarray:
-        """Draw the missing phenotypes from the learned distribution, given the fixed ones.
+        """Samples the missing phenotypes from the learned distribution, given the fixed ones.
 
         Args:
-            fixed: anything `as_array` reads, (B, 82); NaN = free. Derived phenotypes can be fixed like any other.
+            fixed: (B, 82) in any form that `as_array` accepts; NaN = free. Derived ones can be fixed as well.
             generator: as for `sample`.
 
         Returns:
-            (B, 82) float64 in physical units. Fixed values come back exactly and the nine identities hold exactly; of
-            redundant values that agree only within rounding, the derived ones give way.
+            (B, 82) float64 in physical units. Fixed values and the nine identities hold exactly; of redundant values
+            that only agree within rounding, the derived ones are replaced.
 
         Raises:
-            PhenotypeError: a request that contradicts itself, is impossible, or is in the wrong unit.
+            PhenotypeError: contradictory or impossible values, or a wrong unit.
             ValueError: values are fixed but `fit_sampler` was never called; a list of generators of another length.
         """
         given = as_array(fixed)
@@ -1038,7 +808,9 @@ class CPGGPhenotypeVAE(ModelMixin, ConfigMixin):  # type: ignore[misc]
         generators = _generators(generator, len(given))
         if not self.config.sampler_fitted:
             if np.isfinite(given).any():
-                raise ValueError("values can be fixed after fit_sampler(training phenotypes) only: call it, then save")
+                raise ValueError(
+                    "fixing values needs a fitted sampler; call fit_sampler(training_phenotypes), then save the model."
+                )
             return self._sample_as_published(generators)
         sampler = _Sampler(self)
         rows = [self._draw(sampler, row, own) for row, own in zip(completed, generators, strict=True)]
@@ -1069,13 +841,12 @@ class CPGGPhenotypeVAE(ModelMixin, ConfigMixin):  # type: ignore[misc]
         array = phenotypes.detach().cpu().double().numpy()
         if array.ndim != 2 or array.shape[1] != len(NAMES) or not np.isfinite(array).all():
             raise ValueError(
-                f"phenotypes of shape {array.shape}: expected complete (B, {len(NAMES)}) vectors without NaN"
+                f"phenotypes must be complete vectors (B, {len(NAMES)}) without NaN, given shape {array.shape}."
             )
         standardised = (array - np.array(self.config.phenotype_mean)) / np.array(self.config.phenotype_sd)
         return torch.from_numpy(standardised).to(self.device, self.dtype)
 
     def _double_decoder(self) -> nn.Module:
-        """A copy of the decoder that computes the same bits wherever and in whatever alignment the weights lie."""
         decoder = nn.Sequential(self.decoder_input, self.decoder, self.decoder_output)
         return deepcopy(decoder).to(device="cpu", dtype=torch.float64).eval()
 
@@ -1088,18 +859,16 @@ class CPGGPhenotypeVAE(ModelMixin, ConfigMixin):  # type: ignore[misc]
 
 @dataclass
 class _Gains:
-    """What conditioning on a set of coordinates needs whatever their values, for K groups, L latents, O observed."""
 
     predicted: torch.Tensor  # (K, O) mean of the observed coordinates
     errors: torch.Tensor  # (K, O, O) Cholesky factor of their covariance
     latents: torch.Tensor  # (K, L, O) regression of z on them
     latent_factors: torch.Tensor  # (K, L, L) Cholesky factor of z given them
     noises: torch.Tensor  # (K, F, O) regression of the free coordinates' residual on theirs
-    noise_factors: torch.Tensor  # (K, F, F) Cholesky factor of what that leaves over
+    noise_factors: torch.Tensor
 
 
 class _Sampler:
-    """Draws from the mixture that `fit_sampler` stored, with or without some coordinates observed; float64 on CPU."""
 
     def __init__(self, model: CPGGPhenotypeVAE) -> None:
         self.decode = model._double_decoder()
@@ -1120,7 +889,6 @@ class _Sampler:
     def draw(
         self, values: torch.Tensor, observed: tuple[int, ...], free: tuple[int, ...], generator: torch.Generator
     ) -> torch.Tensor:
-        """Scaled coordinates (85,) with `free` drawn given `values[observed]`."""
         if (observed, free) not in self.gains:
             self.gains[observed, free] = self._gains(list(observed), list(free))
         gains = self.gains[observed, free]
@@ -1161,29 +929,7 @@ def _blocks(widths: list[int]) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-def _group_means(rows: torch.Tensor, assigned: torch.Tensor) -> torch.Tensor:
-    return torch.stack([rows[assigned == group].mean(dim=0) for group in range(int(assigned.max()) + 1)])
-
-
-def _group_covariances(rows: torch.Tensor, assigned: torch.Tensor) -> torch.Tensor:
-    """Covariance of each group; small ones lean on that of all, as if by one more row a coordinate."""
-    deviations = rows - _group_means(rows, assigned)[assigned]
-    prior_rows = len(COORDINATES)
-    pooled = deviations.T @ deviations / len(rows)
-    own = [deviations[assigned == group] for group in range(int(assigned.max()) + 1)]
-    return torch.stack([(part.T @ part + prior_rows * pooled) / (len(part) + prior_rows) for part in own])
-
-
-def _complete(phenotypes: np.ndarray) -> np.ndarray:
-    array = as_array(phenotypes)
-    if not np.isfinite(array).all():
-        row, column = np.argwhere(~np.isfinite(array))[0]
-        raise ValueError(f"row {row} lacks {NAMES[column]}: train on complete rows")
-    return complete_identities(array)
-
-
 def _possible(decoded: np.ndarray) -> np.ndarray:
-    """Cut freely decoded phenotypes (B, 82) to possible hearts: none changes its sign, largest above smallest."""
     limits = np.array([1e-3 * phenotype.mean for phenotype in PHENOTYPES])
     result = np.where(limits > 0, np.maximum(decoded, limits), np.minimum(decoded, limits))
     for largest, smallest, *_ in (*CHAMBERS, *AORTAS):
@@ -1194,7 +940,9 @@ def _possible(decoded: np.ndarray) -> np.ndarray:
 def _generators(generator: torch.Generator | list[torch.Generator] | None, num_rows: int) -> list[torch.Generator]:
     if isinstance(generator, list):
         if len(generator) != num_rows:
-            raise ValueError(f"{len(generator)} generators for {num_rows} rows: give one a row, or a single one")
+            raise ValueError(
+                f"generator must be a single one or one per row, given {len(generator)} for {num_rows} rows."
+            )
         return generator
     device = "cpu" if generator is None else generator.device
     seeds = torch.randint(2**63 - 1, (num_rows,), generator=generator, device=device).tolist()
@@ -1216,11 +964,10 @@ def _categorical(log_weights: torch.Tensor, generator: torch.Generator) -> int:
 
 def _cholesky(covariance: torch.Tensor) -> torch.Tensor:
     # Near-identities (a global strain is almost the mean of its segments) leave covariances that float32 storage can
-    # make indefinite; 1e-6 of a standardised variance is far below what anyone measures.
+    # make indefinite; 1e-6 of a standardised variance is far below any measurement error.
     return torch.linalg.cholesky(covariance + 1e-6 * torch.eye(covariance.shape[-1], dtype=covariance.dtype))
 
 
 def _log_normal(errors: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
-    """Log N(error; 0, factor factor^T) up to (2 pi)^(-d/2): errors (K, d, 1), factors (K, d, d) -> (K,)."""
     squares = torch.linalg.solve_triangular(factors, errors, upper=False).square().sum(dim=(1, 2))
     return -0.5 * squares - factors.diagonal(dim1=1, dim2=2).log().sum(dim=1)

@@ -1,6 +1,6 @@
 """CPGGDDPMScheduler of CPGG (arXiv 2505.03426), for use without the package cpgg_hf.
 
-Generated from the sources of cpgg_hf by `cpgg export-remote-code`, not to be edited. Apache-2.0.
+Generated from the sources of cpgg_hf by `cpgg export-remote-code`, do not edit. Apache-2.0.
 """
 
 from diffusers.configuration_utils import register_to_config
@@ -21,7 +21,6 @@ from typing import NamedTuple
 
 @cache
 def cosine_betas(num_train_timesteps: int) -> np.ndarray:
-    """The cosine schedule of improved diffusion, equation 17: (num_train_timesteps,) float64, at most 0.999."""
     ends = np.arange(num_train_timesteps + 1) / num_train_timesteps
     alphas_cumprod = np.cos((ends + 0.008) / 1.008 * np.pi / 2) ** 2
     return np.minimum(1.0 - alphas_cumprod[1:] / alphas_cumprod[:-1], 0.999)
@@ -31,9 +30,6 @@ def cosine_betas(num_train_timesteps: int) -> np.ndarray:
 
 
 class _Step(NamedTuple):
-    """Coefficients of one reverse step: the mean from sample and noise, or from sample and clipped original; the
-    original from sample and noise; the log of the deviation between two bounds.
-    """
 
     sample: float
     noise: float
@@ -48,18 +44,18 @@ class _Step(NamedTuple):
 class CPGGDDPMScheduler(DDPMScheduler):
     """DDPM on the cosine schedule with learned-range variance, float64 tables and a temperature.
 
-    Inference timesteps are spread evenly with both ends included, and the schedule is re-spaced to them, as published.
-    Of the arguments `num_train_timesteps` and the clipping are free; the others name what is implemented, so that
-    another scheduler built by `from_config` takes them over.
+    Inference timesteps are spread evenly, both ends included, and the schedule is re-spaced to them, as published.
+    Only `num_train_timesteps` and the clipping can be changed; the other arguments state the implemented choices, so
+    that another scheduler built with `from_config` adopts them.
 
     Args:
         num_train_timesteps (`int`, defaults to 1000): Steps of the diffusion that the head was trained on.
         beta_schedule (`str`, defaults to `"squaredcos_cap_v2"`): The cosine schedule.
-        variance_type (`str`, defaults to `"learned_range"`): The model's output holds the variance.
+        variance_type (`str`, defaults to `"learned_range"`): The model's output contains the variance.
         prediction_type (`str`, defaults to `"epsilon"`): The model estimates the noise.
-        clip_sample (`bool`, defaults to `False`): Whether each step's estimate of the original latents is clipped to
-            +- `clip_sample_range` (published: not). At the first timesteps the estimate is the noise's error divided
-            by nearly nothing, which a briefly trained head does not survive.
+        clip_sample (`bool`, defaults to `False`): Whether each step's estimate of the clean latents is clipped to
+            +- `clip_sample_range` (published: no). At the noisiest timesteps the estimate divides the error of the
+            noise estimate by nearly zero, which diverges for a briefly trained head.
         clip_sample_range (`float`, defaults to 4.0): In standard deviations of the latents.
         timestep_spacing (`str`, defaults to `"linspace"`): The published spacing.
     """
@@ -85,10 +81,10 @@ class CPGGDDPMScheduler(DDPMScheduler):
         ):
             if given != implemented:
                 raise ValueError(
-                    f"CPGGDDPMScheduler implements {name}={implemented!r} only, not {given!r}; "
+                    f"CPGGDDPMScheduler only implements {name}={implemented!r}, given {given!r}; "
                     "use diffusers' DDPMScheduler for other settings."
                 )
-        # Else diffusers takes another class's own defaults for what is a default here, when it builds that from this.
+        # Otherwise diffusers replaces values that are defaults here by another class's defaults in `from_config`.
         self.register_to_config(_use_default_values=[])
         self.betas = torch.from_numpy(cosine_betas(num_train_timesteps))
         self.alphas = 1.0 - self.betas
@@ -106,12 +102,15 @@ class CPGGDDPMScheduler(DDPMScheduler):
         """Sets the timesteps of the chain.
 
         Args:
-            num_inference_steps: how many, at least 2 and at most `num_train_timesteps`; spread evenly.
-            device: where `timesteps` lies afterwards.
-            timesteps: the timesteps themselves, descending, in place of a number.
+            num_inference_steps: number of steps, at least 2 and at most `num_train_timesteps`; spread evenly.
+            device: device of `timesteps`.
+            timesteps: descending timesteps, instead of a number.
+
+        Raises:
+            ValueError: the number is out of range.
         """
         if timesteps is None and not 2 <= (num_inference_steps or 0) <= len(self):
-            raise ValueError(f"num_inference_steps must lie between 2 and {len(self)}, not {num_inference_steps}.")
+            raise ValueError(f"num_inference_steps must lie between 2 and {len(self)}, given {num_inference_steps}.")
         super().set_timesteps(num_inference_steps, device, timesteps)  # type: ignore[arg-type]
         chain = self.timesteps.tolist()
         cumprods = self.alphas_cumprod.cpu().numpy()[chain]
@@ -133,19 +132,22 @@ class CPGGDDPMScheduler(DDPMScheduler):
             model_output: (B, 2 C, ...): noise estimate, then where the log-variance lies between its bounds (-1 to 1).
             timestep: one of `timesteps`.
             sample: (B, C, ...), at that timestep.
-            generator: where the added noise comes from; a list gives one a sample.
+            generator: source of the added noise; a list has one per sample.
             return_dict: whether to return a `DDPMSchedulerOutput` rather than a tuple.
             temperature: scale of the added noise.
-            variance_noise: (B, C, ...), the noise to add, if it was drawn before.
+            variance_noise: (B, C, ...), the noise to add, instead of drawing it.
 
         Returns:
             `prev_sample` and `pred_original_sample`, both (B, C, ...).
+
+        Raises:
+            ValueError: the model output has no variance.
         """
         channels = sample.shape[1]
         if model_output.shape[1] != 2 * channels:
             raise ValueError(
-                f"CPGGDDPMScheduler needs noise estimate and variance, {2 * channels} channels, for a sample of "
-                f"{channels}; the model output has {model_output.shape[1]}."
+                f"CPGGDDPMScheduler expects {2 * channels} channels (noise estimate and variance) for a sample of "
+                f"{channels}, given {model_output.shape[1]}."
             )
         timestep = int(timestep)
         step = self._steps[timestep]
@@ -169,7 +171,6 @@ class CPGGDDPMScheduler(DDPMScheduler):
 
 
 def _reverse_steps(alphas_cumprod: np.ndarray) -> list[_Step]:
-    """Coefficients of each step of a chain, re-spaced, from the cumulative products at its descending timesteps."""
     previous = np.append(alphas_cumprod[1:], 1.0)
     alphas = alphas_cumprod / previous
     betas = 1.0 - alphas

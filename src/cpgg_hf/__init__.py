@@ -1,7 +1,7 @@
 """cpgg_hf: phenotype-controlled cardiac cine MRI (CPGG, arXiv 2505.03426) in the Hugging Face ecosystem.
 
-The bare import loads none of torch, diffusers, transformers or pandas; a public class loads (and registers) its
-libraries when it is first touched.
+Importing the package does not load torch, diffusers, transformers or pandas; accessing a public class loads them and
+registers the class with the libraries.
 """
 
 from cpgg_hf.version import __version__
@@ -15,9 +15,9 @@ _PUBLIC = {
     "CPGGPipeline": "cpgg_hf.pipeline_cpgg",
     "CPGGPipelineOutput": "cpgg_hf.pipeline_cpgg",
 }
-_ROOMS = ("measure", "metrics", "phantom", "phenotypes")
+_SUBPACKAGES = ("measure", "metrics", "phantom", "phenotypes")
 
-__all__ = ["__version__", *_PUBLIC, *_ROOMS]
+__all__ = ["__version__", *_PUBLIC, *_SUBPACKAGES]
 
 
 def __getattr__(name: str):
@@ -26,7 +26,7 @@ def __getattr__(name: str):
     if name in _PUBLIC:
         value = getattr(import_module(_PUBLIC[name]), name)
         import_module("cpgg_hf.models.registration").register()
-    elif name in _ROOMS:
+    elif name in _SUBPACKAGES:
         value = import_module(f"cpgg_hf.{name}")
     else:
         raise AttributeError(f"module 'cpgg_hf' has no attribute {name!r}")

@@ -89,10 +89,13 @@ def test_other_latents_leave_the_layers_around_them_new(image):
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"layers_per_block": 2}, "layers_per_block is 1 in the 2D autoencoder and 2 here; set layers_per_block to 1"),
+        (
+            {"layers_per_block": 2},
+            "layers_per_block is 1 in the 2D autoencoder but 2 in the 3D one; set layers_per_block to 1",
+        ),
         ({"block_out_channels": (8, 8, 16)}, r"block_out_channels is \[8, 16, 16\] in the 2D autoencoder"),
-        ({"patch_size": (1, 2, 2)}, r"patch_size is \[1, 2, 2\]"),
-        ({"in_channels": 2}, r"'encoder.conv_in.weight' is \(8, 3, 3, 3\).*does not become \(8, 2, 3, 3, 3\)"),
+        ({"patch_size": (1, 2, 2)}, r"patch_size must be .* given \[1, 2, 2\]"),
+        ({"in_channels": 2}, r"'encoder.conv_in.weight' has shape \(8, 3, 3, 3\).*does not fit \(8, 2, 3, 3, 3\)"),
     ],
 )
 def test_an_autoencoder_built_otherwise_is_refused(config, message):

@@ -46,25 +46,35 @@ def test_a_whole_model_passes(folder):
         (flip_a_byte, "config.json is missing or damaged"),
         (lambda folder: (folder / "config.json").write_text("{}"), "config.json describes no model"),
         (lambda folder: change_config(folder, _class_name="VQModel"), "describes VQModel, not CineSegmenter"),
-        (lambda folder: change_config(folder, norm_num_groups=3), "config.json makes no CineSegmenter"),
-        (lambda folder: change_config(folder, norm_num_groups="two"), "config.json makes no CineSegmenter"),
+        (
+            lambda folder: change_config(folder, norm_num_groups=3),
+            "config.json is not a valid configuration of CineSegmenter",
+        ),
+        (
+            lambda folder: change_config(folder, norm_num_groups="two"),
+            "config.json is not a valid configuration of CineSegmenter",
+        ),
         (
             lambda folder: change_config(folder, block_out_channels=(4, 16)),
-            r"of shape \(8.*makes it \(16.*do not belong together",
+            r"has shape \(8.*expects \(16.*of the same checkpoint",
         ),
         (lambda folder: change_weights(folder, lambda tensors: tensors.popitem()), "lacks 1 tensors"),
         (
             lambda folder: change_weights(folder, lambda tensors: tensors.update(extra=torch.ones(1))),
-            "holds .*'extra'",
+            "contains .*'extra'",
         ),
         (
             lambda folder: change_weights(folder, lambda tensors: tensors["conv_in.bias"].fill_(torch.nan)),
-            "no numbers",
+            "NaN or infinite",
+        ),
+        (
+            lambda folder: change_weights(folder, lambda tensors: tensors["conv_in.bias"].fill_(torch.inf)),
+            "NaN or infinite",
         ),
         (lambda folder: (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:-4]), "is damaged"),
         (lambda folder: torch.save({"a": torch.ones(3)}, folder / WEIGHTS), "is damaged"),
         (lambda folder: (folder / WEIGHTS).rename(folder / "model.pt"), "model.pt is a pickle"),
-        (lambda folder: (folder / WEIGHTS).unlink(), "holds no .safetensors file"),
+        (lambda folder: (folder / WEIGHTS).unlink(), "contains no .safetensors file"),
     ],
 )
 def test_a_damaged_model_is_one_sentence(folder, damage, message):

@@ -40,13 +40,13 @@ def test_round_trip_through_json(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"latent_size": (25, 12, 13)}, "not a multiple of patch_size"),
+        ({"latent_size": (25, 12, 13)}, "must be a multiple of patch_size"),
         ({"latent_size": (12, 12)}, "frames, rows, columns"),
-        ({"decoder_width": 100}, "decoder_width 100"),
-        ({"phenotype_mean": [0.0] * 81}, "81 and 82 values"),
+        ({"decoder_width": 100}, "decoder_width must be a multiple of .*, given 100"),
+        ({"phenotype_mean": [0.0] * 81}, "given 81 and 82"),
         ({"phenotype_sd": [0.0] * 82}, "must be positive"),
         ({"condition_projection": "conv"}, "'conv'"),
-        ({"head_type": "score"}, 'head_type must be "diffusion" or "flow_matching", not .score'),
+        ({"head_type": "score"}, 'head_type must be "diffusion" or "flow_matching", given .score'),
         ({"mask_ratio_minimum": 1.5}, "mask_ratio_minimum"),
         ({"encoder_depth": 0}, "at least 1"),
         ({"encoder_width": "wide"}, "encoder_width"),

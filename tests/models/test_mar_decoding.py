@@ -11,6 +11,7 @@ from diffusers import (
     EulerDiscreteScheduler,
 )
 
+from cpgg_hf.models.guidance import Guidance
 from cpgg_hf.models.modeling_cpgg_mar import CPGGMARModel, decoding_schedule
 from cpgg_hf.models.scheduling_cpgg_ddpm import CPGGDDPMScheduler
 
@@ -53,7 +54,7 @@ def test_every_schedule_draws_all_tokens_and_at_least_one_a_step(num_tokens):
 
 
 def test_more_steps_than_tokens_are_refused(model, scheduler):
-    with pytest.raises(ValueError, match=r"between 1 and 36 tokens, not 37"):
+    with pytest.raises(ValueError, match=r"between 1 and 36 \(one per token\), given 37"):
         generate(model, scheduler, phenotypes(1), [0], num_decoding_steps=37)
 
 
@@ -152,8 +153,25 @@ def test_other_schedulers_get_the_noise_estimate(model, scheduler, other):
 
 
 def test_a_callback_may_replace_the_latents(model, scheduler):
-    latents = generate(model, scheduler, phenotypes(1), [0], callback=lambda step, latents: torch.ones_like(latents))
+    latents = generate(
+        model, scheduler, phenotypes(1), [0], callback=lambda step, latents: {"latents": torch.ones_like(latents)}
+    )
     assert torch.equal(latents, torch.ones_like(latents))
+
+
+@pytest.mark.parametrize(("first", "second"), [(2.0, 0.0), (1.0, 3.0)])
+def test_a_callback_may_change_the_guidance_of_the_remaining_steps(model, scheduler, first, second):
+    class Switched(Guidance):
+        def scale(self, step):
+            return first if step.decoding_step < 2 else second
+
+    changed = generate(
+        model, scheduler, phenotypes(2), [0, 1], guidance_scale=first,
+        callback=lambda step, _: {"guidance_scale": second} if step == 1 else None,
+    )  # fmt: skip
+    assert torch.equal(changed, generate(model, scheduler, phenotypes(2), [0, 1], guidance_scale=Switched()))
+    for constant in (first, second):
+        assert not torch.equal(changed, generate(model, scheduler, phenotypes(2), [0, 1], guidance_scale=constant))
 
 
 def test_works_in_half_precision(model, scheduler):

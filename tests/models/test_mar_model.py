@@ -245,7 +245,7 @@ def test_latents_of_a_wrong_shape_are_refused(model, shape):
 
 
 def test_phenotypes_of_a_wrong_shape_are_refused(model):
-    with pytest.raises(ValueError, match=r"\(B, 82\); given \(2, 81\)"):
+    with pytest.raises(ValueError, match=r"\(B, 82\), given \(2, 81\)"):
         model(latents(2), phenotypes(2)[:, :81])
 
 
@@ -287,7 +287,7 @@ def test_an_adapter_that_does_not_fit_is_refused_and_leaves_no_trace(tmp_path, s
     spoil(tmp_path)
     model = tiny_model(data_policy="phantom")
     names = list(model.state_dict())
-    with pytest.raises(ValueError, match=r"does not fit this MAR: \d+ tensors"):
+    with pytest.raises(ValueError, match=r"does not fit this MAR because \d+ tensors"):
         model.load_adapter(str(tmp_path))
     assert list(model.state_dict()) == names
     assert model.config.data_policy == "phantom"

@@ -167,7 +167,7 @@ def test_incomplete_or_impossible_training_rows_are_refused(population):
     rows[6, _index("LVESV")] = 2 * rows[6, _index("LVEDV")]
     with pytest.raises(ValueError, match="row 6"):
         CPGGPhenotypeVAE.from_phenotypes(rows)
-    with pytest.raises(ValueError, match="100 rows"):
+    with pytest.raises(ValueError, match="at least 400 rows, given 100"):
         CPGGPhenotypeVAE.from_phenotypes(population[:100]).fit_sampler(population[:100])
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from cpgg_hf.models.conversion_phenotype_vae import convert_published_phenotype_vae
+from cpgg_hf.models.converters import convert_published_phenotype_vae
 from cpgg_hf.models.phenotype_vae import CPGGPhenotypeVAE
 
 FOLDER = Path(os.environ.get("CPGG_PARITY_DIR", Path(__file__).parents[1] / "data" / "parity"))
@@ -46,9 +46,10 @@ def published():
     return _published(load_file(VECTORS[0]))
 
 
-def test_an_unknown_tensor_is_refused(published):
-    with pytest.raises(ValueError, match=r"unknown tensor 'classifier\.weight'"):
-        convert_published_phenotype_vae({**published, "classifier.weight": torch.zeros(1)})
+@pytest.mark.parametrize("name", ["classifier.weight", "latent_mean.weight"])  # the latter is a name of this package
+def test_an_unknown_tensor_is_refused(published, name):
+    with pytest.raises(ValueError, match=f"'{name}' is not a tensor"):
+        convert_published_phenotype_vae({**published, name: torch.zeros_like(published["fc_mu.weight"])})
 
 
 @pytest.mark.parametrize("name", ["fc_mu.weight", "decoder.4.running_var", "final_layer.bias", "encoder.3.weight"])

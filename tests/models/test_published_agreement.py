@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from cpgg_hf.models.conversion_mar import EXTRA_NAMES, UNUSED_PREFIXES, convert_published_mar
+from cpgg_hf.models.converters import EXTRA_NAMES, UNUSED_PREFIXES, convert_published_mar
 from cpgg_hf.models.modeling_cpgg_mar import CPGGMARModel
 from cpgg_hf.models.scheduling_cpgg_ddpm import CPGGDDPMScheduler
 from cpgg_hf.models.token_diffusion import sample_tokens, token_diffusion_loss

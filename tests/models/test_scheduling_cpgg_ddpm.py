@@ -130,5 +130,5 @@ def test_impossible_numbers_of_steps_are_refused(scheduler, number):
 
 
 def test_a_model_without_variance_is_refused(scheduler):
-    with pytest.raises(ValueError, match="12 channels, for a sample of 6; the model output has 6"):
+    with pytest.raises(ValueError, match="12 channels \(noise estimate and variance\) for a sample of 6, given 6"):
         scheduler.step(random(1, 6, 4), 0, random(1, 6, 4))

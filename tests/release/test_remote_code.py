@@ -149,3 +149,78 @@ def test_the_table_of_phenotypes_is_inside():
     from cpgg_hf.phenotypes import PHENOTYPES
 
     assert [vars(one) for one in namespace["PHENOTYPES"]] == [vars(one) for one in PHENOTYPES]
+
+
+def _flattened(monkeypatch, tmp_path, modules, without=()):
+    """Names of the module that a made-up package `cpgg_hf.made_up` becomes; `modules` are its sources by name."""
+    import cpgg_hf
+
+    folder = tmp_path / "made_up"
+    folder.mkdir()
+    (folder / "__init__.py").touch()
+    for name, source in modules.items():
+        (folder / f"{name}.py").write_text(source)
+    monkeypatch.setattr(cpgg_hf, "__path__", [*cpgg_hf.__path__, str(tmp_path)])
+    for name in [name for name in sys.modules if name.startswith("cpgg_hf.made_up")]:
+        del sys.modules[name]  # another test's
+    flatten.cache_clear()
+    text = flatten("cpgg_hf.made_up.top", "Top", without)
+    assert "import cpgg_hf" not in text
+    assert "from cpgg_hf" not in text
+    namespace = {"__name__": "flattened"}
+    exec(compile(text, "flattened", "exec"), namespace)
+    return namespace, text
+
+
+OTHER = """
+from __future__ import annotations
+import math as _numbers
+from typing import Any as Number
+_SIZE = 3
+def _helper(later: Later) -> Number:
+    \"\"\"Internal.\"\"\"
+    return _numbers.floor(2.5) + _SIZE
+def total(): return _helper(None)
+class Later: pass
+"""
+TOP = """
+from __future__ import annotations
+import json as _numbers
+from cpgg_hf.made_up.other import total as sum_of, _SIZE as length
+from cpgg_hf.hub.mixin import HubPolicyMixin
+_SIZE = 10
+# a comment
+def _helper(length): return [_SIZE for _ in range(length)]
+class Top(HubPolicyMixin, object):
+    \"\"\"Public.\"\"\"
+    def value(self) -> Missing:
+        \"\"\"Public too.\"\"\"
+        sum_local = lambda _SIZE: _SIZE + length
+        return sum_of(), len(_helper(2)), _SIZE, sum_local(1), _numbers.loads("4")
+    def _inner(self):
+        \"\"\"Internal.\"\"\"
+    def fit(self):
+        return undefined_elsewhere
+"""
+
+
+def test_sources_may_use_future_annotations_other_names_and_equal_private_names(monkeypatch, tmp_path):
+    namespace, text = _flattened(monkeypatch, tmp_path, {"other": OTHER, "top": TOP}, without=("fit",))
+    assert namespace["Top"]().value() == (5, 2, 10, 4, 4)
+    assert not hasattr(namespace["Top"], "fit")
+    assert namespace["Top"].__doc__ == "Public."
+    assert namespace["Top"].value.__doc__ == "Public too."
+    assert namespace["Top"].value.__annotations__ == {"return": "Missing"}
+    assert "Internal." not in text
+    assert namespace["Top"].__mro__ == (namespace["Top"], object)
+    assert "# a comment" in text
+
+
+def test_an_import_of_the_package_inside_a_function_is_refused(monkeypatch, tmp_path):
+    source = "def Top():\n    from cpgg_hf.cine import Cine\n    return Cine\n"
+    with pytest.raises(PublishingError, match=r"imports from cpgg_hf in line 2; import at the top\.$"):
+        _flattened(monkeypatch, tmp_path, {"top": source})
+
+
+def test_all_files_together_stay_small():
+    assert sum(len((PIPELINES / file.path).read_text().splitlines()) for file in FILES) < 4000

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from cpgg_hf.cli import (
     card,
+    convert,
     demo,
     evaluate,
     export_remote_code,
@@ -34,6 +35,7 @@ COMMANDS = (
     report,
     push,
     card,
+    convert,
     export_remote_code,
 )
 

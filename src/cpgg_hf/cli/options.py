@@ -2,7 +2,10 @@
 
 import argparse
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Any
+
+from cpgg_hf.models.settings import GenerationSettings
 
 SPLITS = ("train", "validation", "test")
 
@@ -42,13 +45,14 @@ def add_request(command: argparse.ArgumentParser) -> None:
 
 def add_settings(command: argparse.ArgumentParser) -> None:
     """The settings of the pipeline's call, None unless given; `settings_of` reads them."""
-    for name, (kind, text) in _SETTINGS.items():
-        command.add_argument(f"--{name.replace('_', '-')}", type=kind, help=f"{text} (default: the model's)")
+    for one in fields(GenerationSettings):
+        text = f"{one.metadata['help']} (default: the model's)"
+        command.add_argument(f"--{one.name.replace('_', '-')}", type=one.metadata["type"], help=text)
 
 
 def settings_of(arguments: argparse.Namespace) -> dict[str, Any]:
     """The options of `add_settings` by name."""
-    return {name: getattr(arguments, name) for name in _SETTINGS}
+    return {one.name: getattr(arguments, one.name) for one in fields(GenerationSettings)}
 
 
 def add_mask(command: argparse.ArgumentParser) -> None:
@@ -98,12 +102,3 @@ def _seed(text: str) -> int:
     if not text.isdecimal() or int(text) >= 2**63:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to 2^63 - 1")
     return int(text)
-
-
-# Settings of the pipeline's call: type and help text.
-_SETTINGS: dict[str, tuple[Callable[[str], Any], str]] = {
-    "guidance_scale": (float, "strength of the guidance by the phenotypes: 1 = no guidance, 0 = unconditional"),
-    "num_decoding_steps": (positive, "passes of the transformer"),
-    "num_inference_steps": (positive, "diffusion steps per token"),
-    "temperature": (float, "scale of the noise that the diffusion steps add"),
-}

@@ -18,13 +18,7 @@ if TYPE_CHECKING:
 
 PLAN_FILE = "generation.json"
 FORMAT_VERSION = 2
-SETTINGS = ("guidance_scale", "temperature", "num_decoding_steps", "num_inference_steps")
 _LIBRARIES = ("torch", "diffusers", "transformers", "numpy", "pyarrow")
-
-
-def complete_settings(pipe: CPGGPipeline, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of the pipeline's calls; None or absent = the pipeline's own."""
-    return {name: pipe.config[name] if given.get(name) is None else given[name] for name in SETTINGS}
 
 
 def environment(pipe: CPGGPipeline) -> dict[str, Any]:

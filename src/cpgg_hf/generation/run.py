@@ -16,7 +16,7 @@ from cpgg_hf.errors import RequestError
 from cpgg_hf.files.staging import created_folder, disk_full_as_error
 from cpgg_hf.generation.generator import CineGenerator
 from cpgg_hf.generation.outputs import PARQUET, Outputs
-from cpgg_hf.generation.plan import FORMAT_VERSION, PLAN_FILE, complete_settings, environment, fingerprints
+from cpgg_hf.generation.plan import FORMAT_VERSION, PLAN_FILE, environment, fingerprints
 from cpgg_hf.generation.progress import Progress
 from cpgg_hf.generation.request import GenerationRequest
 from cpgg_hf.generation.verification import Verification
@@ -84,7 +84,7 @@ def generate_dataset(
             raise RequestError(f"{name} must be at least {minimum}, given {value}.")
     if not 0 <= worker < num_workers:
         raise RequestError(f"worker must lie between 0 and {num_workers - 1}, given {worker}.")
-    settings = complete_settings(pipe, settings)
+    settings = vars(pipe.generation_settings(**settings))
     data_policy = _inherited_policy(pipe, verification, data_policy)
     outputs = Outputs(out, tuple(formats))
     plan = ShardPlan(

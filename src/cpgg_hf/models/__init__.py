@@ -1,1 +1,1 @@
-"""The networks of CPGG: phenotype VAE, 3D-VAE, masked autoregressive transformer; their scheduler and converters."""
+"""The networks of CPGG (phenotype VAE, 3D-VAE, masked autoregressive transformer), guidance, scheduler, converters."""

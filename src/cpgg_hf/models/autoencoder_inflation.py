@@ -1,10 +1,9 @@
-"""A 3D-VAE that begins as a trained 2D one (paper, section 2.2: Stable Diffusion's VAE with its convolutions made 3D).
+"""Initialises a 3D-VAE from a trained 2D one (paper, section 2.2: Stable Diffusion's VAE with 3D convolutions).
 
-A kernel gets its 2D values in the middle frame and zeros around it, so zero padding in time is never seen. Where a
-downsampler makes one frame of several, each of these has an equal share of the 2D kernel; the frames appended at the
-end have none. On a cine whose frames are all alike the 3D-VAE then does to every frame what the 2D one does to it,
-whatever `temporal_factors` is: group norms and attention over all frames find in each what they find in one.
-On a moving cine those two, and the frames that are averaged, differ.
+A 3D kernel has the 2D values in its middle frame and zeros elsewhere, so zero padding in time has no effect. Where a
+downsampler merges several frames, each has an equal share of the 2D kernel; the padded frames have none. On a cine of
+identical frames the 3D-VAE then equals the 2D one frame by frame, for any `temporal_factors`, because group norms and
+attention over all frames see the same statistics. On a moving cine these two, and merged frames, differ.
 """
 
 from typing import Any
@@ -20,22 +19,22 @@ _LATENT_LAYERS = ("encoder.conv_out", "quant_conv", "post_quant_conv", "decoder.
 
 @torch.no_grad()
 def inflate(vae: AutoencoderKLCPGG, vae_2d: Any) -> dict[str, list[str]]:
-    """Gives `vae` the weights of `vae_2d`, in place.
+    """Copies the weights of `vae_2d` to `vae`, in place.
 
-    RGB weights serve grey cines: the first convolution is summed over the colours, as if the grey frame stood in all
-    three, the last one averaged. If the two differ in one of `latent_channels`, `use_quant_conv` and
-    `use_post_quant_conv`, the layers around the latents stay as they are in `vae`, and a refiner always does.
+    RGB weights are adapted to grey cines: the first convolution is summed over the colours, the last one averaged. If
+    `latent_channels`, `use_quant_conv` or `use_post_quant_conv` differ, the layers around the latents keep the weights
+    of `vae`. A refiner always does.
 
     Args:
         vae: with `patch_size` (1, 1, 1).
         vae_2d: diffusers' `AutoencoderKL` of the same widths and layers.
 
     Returns:
-        Names of the tensors of `vae` by where they come from: "inflated", "copied" (what has no kernel), "summed",
+        Names of the tensors of `vae` by origin: "inflated", "copied" (tensors without a kernel), "summed",
         "averaged" and "new".
 
     Raises:
-        ValueError: the two are not built alike.
+        ValueError: the architectures differ.
     """
     _check_alike(vae, vae_2d)
     same_latents = all(vae.config[name] == vae_2d.config[name] for name in _LATENT_SETTINGS)
@@ -51,7 +50,7 @@ def inflate(vae: AutoencoderKLCPGG, vae_2d: Any) -> dict[str, list[str]]:
             origin["new"].append(name)
             continue
         if name not in flat:
-            raise ValueError(f"the 2D autoencoder has no {name!r}; give one of plain encoder and decoder blocks.")
+            raise ValueError(f"the 2D autoencoder has no {name!r}; use one with plain encoder and decoder blocks.")
         source, kind = flat[name], "inflated" if tensor.ndim == 5 else "copied"
         if name == "encoder.conv_in.weight" and source.shape[1] != tensor.shape[1]:
             source, kind = source.sum(1, keepdim=True), "summed"
@@ -62,8 +61,8 @@ def inflate(vae: AutoencoderKLCPGG, vae_2d: Any) -> dict[str, list[str]]:
             source = source.unsqueeze(2) * frames[:, None, None]
         if source.shape != tensor.shape:
             raise ValueError(
-                f"{name!r} is {tuple(flat[name].shape)} in the 2D autoencoder, which does not become "
-                f"{tuple(tensor.shape)}; give one with the same channels, or with RGB for grey."
+                f"{name!r} has shape {tuple(flat[name].shape)} in the 2D autoencoder, which does not fit "
+                f"{tuple(tensor.shape)}; use one with the same channels, or an RGB one for grey cines."
             )
         tensor.copy_(source)
         origin[kind].append(name)
@@ -83,10 +82,12 @@ def _frames_of_kernel(length: int, temporal_factor: int) -> torch.Tensor:
 def _check_alike(vae: AutoencoderKLCPGG, vae_2d: Any) -> None:
     if tuple(vae.config.patch_size) != (1, 1, 1):
         raise ValueError(
-            f"patch_size is {list(vae.config.patch_size)}, but 2D weights know single pixels; leave patch_size out."
+            f"patch_size must be (1, 1, 1) for 2D weights, given {list(vae.config.patch_size)}; leave patch_size out."
         )
     for name in _SHARED_SETTINGS:
         ours, theirs = (config[name] for config in (vae.config, vae_2d.config))
         ours, theirs = (list(value) if isinstance(value, (list, tuple)) else value for value in (ours, theirs))
         if ours != theirs:
-            raise ValueError(f"{name} is {theirs} in the 2D autoencoder and {ours} here; set {name} to {theirs}.")
+            raise ValueError(
+                f"{name} is {theirs} in the 2D autoencoder but {ours} in the 3D one; set {name} to {theirs}."
+            )

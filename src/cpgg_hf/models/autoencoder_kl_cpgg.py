@@ -1,15 +1,16 @@
-"""The 3D-VAE of CPGG (arXiv 2505.03426, section 2.2): Stable Diffusion's VAE with its 2D convolutions made 3D.
+"""The 3D-VAE of CPGG (arXiv 2505.03426, section 2.2): Stable Diffusion's VAE with 3D instead of 2D convolutions.
 
-Modules carry the names of diffusers' `AutoencoderKL`, and each kernel is the 2D one with a time axis in front, so that
-2D weights can be inflated key by key. The paper's configuration is the default: a cine of 1 x 50 x 96 x 96 becomes
-latents of 16 x 25 x 12 x 12. One file on purpose: it is what a hub repository holds beside the weights.
+Modules have the names of diffusers' `AutoencoderKL`, and each kernel is the 2D one with a leading time axis, so that
+2D weights can be inflated key by key. The defaults are the paper's: a cine of 1 x 50 x 96 x 96 becomes latents of
+16 x 25 x 12 x 12. Memory: `enable_slicing` processes a batch one cine at a time. There is no tiling: group
+normalisation and attention span the whole cine, and tiles with statistics of their own visibly differ.
 """
 
 import itertools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -25,18 +26,19 @@ from diffusers.utils.torch_utils import randn_tensor
 from torch import nn
 
 from cpgg_hf.hub.mixin import HubPolicyMixin
+from cpgg_hf.models.gaussian import kl_to_standard_normal
 
 _NORM_EPS = 1e-6
 
 
 class DiagonalGaussianDistribution(_DiagonalGaussianDistribution):
-    """The posterior of a cine, computed in float32 where the network has less.
+    """The posterior of a cine, computed in at least float32.
 
-    diffusers' own class sums the divergence over dimensions 1 to 3, which leaves the width of 5-D latents unsummed.
+    diffusers' class sums the divergence over dimensions 1 to 3 only and misses the width of 5-D latents.
 
     Args:
         parameters (`torch.Tensor`): mean and log-variance, (B, 2 C, T', H', W').
-        deterministic (`bool`, defaults to `False`): whether the variance is taken as zero.
+        deterministic (`bool`, defaults to `False`): whether the variance is treated as zero.
     """
 
     def __init__(self, parameters: torch.Tensor, deterministic: bool = False):
@@ -52,24 +54,24 @@ class DiagonalGaussianDistribution(_DiagonalGaussianDistribution):
         return self.mean.to(self.dtype)
 
     def kl(self, other: _DiagonalGaussianDistribution | None = None) -> torch.Tensor:
-        """Returns the divergence from `other` (default: the standard normal) in nats, summed a cine: (B,)."""
+        """Returns the KL divergence from `other` (default: the standard normal) in nats, summed per cine: (B,)."""
         if self.deterministic:
             return self.mean.new_zeros(self.mean.shape[0])
         if other is None:
-            elements = self.mean.square() + self.var - 1.0 - self.logvar
+            elements = kl_to_standard_normal(self.mean, self.logvar)
         else:
             elements = (self.mean - other.mean).square() / other.var + self.var / other.var - 1.0
-            elements = elements - self.logvar + other.logvar
-        return 0.5 * elements.flatten(1).sum(1)
+            elements = 0.5 * (elements - self.logvar + other.logvar)
+        return elements.flatten(1).sum(1)
 
 
 @dataclass
 class AutoencoderKLCPGGOutput(DecoderOutput):
-    """What `AutoencoderKLCPGG.forward` returns: all that a training loss needs, in one call (DDP hooks need that).
+    """Output of `AutoencoderKLCPGG.forward`: everything a training loss needs from one call, as DDP requires.
 
     Args:
         sample (`torch.Tensor`): the reconstructed cine, (B, C, T, H, W).
-        latent_dist (`DiagonalGaussianDistribution`): the posterior that the latents came from.
+        latent_dist (`DiagonalGaussianDistribution`): the posterior of the latents.
     """
 
     latent_dist: DiagonalGaussianDistribution | None = None
@@ -115,8 +117,8 @@ class ResnetBlock3D(nn.Module):
 class Downsample3D(nn.Module):
     """A strided convolution that halves height and width and divides time by `temporal_factor`.
 
-    Where an axis shrinks, zeros are appended at its end only, as in `AutoencoderKL`; the kernel spans at least
-    `temporal_factor` frames so that none is skipped.
+    Axes that shrink are padded with zeros at the end only, as in `AutoencoderKL`; the kernel spans at least
+    `temporal_factor` frames, so that no frame is skipped.
     """
 
     def __init__(self, channels: int, temporal_factor: int):
@@ -200,7 +202,7 @@ class UpDecoderBlock3D(nn.Module):
 
 
 class MidBlock3D(nn.Module):
-    """Two residual blocks with, between them, one-head attention over all positions of all frames."""
+    """Two residual blocks with single-head attention over all positions of all frames in between."""
 
     def __init__(self, channels: int, norm_num_groups: int, act_fn: str, add_attention: bool):
         super().__init__()
@@ -232,8 +234,9 @@ class MidBlock3D(nn.Module):
 class Refiner(nn.Module):
     """A correction to a cine, (B, in_channels, T / t, H / h, W / w) -> (B, out_channels, T, H, W).
 
-    A stem's patches of several frames are drawn at once, so motion would jump where they meet. Here time is unfolded
-    first, and a residual block sees every frame. It starts as nothing, so that a trained decoder can be given one.
+    With a stem, a patch of several frames is decoded at once, so motion may jump between patches. The refiner unfolds
+    time first and applies a residual block to every frame. It is zero at first, so it can be added to a trained
+    decoder.
     """
 
     def __init__(
@@ -306,8 +309,8 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """Latents (B, in_channels, T', H', W') to a cine (B, out_channels, T, H, W); see `AutoencoderKLCPGG`.
 
-    After the last level each position holds a patch of frames, rows and columns, drawn at once. The refiner, where
-    there is one, adds a correction computed at every frame.
+    After the last level each position stands for a patch of frames, rows and columns, decoded at once. A refiner, if
+    configured, adds a correction that is computed per frame.
     """
 
     _gradient_checkpointing_func: Callable[..., torch.Tensor]  # set by `enable_gradient_checkpointing`
@@ -369,24 +372,24 @@ class AutoencoderKLCPGG(HubPolicyMixin, ModelMixin, ConfigMixin, AutoencoderMixi
         out_channels (`int`, defaults to 1): Channels of a reconstructed cine.
         block_out_channels (`tuple[int, ...]`, defaults to `(128, 256, 512, 512)`): Width of each level; height and
             width halve between levels.
-        temporal_factors (`tuple[int, ...]`, defaults to `(1, 1, 2)`): By how much time shrinks at each downsampler of
-            the encoder, one fewer than the levels; the decoder undoes them in reverse order.
-        layers_per_block (`int`, defaults to 2): Residual blocks a level of the encoder; the decoder has one more.
+        temporal_factors (`tuple[int, ...]`, defaults to `(1, 1, 2)`): Downsampling factor of time after each level of
+            the encoder except the last; the decoder upsamples in reverse order.
+        layers_per_block (`int`, defaults to 2): Residual blocks per level of the encoder; the decoder has one more.
         act_fn (`str`, defaults to `"silu"`): The activation function.
         latent_channels (`int`, defaults to 16): Channels of the latents.
         norm_num_groups (`int`, defaults to 32): Groups of each group normalisation.
         patch_size (`tuple[int, int, int]`, defaults to `(1, 1, 1)`): Frames, rows and columns that a space-to-depth
-            stem folds into channels before the encoder, and unfolds after the decoder.
-        refiner_channels (`int`, defaults to 0): Width of a residual block that sees every frame after the decoder and
-            corrects what a stem draws a patch of frames at a time, a multiple of `norm_num_groups`; 0 for none.
-        sample_size (`tuple[int, int, int]`, defaults to `(50, 96, 96)`): Frames, rows and columns of the cines that
-            the model is made for. Others are accepted too, if divisible by `compression`.
+            stem folds into channels before the encoder and unfolds after the decoder.
+        refiner_channels (`int`, defaults to 0): Width of a residual block after the decoder that corrects every
+            frame, a multiple of `norm_num_groups`; 0 = none.
+        sample_size (`tuple[int, int, int]`, defaults to `(50, 96, 96)`): Frames, rows and columns of the training
+            cines. Other sizes are accepted if they are divisible by `compression`.
         latents_mean (`list[float]`, *optional*): Mean of each latent channel over the training set (default: 0).
         latents_std (`list[float]`, *optional*): Standard deviation of each latent channel (default: 1).
         use_quant_conv (`bool`, defaults to `True`): Whether a 1x1x1 convolution follows the encoder.
         use_post_quant_conv (`bool`, defaults to `True`): Whether a 1x1x1 convolution precedes the decoder.
         mid_block_add_attention (`bool`, defaults to `True`): Whether the middle blocks attend over all positions.
-        data_policy (`str`, *optional*): Of the data that the weights come from; not known = restricted.
+        data_policy (`str`, *optional*): Policy of the training data; `None` = restricted.
     """
 
     config: Any  # attributes are the parameters above
@@ -408,8 +411,8 @@ class AutoencoderKLCPGG(HubPolicyMixin, ModelMixin, ConfigMixin, AutoencoderMixi
         norm_num_groups: int = 32,
         patch_size: tuple[int, int, int] = (1, 1, 1),
         refiner_channels: int = 0,
-        sample_size: tuple[int, int, int] = (50, 96, 96),
-        latents_mean: list[float] | None = None,  # noqa: ARG002 (read from the config)
+        sample_size: tuple[int, int, int] = (50, 96, 96),  # noqa: ARG002 (read from the config)
+        latents_mean: list[float] | None = None,  # noqa: ARG002
         latents_std: list[float] | None = None,  # noqa: ARG002
         use_quant_conv: bool = True,
         use_post_quant_conv: bool = True,
@@ -435,15 +438,10 @@ class AutoencoderKLCPGG(HubPolicyMixin, ModelMixin, ConfigMixin, AutoencoderMixi
         self.post_quant_conv = nn.Conv3d(latent_channels, latent_channels, 1) if use_post_quant_conv else None
 
         self.use_slicing = False
-        self.use_tiling = False
-        self.tile_sample_size = tuple(
-            math.ceil(size / 2 / ratio) * ratio for size, ratio in zip(sample_size, self.compression, strict=True)
-        )
-        self.tile_overlap_factor = 0.25
 
     @property
     def compression(self) -> tuple[int, int, int]:
-        """How many frames, rows and columns of the cine one latent position stands for; (2, 8, 8) by default."""
+        """Frames, rows and columns of the cine per latent position; (2, 8, 8) by default."""
         t, h, w = self.config.patch_size
         halvings = 2 ** (len(self.config.block_out_channels) - 1)
         return t * math.prod(self.config.temporal_factors), h * halvings, w * halvings
@@ -455,12 +453,12 @@ class AutoencoderKLCPGG(HubPolicyMixin, ModelMixin, ConfigMixin, AutoencoderMixi
         return self.config.latent_channels, *(size // ratio for size, ratio in sizes)
 
     def standardise(self, latents: torch.Tensor) -> torch.Tensor:
-        """Brings latents (B, C, T', H', W') to zero mean and unit deviation per channel of the training set."""
+        """Scales latents (B, C, T', H', W') to zero mean and unit deviation per channel (training set)."""
         mean, std = self._latent_moments(latents)
         return (latents - mean) / std
 
     def unstandardise(self, latents: torch.Tensor) -> torch.Tensor:
-        """Undoes `standardise`: (B, C, T', H', W') as the decoder expects them."""
+        """Undoes `standardise`: (B, C, T', H', W') for the decoder."""
         mean, std = self._latent_moments(latents)
         return latents * std + mean
 
@@ -469,28 +467,6 @@ class AutoencoderKLCPGG(HubPolicyMixin, ModelMixin, ConfigMixin, AutoencoderMixi
         mean = self.config.latents_mean or [0.0] * channels
         std = self.config.latents_std or [1.0] * channels
         return latents.new_tensor(mean).view(1, -1, 1, 1, 1), latents.new_tensor(std).view(1, -1, 1, 1, 1)
-
-    def enable_tiling(
-        self, tile_sample_size: tuple[int, int, int] | None = None, tile_overlap_factor: float | None = None
-    ) -> None:
-        """Encodes and decodes in overlapping tiles of space and time, so that memory does not grow with the cine.
-
-        Group normalisation and attention see one tile at a time: the result is close to the untiled one, not equal.
-
-        Args:
-            tile_sample_size (`tuple[int, int, int]`, *optional*): Frames, rows and columns of a tile of the cine, each
-                a multiple of `compression`; half of `sample_size` by default.
-            tile_overlap_factor (`float`, *optional*): Fraction of a tile that it shares with the next; 0.25 by
-                default. Overlaps are blended linearly.
-        """
-        size = tile_sample_size or self.tile_sample_size
-        if any(length < 1 or length % ratio for length, ratio in zip(size, self.compression, strict=True)):
-            raise ValueError(f"tile_sample_size is {tuple(size)}; expected positive multiples of {self.compression}")
-        overlap = self.tile_overlap_factor if tile_overlap_factor is None else tile_overlap_factor
-        if not 0 <= overlap < 1:
-            raise ValueError(f"tile_overlap_factor is {overlap}; expected a number in [0, 1)")
-        self.tile_sample_size, self.tile_overlap_factor = tuple(size), overlap
-        self.use_tiling = True
 
     @apply_forward_hook
     def encode(
@@ -531,7 +507,7 @@ class AutoencoderKLCPGG(HubPolicyMixin, ModelMixin, ConfigMixin, AutoencoderMixi
         """
         if z.ndim != 5 or z.shape[1] != self.config.latent_channels:
             expected = f"(B, {self.config.latent_channels}, T', H', W')"
-            raise ValueError(f"decode got a tensor of shape {tuple(z.shape)}; expected latents {expected}")
+            raise ValueError(f"decode expects latents {expected}, given a tensor of shape {tuple(z.shape)}.")
         slices = z.split(1) if self.use_slicing else (z,)
         sample = torch.cat([self._decode(z_slice) for z_slice in slices]).to(z.dtype)
         if not return_dict:
@@ -555,12 +531,12 @@ class AutoencoderKLCPGG(HubPolicyMixin, ModelMixin, ConfigMixin, AutoencoderMixi
             return_dict (`bool`, defaults to `True`): Whether to return an `AutoencoderKLCPGGOutput` or a plain tuple.
             generator (`torch.Generator`, *optional*): Makes the draw reproducible.
             latent_noise (`float`, defaults to 0): Deviation of noise added to the latents before they are decoded, in
-                deviations of each channel of the cine: a decoder trained so forgives a generator's small errors.
-            noise (`torch.Tensor`, *optional*): (B, 2, C, T', H', W'), standard normal: what the posterior's draw and
-                `latent_noise` take. Drawn from `generator` by default.
+                standard deviations of each channel of the cine; makes the decoder robust to small errors of the MAR.
+            noise (`torch.Tensor`, *optional*): (B, 2, C, T', H', W'), standard normal noise for the posterior's
+                draw and for `latent_noise`. Drawn from `generator` by default.
 
         Returns:
-            The reconstruction (B, out_channels, T, H, W), and the posterior unless a tuple is asked for.
+            The reconstruction (B, out_channels, T, H, W), and, unless a tuple is returned, the posterior.
         """
         posterior = self.encode(sample).latent_dist
         latents = posterior.mode()
@@ -581,111 +557,50 @@ class AutoencoderKLCPGG(HubPolicyMixin, ModelMixin, ConfigMixin, AutoencoderMixi
         return AutoencoderKLCPGGOutput(sample=reconstruction, latent_dist=posterior)
 
     def _encode(self, x: torch.Tensor) -> torch.Tensor:
-        if self.use_tiling:
-            return self._tiled(self._encode_tile, x, zip(self.tile_sample_size, self._tile_latent_size, strict=True))
-        return self._encode_tile(x)
-
-    def _decode(self, z: torch.Tensor) -> torch.Tensor:
-        if self.use_tiling:
-            return self._tiled(self._decode_tile, z, zip(self._tile_latent_size, self.tile_sample_size, strict=True))
-        return self._decode_tile(z)
-
-    @property
-    def _tile_latent_size(self) -> tuple[int, ...]:
-        return tuple(size // ratio for size, ratio in zip(self.tile_sample_size, self.compression, strict=True))
-
-    def _encode_tile(self, x: torch.Tensor) -> torch.Tensor:
         moments = self.encoder(patchify(x, self.config.patch_size))
         return moments if self.quant_conv is None else self.quant_conv(moments)
 
-    def _decode_tile(self, z: torch.Tensor) -> torch.Tensor:
+    def _decode(self, z: torch.Tensor) -> torch.Tensor:
         hidden_states = z if self.post_quant_conv is None else self.post_quant_conv(z)
         return self.decoder(hidden_states)
-
-    def _tiled(
-        self,
-        network: Callable[[torch.Tensor], torch.Tensor],
-        tensor: torch.Tensor,
-        tiles: Iterable[tuple[int, int]],
-    ) -> torch.Tensor:
-        """Applies `network` tile by tile and blends; `tiles`: length of a tile in and out of it, for T, H and W."""
-        axes = [
-            _tile_axis(size, *lengths, self.tile_overlap_factor, tensor.device)
-            for size, lengths in zip(tensor.shape[2:], tiles, strict=True)
-        ]
-        output = torch.zeros(())
-        for frames, rows, columns in itertools.product(*axes):
-            result = network(tensor[:, :, frames.source, rows.source, columns.source])
-            if output.ndim == 0:
-                output_size = (axis[-1].target.stop for axis in axes)
-                output = result.new_zeros(*result.shape[:2], *output_size, dtype=torch.float32)
-            weight = frames.weight[:, None, None] * rows.weight[:, None] * columns.weight
-            output[:, :, frames.target, rows.target, columns.target] += result * weight
-        return output
 
     def _check_config(self) -> None:
         config = self.config
         levels, factors, patch = config.block_out_channels, config.temporal_factors, config.patch_size
         if len(factors) != len(levels) - 1 or min((1, *factors)) < 1:
             raise ValueError(
-                f"temporal_factors is {list(factors)}; expected {len(levels) - 1} positive integers, one between each "
-                f"two of the {len(levels)} levels of block_out_channels"
+                f"temporal_factors must be {len(levels) - 1} positive integers, one fewer than block_out_channels, "
+                f"given {list(factors)}."
             )
         if len(patch) != 3 or min(patch) < 1:
-            raise ValueError(f"patch_size is {list(patch)}; expected three positive integers (frames, rows, columns)")
+            raise ValueError(
+                f"patch_size must be three positive integers (frames, rows, columns), given {list(patch)}."
+            )
         for name, widths in (("block_out_channels", list(levels)), ("refiner_channels", [config.refiner_channels])):
             if any(channels % config.norm_num_groups for channels in widths):
                 raise ValueError(
-                    f"{name} is {config[name]}; expected multiples of norm_num_groups={config.norm_num_groups}"
+                    f"{name} must be multiples of norm_num_groups={config.norm_num_groups}, given {config[name]}."
                 )
         if any(size % ratio for size, ratio in zip(config.sample_size, self.compression, strict=True)):
             raise ValueError(
-                f"sample_size is {list(config.sample_size)}; expected multiples of {self.compression}, "
-                "the compression that patch_size, temporal_factors and the levels amount to"
+                f"sample_size must be multiples of {self.compression} (frames, rows, columns), given "
+                f"{list(config.sample_size)}."
             )
         for name in ("latents_mean", "latents_std"):
             values = config[name]
             if values is not None and len(values) != config.latent_channels:
-                raise ValueError(f"{name} has {len(values)} values; expected latent_channels={config.latent_channels}")
+                raise ValueError(
+                    f"{name} must have latent_channels={config.latent_channels} values, given {len(values)}."
+                )
         if config.latents_std is not None and min(config.latents_std) <= 0:
-            raise ValueError(f"latents_std must be positive; its smallest value is {min(config.latents_std)}")
+            raise ValueError(f"latents_std must be positive, given a value of {min(config.latents_std)}.")
 
     def _check_cine(self, x: torch.Tensor) -> None:
         if x.ndim != 5 or x.shape[1] != self.config.in_channels:
             expected = f"(B, {self.config.in_channels}, T, H, W)"
-            raise ValueError(f"encode got a tensor of shape {tuple(x.shape)}; expected cines {expected}")
+            raise ValueError(f"encode expects cines {expected}, given a tensor of shape {tuple(x.shape)}.")
         if any(size % ratio for size, ratio in zip(x.shape[2:], self.compression, strict=True)):
             raise ValueError(
-                f"encode got cines of T, H, W = {tuple(x.shape[2:])}; expected multiples of {self.compression}: "
-                "resample the frames, crop or pad"
+                f"T, H, W of a cine must be multiples of {self.compression}, given {tuple(x.shape[2:])}; resample the "
+                "frames, crop or pad."
             )
-
-
-class _TileSpan(NamedTuple):
-    """Where a tile lies along one axis: of the input, of the output, and the weights of its outputs (length,)."""
-
-    source: slice
-    target: slice
-    weight: torch.Tensor
-
-
-def _tile_axis(size: int, tile_in: int, tile_out: int, overlap_factor: float, device: torch.device) -> list[_TileSpan]:
-    """Cuts an axis of `size` inputs into overlapping tiles of equal length, whose weights sum to 1 at each output.
-
-    A tile has `tile_in` inputs and `tile_out` outputs, fewer if the axis is shorter. Weights fall linearly across an
-    overlap, never to 0.
-    """
-    unit_in, unit_out = tile_in // min(tile_in, tile_out), tile_out // min(tile_in, tile_out)
-    latents = size // unit_in
-    length = min(tile_in // unit_in, latents)
-    overlap = min(int(length * overlap_factor), length - 1)
-    starts = [*range(0, latents - length, length - overlap), latents - length]
-
-    position = torch.arange(1, length * unit_out + 1, device=device, dtype=torch.float32)
-    ramp = torch.minimum(position, position.flip(0)).clamp(max=overlap * unit_out + 1)
-    total = torch.zeros(latents * unit_out, device=device)
-    targets = [slice(start * unit_out, (start + length) * unit_out) for start in starts]
-    for target in targets:
-        total[target] += ramp
-    sources = [slice(start * unit_in, (start + length) * unit_in) for start in starts]
-    return [_TileSpan(source, target, ramp / total[target]) for source, target in zip(sources, targets, strict=True)]

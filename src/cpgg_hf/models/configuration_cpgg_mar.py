@@ -1,4 +1,4 @@
-"""Configuration of the masked autoregressive transformer of CPGG (arXiv 2505.03426, section 2.3)."""
+"""Configuration of the masked autoregressive transformer of CPGG (arXiv 2505.03426, section 2.2)."""
 
 import math
 
@@ -11,23 +11,23 @@ from cpgg_hf.phenotypes import PHENOTYPES
 @strict
 class CPGGMARConfig(PreTrainedConfig):
     r"""
-    Configuration of a [`CPGGMARModel`]. The defaults are the paper's; where its text and code differ, the code's.
+    Configuration of a [`CPGGMARModel`]. The defaults are the paper's; where text and code differ, the code's.
 
     Args:
         num_phenotypes (`int`, defaults to 82):
             Number of phenotypes that condition a cine.
         phenotype_mean (`list[float]`, *optional*):
-            Mean of each phenotype in physical units; `None` takes the table of `cpgg_hf.phenotypes`.
+            Mean of each phenotype in physical units; `None` = the table of `cpgg_hf.phenotypes`.
         phenotype_sd (`list[float]`, *optional*):
-            Standard deviation of each phenotype in physical units; `None` takes the table of `cpgg_hf.phenotypes`.
+            Standard deviation of each phenotype in physical units; `None` = the table of `cpgg_hf.phenotypes`.
         latent_channels (`int`, defaults to 16):
             Channels of the latents.
         latent_size (`tuple[int, int, int]`, defaults to `(25, 12, 12)`):
             Frames, rows and columns of the latents.
         patch_size (`tuple[int, int, int]`, defaults to `(5, 2, 2)`):
-            Frames, rows and columns of the latent patch that makes a token.
+            Frames, rows and columns of the latent patch of a token.
         encoder_width (`int`, defaults to 768):
-            Width of the encoder, which sees the visible tokens only.
+            Width of the encoder, which only sees the visible tokens.
         encoder_depth (`int`, defaults to 12):
             Layers of the encoder.
         decoder_width (`int`, defaults to 768):
@@ -37,22 +37,22 @@ class CPGGMARConfig(PreTrainedConfig):
         num_attention_heads (`int`, defaults to 12):
             Attention heads of encoder and decoder.
         mlp_ratio (`float`, defaults to 4.0):
-            Hidden width of a layer's MLP over the layer's width.
+            Hidden width of a layer's MLP, relative to the layer's width.
         num_condition_tokens (`int`, defaults to 64):
-            How many tokens before the sequence carry the embedded phenotypes (the paper's text says one).
+            Number of tokens before the sequence that carry the embedded phenotypes (one in the paper's text).
         condition_projection (`str`, defaults to `"linear"`):
-            What embeds the phenotypes: `"linear"`, or `"mlp"` as in the paper's text (linear, SiLU, linear).
+            Embedding of the phenotypes: `"linear"`, or `"mlp"` as in the paper's text (linear, SiLU, linear).
         head_type (`str`, defaults to `"diffusion"`):
-            What the head learns: `"diffusion"`, the paper's, estimates noise and variance of a diffusion with cosine
-            schedule; `"flow_matching"` the velocity of a straight flow from noise to token, for few Euler steps.
+            `"diffusion"` (paper): the head estimates noise and variance of a diffusion with cosine schedule;
+            `"flow_matching"`: the velocity of a straight flow from noise to token, for few Euler steps.
         head_width (`int`, defaults to 1024):
             Width of the token diffusion head.
         head_depth (`int`, defaults to 3):
             Residual blocks of the token diffusion head.
         num_train_timesteps (`int`, defaults to 1000):
-            Steps of the diffusion that the head is trained on (cosine schedule), or a flow's timestep of pure noise.
+            Training steps of the diffusion (cosine schedule), or the timestep of pure noise of a flow.
         timesteps_per_token (`int`, defaults to 4):
-            How many diffusion timesteps a training step draws for each masked token.
+            Number of diffusion timesteps that a training step draws per masked token.
         mask_ratio_minimum (`float`, defaults to 0.7):
             Lower bound of the share of masked tokens in training; the upper bound is 1.
         mask_ratio_mean (`float`, defaults to 1.0):
@@ -66,7 +66,7 @@ class CPGGMARConfig(PreTrainedConfig):
         layer_norm_eps (`float`, defaults to 1e-6):
             Epsilon of the layer normalisations.
         data_policy (`str`, *optional*):
-            Of the data that the weights come from; not known = restricted.
+            Data policy of the training data; `None` = restricted.
     """
 
     model_type = "cpgg_mar"
@@ -111,38 +111,42 @@ class CPGGMARConfig(PreTrainedConfig):
         """Checks that the latents divide into patches and the widths into attention heads."""
         if len(self.latent_size) != 3 or len(self.patch_size) != 3:
             raise ValueError(
-                f"latent_size {self.latent_size} and patch_size {self.patch_size} must each be frames, rows, columns."
+                f"latent_size and patch_size must be (frames, rows, columns), given {self.latent_size} and "
+                f"{self.patch_size}."
             )
         if any(size % patch for size, patch in zip(self.latent_size, self.patch_size, strict=True)):
-            raise ValueError(f"latent_size {self.latent_size} is not a multiple of patch_size {self.patch_size}.")
+            raise ValueError(
+                f"latent_size must be a multiple of patch_size {self.patch_size}, given {self.latent_size}."
+            )
         for name in ("encoder_width", "decoder_width"):
             if getattr(self, name) % self.num_attention_heads:
                 raise ValueError(
-                    f"{name} {getattr(self, name)} is no multiple of the {self.num_attention_heads} attention heads."
+                    f"{name} must be a multiple of num_attention_heads {self.num_attention_heads}, given "
+                    f"{getattr(self, name)}."
                 )
         if min(self.encoder_depth, self.decoder_depth, self.num_condition_tokens) < 1:
             raise ValueError("encoder_depth, decoder_depth and num_condition_tokens must be at least 1.")
 
     def validate_phenotype_scaler(self):
-        """Checks that the scaler has one mean and one positive standard deviation a phenotype."""
+        """Checks that the scaler has one mean and one positive standard deviation per phenotype."""
         mean, sd = self.phenotype_mean or [], self.phenotype_sd or []
         if (len(mean), len(sd)) != (self.num_phenotypes, self.num_phenotypes):
             raise ValueError(
-                f"phenotype_mean and phenotype_sd have {len(mean)} and {len(sd)} values; "
-                f"num_phenotypes is {self.num_phenotypes}."
+                f"phenotype_mean and phenotype_sd must have num_phenotypes {self.num_phenotypes} values, given "
+                f"{len(mean)} and {len(sd)}."
             )
         if min(sd) <= 0:
-            raise ValueError(f"phenotype_sd must be positive; its smallest value is {min(sd)}.")
+            raise ValueError(f"phenotype_sd must be positive, given a value of {min(sd)}.")
 
     def validate_choices(self):
-        """Checks the values that are not free numbers."""
+        """Checks choices and the distribution of mask ratios."""
         if self.condition_projection not in ("linear", "mlp"):
-            raise ValueError(f'condition_projection must be "linear" or "mlp", not {self.condition_projection!r}.')
+            raise ValueError(f'condition_projection must be "linear" or "mlp", given {self.condition_projection!r}.')
         if self.head_type not in ("diffusion", "flow_matching"):
-            raise ValueError(f'head_type must be "diffusion" or "flow_matching", not {self.head_type!r}.')
+            raise ValueError(f'head_type must be "diffusion" or "flow_matching", given {self.head_type!r}.')
         if not 0 < self.mask_ratio_minimum < 1 or self.mask_ratio_sd <= 0:
             raise ValueError(
-                f"mask_ratio_minimum must lie between 0 and 1 and mask_ratio_sd above 0; given "
+                f"mask_ratio_minimum must lie between 0 and 1 and mask_ratio_sd above 0, given "
                 f"{self.mask_ratio_minimum} and {self.mask_ratio_sd}."
             )
 

@@ -1,7 +1,7 @@
-"""The masked autoregressive transformer of CPGG (arXiv 2505.03426, section 2.3).
+"""The masked autoregressive transformer of CPGG (arXiv 2505.03426, section 2.2).
 
-Latents are cut into tokens; an encoder sees the visible ones, a decoder all of them, and a small diffusion head draws
-each masked token from the decoder's vector `z` for it. Phenotypes enter as tokens before the sequence.
+Latents are cut into tokens. An encoder sees the visible tokens, a decoder all of them, and a small diffusion head
+draws each masked token given the decoder's vector `z` for it. Phenotypes enter as tokens before the sequence.
 """
 
 import math
@@ -23,6 +23,7 @@ from cpgg_hf.data_policy import strictest
 from cpgg_hf.hub.mixin import HubPolicyMixin
 from cpgg_hf.hub.policy import policy_of_adapter
 from cpgg_hf.models.configuration_cpgg_mar import CPGGMARConfig
+from cpgg_hf.models.guidance import Guidance, GuidanceStep, as_guidance
 from cpgg_hf.models.token_diffusion import (
     AdaLNBlock,
     AdaLNOutput,
@@ -36,14 +37,14 @@ from cpgg_hf.models.token_diffusion import (
 
 @dataclass
 class CPGGMAROutput(ModelOutput):
-    """What `CPGGMARModel` returns.
+    """Output of `CPGGMARModel`.
 
     Args:
         loss (`torch.Tensor`, *optional*): mean over the chosen tokens of `loss_mse + loss_vlb`, at least float32.
         loss_mse (`torch.Tensor`, *optional*): mean squared error of the noise estimate, or of a flow's velocity.
-        loss_vlb (`torch.Tensor`, *optional*): variational bound in bits a dimension; a flow has none.
-        z (`torch.Tensor`): (B, n, decoder_width), what conditions the head for each chosen token.
-        positions (`torch.LongTensor`): (B, n), which tokens those are.
+        loss_vlb (`torch.Tensor`, *optional*): variational bound in bits per dimension; None for a flow.
+        z (`torch.Tensor`): (B, n, decoder_width), the condition of the head for each chosen token.
+        positions (`torch.LongTensor`): (B, n), positions of the chosen tokens.
     """
 
     loss: torch.Tensor | None = None
@@ -54,12 +55,15 @@ class CPGGMAROutput(ModelOutput):
 
 
 def decoding_schedule(num_tokens: int, num_decoding_steps: int) -> list[int]:
-    """How many tokens each decoding step draws: few at first, many at last (cosine), at least one; they sum to all.
+    """Number of tokens that each decoding step draws: a cosine schedule (few first) with at least one per step.
 
-    With as many steps as tokens every step draws one.
+    Raises:
+        ValueError: more steps than tokens, or none.
     """
     if not 1 <= num_decoding_steps <= num_tokens:
-        raise ValueError(f"num_decoding_steps must lie between 1 and {num_tokens} tokens, not {num_decoding_steps}.")
+        raise ValueError(
+            f"num_decoding_steps must lie between 1 and {num_tokens} (one per token), given {num_decoding_steps}."
+        )
     remaining = num_tokens
     drawn = []
     for step in range(1, num_decoding_steps):
@@ -87,7 +91,7 @@ def eager_attention_forward(
 
 
 def _take_rows(hidden_states: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-    """Takes row `positions[b, i]` of each sample: (B, N, D), (B, n) -> (B, n, D)."""
+    """Selects row `positions[b, i]` of each sample: (B, N, D), (B, n) -> (B, n, D)."""
     return (
         hidden_states.flatten(0, 1)
         .index_select(0, _flat(positions, hidden_states.shape[1]))
@@ -96,13 +100,13 @@ def _take_rows(hidden_states: torch.Tensor, positions: torch.Tensor) -> torch.Te
 
 
 def _flat(positions: torch.Tensor, num_rows: int) -> torch.Tensor:
-    """Row numbers (B n,) in a batch of sequences laid end to end."""
+    """Row numbers (B n,) in the concatenated sequences of a batch."""
     starts = torch.arange(positions.shape[0], device=positions.device).unsqueeze(1) * num_rows
     return (positions + starts).flatten()
 
 
 class CPGGMARAttention(nn.Module):
-    """Bidirectional multi-head attention, optionally from some of the tokens only."""
+    """Bidirectional multi-head attention, optionally only from some of the tokens."""
 
     def __init__(self, config: CPGGMARConfig, width: int):
         super().__init__()
@@ -138,7 +142,7 @@ class CPGGMARLayer(GradientCheckpointingLayer):
 
     Args:
         config: the model's configuration.
-        width: of this layer.
+        width: width of this layer.
     """
 
     def __init__(self, config: CPGGMARConfig, width: int):
@@ -152,7 +156,7 @@ class CPGGMARLayer(GradientCheckpointingLayer):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, hidden_states: torch.Tensor, positions: torch.Tensor | None = None) -> torch.Tensor:
-        """Maps (B, N, width) to the same, or to the rows at `positions` (B, n) alone: (B, n, width)."""
+        """Maps (B, N, width) to (B, N, width), or only to the rows at `positions` (B, n): (B, n, width)."""
         normalised = self.attention_norm(hidden_states)
         queries = normalised
         if positions is not None:
@@ -164,10 +168,10 @@ class CPGGMARLayer(GradientCheckpointingLayer):
 
 class CPGGMARModel(HubPolicyMixin, PreTrainedModel):  # type: ignore[misc]
     r"""
-    Phenotypes to cine latents: masked autoregressive transformer with a diffusion (or flow-matching) loss a token.
+    Phenotypes to cine latents: masked autoregressive transformer with a diffusion (or flow-matching) loss per token.
 
     This model inherits from [`~transformers.PreTrainedModel`]: see there for loading, saving, devices and dtypes.
-    `forward` trains it or gives the vectors `z`; `generate_latents` draws latents.
+    `forward` computes the training loss or the vectors `z`; `generate_latents` draws latents.
 
     Args:
         config ([`CPGGMARConfig`]): the configuration; its defaults are the paper's.
@@ -220,7 +224,7 @@ class CPGGMARModel(HubPolicyMixin, PreTrainedModel):  # type: ignore[misc]
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        """Initialises one module as published: Xavier, zeros where a layer must start as the identity."""
+        """Initialises one module as published: Xavier, or zeros where a layer must start as the identity."""
         if isinstance(module, nn.Linear):
             init.xavier_uniform_(module.weight)
             init.zeros_(module.bias)
@@ -242,27 +246,27 @@ class CPGGMARModel(HubPolicyMixin, PreTrainedModel):  # type: ignore[misc]
     def load_adapter(  # type: ignore[override]
         self, peft_model_id: str | None = None, adapter_name: str | None = None, **kwargs: Any
     ) -> LoadStateDictInfo:
-        """Puts a PEFT adapter onto the model; see [`~transformers.PreTrainedModel.load_adapter`].
+        """Adds a PEFT adapter to the model; see [`~transformers.PreTrainedModel.load_adapter`].
 
-        From then on the model has the stricter data policy of the two, also when the adapter is removed again, as it
-        may have been merged; one that says nothing of its policy is restricted.
+        The model then has the stricter data policy of the two, also after the adapter is removed, because it may have
+        been merged. An adapter without a policy is restricted.
 
         Args:
-            peft_model_id: folder or hub repository that `save_pretrained` or `push_to_hub` of an adapted model wrote.
+            peft_model_id: folder or Hub repository that `save_pretrained` or `push_to_hub` of an adapted model wrote.
             adapter_name: `"default"` by default.
-            kwargs: as there.
+            kwargs: see the base class.
 
         Raises:
-            ValueError: the adapter belongs to another network, or some of its tensors are missing. (transformers only
-                warns, and leaves what is missing as it was drawn.)
+            ValueError: the adapter belongs to another network, or tensors are missing. (transformers only warns and
+                leaves missing tensors randomly initialised.)
         """
         info = super().load_adapter(peft_model_id, adapter_name, ignore_mismatched_sizes=True, **kwargs)
         wrong = {*info.missing_keys, *info.unexpected_keys, *(key[0] for key in info.mismatched_keys)}
         if wrong:
             self.delete_adapter(adapter_name or "default")
             raise ValueError(
-                f"{peft_model_id} does not fit this MAR: {len(wrong)} tensors, such as {min(wrong)!r}, are missing, "
-                "superfluous or of another shape; load it onto the network that it was trained beside."
+                f"the adapter {peft_model_id} does not fit this MAR because {len(wrong)} tensors, such as "
+                f"{min(wrong)!r}, are missing, unknown or of another shape; load it onto the MAR it was trained with."
             )
         load_config = kwargs.get("load_config")
         hub = {**(load_config.download_kwargs if load_config else {}), **(kwargs.get("adapter_kwargs") or {})}
@@ -270,9 +274,9 @@ class CPGGMARModel(HubPolicyMixin, PreTrainedModel):  # type: ignore[misc]
         return info
 
     def delete_adapter(self, adapter_names: list[str] | str) -> None:
-        """Removes adapters; with the last one the network is as it was, and is saved whole again.
+        """Removes adapters; without adapters the network is restored and saved completely again.
 
-        (transformers leaves PEFT's layers in place and goes on to save by PEFT's names, which nothing could load.)
+        (transformers keeps PEFT's layers and saves their names, which no model could load.)
         """
         super().delete_adapter(adapter_names)
         if not self._hf_peft_config_loaded:
@@ -286,8 +290,8 @@ class CPGGMARModel(HubPolicyMixin, PreTrainedModel):  # type: ignore[misc]
         expected = (self.config.latent_channels, *self.config.latent_size)
         if tuple(latents.shape[1:]) != expected:
             raise ValueError(
-                f"latents must have shape (B, {', '.join(map(str, expected))}), as in the model's config; "
-                f"given {tuple(latents.shape)}."
+                f"latents must have shape (B, {', '.join(map(str, expected))}) by the model's config, given "
+                f"{tuple(latents.shape)}."
             )
         patches = latents
         for axis, patch in enumerate(self.config.patch_size):
@@ -296,7 +300,7 @@ class CPGGMARModel(HubPolicyMixin, PreTrainedModel):  # type: ignore[misc]
         return patches.permute(0, 2, 4, 6, 1, 3, 5, 7).flatten(4).flatten(1, 3)
 
     def unpatchify(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Puts tokens (B, L, D) together to latents (B, C, T', H', W'), the inverse of `patchify`."""
+        """Assembles latents (B, C, T', H', W') from tokens (B, L, D), the inverse of `patchify`."""
         config = self.config
         patches = tokens.unflatten(1, config.grid_size).unflatten(4, (config.latent_channels, *config.patch_size))
         # (B, T, H, W, C, t, h, w) -> (B, C, T, t, H, h, W, w)
@@ -306,7 +310,7 @@ class CPGGMARModel(HubPolicyMixin, PreTrainedModel):  # type: ignore[misc]
     def draw_mask(
         self, batch_size: int, generator: torch.Generator | None = None, device: torch.device | str = "cpu"
     ) -> torch.Tensor:
-        """Draws a training mask (B, L), True = masked: one ratio for the batch, an order a sample.
+        """Draws a training mask (B, L), True = masked: one ratio per batch, one order per sample.
 
         The ratio follows the configured normal distribution truncated to [mask_ratio_minimum, 1].
         """
@@ -316,10 +320,10 @@ class CPGGMARModel(HubPolicyMixin, PreTrainedModel):  # type: ignore[misc]
         return self.mask_of(ratio, order).to(device)
 
     def mask_of(self, ratio: float, order: torch.Tensor) -> torch.Tensor:
-        """The training mask (B, L), True = masked, that uniform draws stand for.
+        """The training mask (B, L), True = masked, from uniform draws.
 
         Args:
-            ratio: in [0, 1), where the share of masked tokens lies in its distribution.
+            ratio: in [0, 1), quantile of the share of masked tokens in its distribution.
             order: (B, L); the tokens with the smallest values are masked.
         """
         mask = torch.zeros_like(order, dtype=torch.bool)
@@ -327,7 +331,7 @@ class CPGGMARModel(HubPolicyMixin, PreTrainedModel):  # type: ignore[misc]
 
     @staticmethod
     def num_masked(config: Any, ratio: float) -> int:
-        """How many tokens are masked where a uniform draw in [0, 1) puts the share in its truncated distribution."""
+        """Number of masked tokens at the quantile `ratio` in [0, 1) of the truncated distribution of their share."""
         distribution = NormalDist(config.mask_ratio_mean, config.mask_ratio_sd)
         lower, upper = distribution.cdf(config.mask_ratio_minimum), distribution.cdf(1.0)
         share = max(distribution.inv_cdf(lower + (upper - lower) * ratio), config.mask_ratio_minimum)
@@ -338,21 +342,24 @@ class CPGGMARModel(HubPolicyMixin, PreTrainedModel):  # type: ignore[misc]
 
         Args:
             phenotypes: (B, num_phenotypes), float32 or float64; NaN = missing. Standardised in that precision.
-            drop_condition: (B,) bool, where the null embedding takes the condition's place.
+            drop_condition: (B,) bool, where the null embedding replaces the condition.
 
         Returns:
             (B, encoder_width).
+
+        Raises:
+            ValueError: a wrong shape.
         """
         if phenotypes.ndim != 2 or phenotypes.shape[1] != self.config.num_phenotypes:
             raise ValueError(
-                f"phenotypes must have shape (B, {self.config.num_phenotypes}); given {tuple(phenotypes.shape)}."
+                f"phenotypes must have shape (B, {self.config.num_phenotypes}), given {tuple(phenotypes.shape)}."
             )
         dtype = torch.promote_types(phenotypes.dtype, torch.float32)
         mean, sd = (
             torch.tensor(values, dtype=dtype, device=phenotypes.device)
             for values in (self.config.phenotype_mean, self.config.phenotype_sd)
         )
-        with torch.autocast(phenotypes.device.type, enabled=False):  # bfloat16 would round the phenotypes themselves
+        with torch.autocast(phenotypes.device.type, enabled=False):  # bfloat16 would round the phenotypes
             standardised = (phenotypes.to(dtype) - mean) / sd
             missing = standardised.isnan()
             weight_dtype = self.missing_phenotype_embedding.dtype
@@ -360,7 +367,7 @@ class CPGGMARModel(HubPolicyMixin, PreTrainedModel):  # type: ignore[misc]
             condition = condition + missing.to(weight_dtype) @ self.missing_phenotype_embedding
         if drop_condition is None:
             drop_condition = missing.new_zeros(missing.shape[0])
-        # Blended, so that the null embedding takes part in every training step, as DDP demands.
+        # Not indexed, so that the null embedding takes part in every training step, as DDP requires.
         return torch.where(drop_condition.bool().unsqueeze(1), self.null_condition_embedding, condition)
 
     def encode(self, tokens: torch.Tensor, visible: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
@@ -390,10 +397,10 @@ class CPGGMARModel(HubPolicyMixin, PreTrainedModel):  # type: ignore[misc]
         Args:
             encoded: (B, num_condition_tokens + v, encoder_width), from `encode`.
             visible: (B, v), positions of the visible tokens.
-            positions: (B, n), positions of the tokens that are wanted.
+            positions: (B, n), positions of the tokens to decode.
 
         Returns:
-            (B, n, decoder_width); `z` lacks its position embedding still.
+            (B, n, decoder_width): `z` without its position embedding.
         """
         num_condition_tokens, num_tokens = self.config.num_condition_tokens, self.config.num_tokens
         hidden_states = self.decoder_projection(encoded).to(self.mask_token.dtype)
@@ -404,7 +411,7 @@ class CPGGMARModel(HubPolicyMixin, PreTrainedModel):  # type: ignore[misc]
         hidden_states = hidden_states + self.decoder_position_embedding
         for layer in self.decoder_layers[:-1]:
             hidden_states = layer(hidden_states)
-        # No later layer attends to the others' output.
+        # The last layer only computes the requested tokens: no later layer attends to others.
         hidden_states = self.decoder_layers[-1](hidden_states, positions + num_condition_tokens)
         return self.decoder_norm(hidden_states)
 
@@ -421,33 +428,36 @@ class CPGGMARModel(HubPolicyMixin, PreTrainedModel):  # type: ignore[misc]
         return_loss: bool = True,
     ) -> CPGGMAROutput:
         r"""
-        One training step's loss, or (`return_loss=False`) the vectors `z` alone. What is not given is drawn.
+        The loss of one training step, or (`return_loss=False`) only the vectors `z`. Missing arguments are drawn.
 
         Args:
             latents (`torch.Tensor`): standardised latents (B, C, T', H', W'), or their tokens (B, L, D).
             phenotypes (`torch.Tensor`): (B, num_phenotypes) in physical units, float32 or float64; NaN = missing.
-            mask (`torch.Tensor`, *optional*): (B, L), nonzero = masked; as many in each sample. Drawn by `draw_mask`.
-                One on the CPU spares a wait for the device.
+            mask (`torch.Tensor`, *optional*): (B, L), nonzero = masked, the same number in each sample. Drawn
+                by `draw_mask`. A mask on the CPU avoids a synchronisation with the device.
             positions (`torch.LongTensor`, *optional*): (B, n), the tokens to predict; the masked ones by default, in
                 sequence order.
             drop_condition (`torch.Tensor`, *optional*): (B,), where the null embedding replaces the condition. Drawn
-                with probability `condition_dropout` in training, nowhere in evaluation.
+                with probability `condition_dropout` in training; False in evaluation.
             noise (`torch.Tensor`, *optional*): (B, timesteps_per_token, n, D), the noise of the diffusion loss.
             timesteps (`torch.Tensor`, *optional*): (B, timesteps_per_token, n), its timesteps: integers below
-                `num_train_timesteps`, for a flow any numbers from 0 to it.
-            generator (`torch.Generator`, *optional*): where draws come from.
+                `num_train_timesteps`, for a flow numbers from 0 to `num_train_timesteps`.
+            generator (`torch.Generator`, *optional*): source of all draws.
             return_loss (`bool`, defaults to `True`): whether to compute the loss.
 
         Returns:
             [`CPGGMAROutput`].
+
+        Raises:
+            ValueError: shapes that do not fit.
         """
         tokens = self.patchify(latents) if latents.ndim == 5 else latents
         expected = (phenotypes.shape[0], self.config.num_tokens, self.config.token_dim)
         if tuple(tokens.shape) != expected:
             raise ValueError(
-                f"latents of shape {tuple(latents.shape)} do not fit: for {expected[0]} rows of phenotypes this model "
-                f"takes latents {(expected[0], self.config.latent_channels, *self.config.latent_size)} or tokens "
-                f"{expected}."
+                f"for {expected[0]} rows of phenotypes this model expects latents of shape "
+                f"{(expected[0], self.config.latent_channels, *self.config.latent_size)} or tokens {expected}, "
+                f"given {tuple(latents.shape)}."
             )
         batch_size, device = tokens.shape[0], tokens.device
 
@@ -491,7 +501,7 @@ class CPGGMARModel(HubPolicyMixin, PreTrainedModel):  # type: ignore[misc]
         mask = mask.bool()
         num_masked = mask.sum(dim=1)
         if (num_masked != num_masked[0]).any():
-            raise ValueError(f"mask must hide as many tokens in each sample; it hides {num_masked.tolist()}.")
+            raise ValueError(f"mask must hide the same number of tokens in each sample, given {num_masked.tolist()}.")
         ranks = mask.long().argsort(dim=1, stable=True)
         num_visible = mask.shape[1] - int(num_masked[0])
         return ranks[:, :num_visible], ranks[:, num_visible:]
@@ -503,36 +513,41 @@ class CPGGMARModel(HubPolicyMixin, PreTrainedModel):  # type: ignore[misc]
         scheduler: Any,
         num_decoding_steps: int = 16,
         num_inference_steps: int = 100,
-        guidance_scale: float = 1.0,
+        guidance_scale: float | Guidance = 1.0,
         temperature: float = 1.0,
         generators: list[torch.Generator] | None = None,
         latents: torch.Tensor | None = None,
-        callback: Callable[[int, torch.Tensor], torch.Tensor | None] | None = None,
+        callback: Callable[[int, torch.Tensor], dict[str, Any] | None] | None = None,
     ) -> torch.Tensor:
         r"""
-        Draws latents by iterative decoding: a random order a sample, a cosine schedule, a diffusion chain a token.
+        Draws latents by iterative decoding: a random order per sample, a cosine schedule, a diffusion chain per token.
 
         All randomness of sample i comes from `generators[i]`.
 
         Args:
-            phenotypes (`torch.Tensor`): (B, num_phenotypes) in physical units, NaN = missing; their device works.
+            phenotypes (`torch.Tensor`): (B, num_phenotypes) in physical units, NaN = missing, on the model's device.
             scheduler: a diffusers scheduler; see `sample_tokens`.
-            num_decoding_steps (`int`, defaults to 16): passes of the transformer, at most one a token.
-            num_inference_steps (`int`, defaults to 100): diffusion steps a token.
-            guidance_scale (`float`, defaults to 1.0): 1 = no guidance, 0 = unconditional.
+            num_decoding_steps (`int`, defaults to 16): passes of the transformer, at most one per token.
+            num_inference_steps (`int`, defaults to 100): diffusion steps per token.
+            guidance_scale (`float` or [`Guidance`], defaults to 1.0): 1 = no guidance, 0 = unconditional, or a rule.
             temperature (`float`, defaults to 1.0): scale of the noise added in the diffusion steps.
-            generators (`list[torch.Generator]`, *optional*): one a sample; torch's own by default.
+            generators (`list[torch.Generator]`, *optional*): one per sample; torch's global generator by default.
             latents (`torch.Tensor`, *optional*): (B, C, T', H', W'), the noise that the diffusion starts from.
             callback (`Callable`, *optional*): called after each decoding step with its number and the latents so far
-                (zero where nothing has been drawn); latents that it returns replace them.
+                (zero where nothing has been drawn). It may return a dict: `"latents"` replaces the latents,
+                `"guidance_scale"` the guidance of the remaining decoding steps.
 
         Returns:
             (B, C, T', H', W') float32, standardised.
+
+        Raises:
+            ValueError: arguments that do not fit the model or each other.
         """
         config, device, batch_size = self.config, phenotypes.device, phenotypes.shape[0]
+        guidance = as_guidance(guidance_scale)
         sources = [None] * batch_size if generators is None else generators
         if len(sources) != batch_size:
-            raise ValueError(f"generators must be one a sample: given {len(sources)} for {batch_size} samples.")
+            raise ValueError(f"generators must be one per sample, given {len(sources)} for {batch_size} samples.")
         token_counts = decoding_schedule(config.num_tokens, num_decoding_steps)
 
         def draw(function: Callable[..., torch.Tensor], argument: Any) -> torch.Tensor:
@@ -544,37 +559,41 @@ class CPGGMARModel(HubPolicyMixin, PreTrainedModel):  # type: ignore[misc]
             latents = draw(torch.randn, (config.latent_channels, *config.latent_size))
         start = self.patchify(latents.to(device, torch.float32))
 
-        guided = guidance_scale not in (0.0, 1.0)
-        if guided:
-            drop_condition = torch.arange(2 * batch_size, device=device) >= batch_size
-            phenotypes = phenotypes.repeat(2, 1)
-        else:
-            drop_condition = torch.full((batch_size,), guidance_scale == 0.0, device=device)
-
         tokens = torch.zeros_like(start)
         mask = torch.ones(start.shape[:2], dtype=torch.bool, device=device)
         num_masked = config.num_tokens
         for step, count in enumerate(token_counts):
             positions = orders[:, num_masked - count : num_masked]
             num_masked -= count
-            repeats = (2, 1) if guided else (1, 1)
+            set_inference_timesteps(config.head_type, scheduler, num_inference_steps)
+            num_steps = len(scheduler.timesteps)
+            conditional, unconditional = guidance.passes(
+                GuidanceStep(step, num_decoding_steps, index, num_steps) for index in range(num_steps)
+            )
+            conditions = [(phenotypes, mask.new_zeros(batch_size))] if conditional else []
+            if unconditional:
+                conditions.append(guidance.unconditional(phenotypes))
+            rows, drop_condition = (torch.cat(part) for part in zip(*conditions, strict=True))
+            repeats = (len(conditions), 1)
             z = self(
                 tokens.repeat(*repeats, 1),
-                phenotypes,
+                rows,
                 mask=mask.repeat(repeats),
                 positions=positions.repeat(repeats),
                 drop_condition=drop_condition,
                 return_loss=False,
             ).z
-            set_inference_timesteps(config.head_type, scheduler, num_inference_steps)
             noise = _take_rows(start, positions) * getattr(scheduler, "init_noise_sigma", 1.0)
-            drawn = sample_tokens(self.diffusion_head, z, noise, scheduler, sources, guidance_scale, temperature)
+            drawn = sample_tokens(
+                self.diffusion_head, z, noise, scheduler, sources, guidance, temperature, step, num_decoding_steps
+            )
             tokens = tokens.scatter(1, positions.unsqueeze(-1).expand_as(drawn), drawn)
             mask = mask.scatter(1, positions, False)
-            if callback is not None:
-                replaced = callback(step, self.unpatchify(tokens))
-                if replaced is not None:
-                    tokens = self.patchify(replaced)
+            changes = (callback(step, self.unpatchify(tokens)) if callback is not None else None) or {}
+            if "latents" in changes:
+                tokens = self.patchify(changes["latents"])
+            if "guidance_scale" in changes:
+                guidance = as_guidance(changes["guidance_scale"])
         return self.unpatchify(tokens)
 
 

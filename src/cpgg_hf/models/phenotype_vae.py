@@ -1,25 +1,25 @@
-"""The phenotype VAE of CPGG (arXiv 2505.03426, section 2.1): draws the 82 phenotypes that a cine is generated from.
+"""The phenotype VAE of CPGG (arXiv 2505.03426, section 2.1): samples the 82 phenotypes that condition a cine.
 
 The network is the published one: blocks of Linear, BatchNorm and LeakyReLU, 82-128-128-128 to 32 latents and back,
-trained on mean squared error + `kl_weight` x KL. Published sampling decodes z ~ N(0, I). Such draws are too smooth
-(every phenotype's independent part is missing) and no value can be fixed, so `fit_sampler` completes a trained model
-without changing a weight:
+trained on mean squared error + `kl_weight` x KL. Published sampling decodes z ~ N(0, I). Such samples are too smooth
+(each phenotype's independent variation is missing) and no value can be fixed, so `fit_sampler` completes a trained
+model without changing a weight:
 
-- the latents of the training set are described by one Gaussian a group of subjects instead of N(0, I), and
-- what the decoder says is read by one linear regression, with the mean and full covariance of what it leaves over a
-  group, in coordinates in which every draw is a possible heart (`cpgg_hf.phenotypes.coordinates`: identities and
+- the latents of the training set are modelled by one Gaussian per group of subjects instead of N(0, I), and
+- the decoder's output is mapped by one linear regression, with the mean and full covariance of its residuals per
+  group, to coordinates in which every sample is a possible heart (`cpgg_hf.phenotypes.coordinates`: identities and
   inequalities hold by construction).
 
-So p(coordinates) = sum_k pi_k integral N(z; mu_k, P_k) N(coordinates; b_k + decoder(z) A, S_k) dz. Conditional draws
-are Bayesian inference in it: in each group the decoder is replaced by its regression on the group's own latents
+So p(coordinates) = sum_k pi_k integral N(z; mu_k, P_k) N(coordinates; b_k + decoder(z) A, S_k) dz. Conditional samples
+are Bayesian inference in this model: in each group the decoder is replaced by its regression on the group's latents
 (statistical linearisation), so that group and z given the fixed values are a Gaussian mixture; z drawn from it is
-decoded by the network itself, and given z and the fixed values the free coordinates are Gaussian. Where the decoder is
-linear within a group that is exact.
+decoded by the network, and given z and the fixed values the free coordinates are Gaussian. This is exact where the
+decoder is linear within a group.
 
-Tried and left: a Gaussian copula (quantile-transformed marginals) bends the relations in the diseased tail, where at
-LVEF = 30 % the means of the other phenotypes were off by 0.46 sd on average. Linearising by the unscented transform
-probes the decoder 5.7 sd from the mean, where no training row is, and was off by as much; importance weights mend
-that at several times the cost. This one is off by 0.13 sd there, of 8,000 phantoms.
+Rejected alternatives: a Gaussian copula (quantile-transformed marginals) distorts the relations in the diseased tail,
+where at LVEF = 30 % the means of the other phenotypes were wrong by 0.46 sd on average. Linearising with the unscented
+transform evaluates the decoder 5.7 sd from the mean, far from any training row, and was wrong by as much; importance
+weights correct that at several times the cost. This method is wrong by 0.13 sd there, on 8,000 phantoms.
 """
 
 from copy import deepcopy
@@ -35,6 +35,7 @@ from diffusers.utils import BaseOutput
 from torch import nn
 
 from cpgg_hf.hub.mixin import HubPolicyMixin
+from cpgg_hf.models.gaussian import kl_to_standard_normal
 from cpgg_hf.phenotypes import NAMES, PHENOTYPES, as_array, complete_identities, enforce_identities
 from cpgg_hf.phenotypes.coordinates import (
     COORDINATES,
@@ -50,7 +51,7 @@ from cpgg_hf.phenotypes.identities import AORTAS, CHAMBERS
 
 @dataclass
 class CPGGPhenotypeVAEOutput(BaseOutput):
-    """What `CPGGPhenotypeVAE.forward` returns.
+    """Output of `CPGGPhenotypeVAE.forward`.
 
     Args:
         loss: scalar, `reconstruction_loss + kl_weight * kl_loss`.
@@ -70,28 +71,28 @@ class CPGGPhenotypeVAEOutput(BaseOutput):
 
 
 class CPGGPhenotypeVAE(HubPolicyMixin, ModelMixin, ConfigMixin):  # type: ignore[misc]
-    """Variational autoencoder of phenotype vectors, with its scaler; all interfaces speak physical units.
+    """Variational autoencoder of phenotype vectors, with its scaler; all interfaces use physical units.
 
-    `CPGGPhenotypeVAE.from_phenotypes(phenotypes)` sets the scaler, `model(phenotypes).loss` is what training
-    minimises, `model.fit_sampler(phenotypes)` ends it; then `sample` and `sample_conditional` draw from the learned
+    `CPGGPhenotypeVAE.from_phenotypes(phenotypes)` sets the scaler, `model(phenotypes).loss` is the training loss,
+    and `model.fit_sampler(phenotypes)` ends training; then `sample` and `sample_conditional` draw from the learned
     joint distribution. The defaults are the published network.
 
     Args:
-        phenotype_mean: 82 means in physical units; None takes the schema's.
-        phenotype_sd: 82 standard deviations in physical units; None takes the schema's.
+        phenotype_mean: 82 means in physical units; None = the schema's.
+        phenotype_sd: 82 standard deviations in physical units; None = the schema's.
         coordinate_mean: 85 means of the sampler's unbounded coordinates, set by `fit_sampler`.
         coordinate_sd: 85 standard deviations of the same.
         hidden_dims: widths of the encoder's blocks; the decoder mirrors them.
         latent_dim: number of latents.
         kl_weight: weight of the KL term (published: 0.01 to 0.05).
-        num_mixture_components: Gaussians that `fit_sampler` describes the latents with.
+        num_mixture_components: number of Gaussians of the latents in `fit_sampler`.
         sampler_fitted: set by `fit_sampler`; without it `sample` decodes z ~ N(0, I) as published.
-        data_policy: of the data that the weights come from; not known = restricted.
+        data_policy: policy of the training data; None = restricted.
     """
 
     config: Any  # attributes are the arguments above
 
-    # Covariances that were rounded to 16 bits are none: whatever precision a pipeline is cast to, this stays as it is.
+    # Covariances rounded to 16 bits may be indefinite, so the model keeps float32 when a pipeline is cast.
     _keep_in_fp32_modules = [  # type: ignore[assignment]  # noqa: RUF012
         *("encoder", "latent_mean", "latent_logvar", "decoder_input", "decoder", "decoder_output"),
         *("mixture_weights", "mixture_means", "mixture_covariances"),
@@ -124,7 +125,7 @@ class CPGGPhenotypeVAE(HubPolicyMixin, ModelMixin, ConfigMixin):  # type: ignore
         self.decoder = _blocks([*reversed(hidden_dims), len(NAMES)])
         self.decoder_output = nn.Linear(len(NAMES), len(NAMES))
 
-        # Of each group: latents and what they decode to, L + 82; then coordinates = means + decoded @ slopes + noise.
+        # Per group: latents and their decoded values (L + 82); coordinates = means + decoded @ slopes + noise.
         groups, joint, coordinates = num_mixture_components, latent_dim + len(NAMES), len(COORDINATES)
         self.register_buffer("mixture_weights", torch.full((groups,), 1 / groups))
         self.register_buffer("mixture_means", torch.zeros(groups, joint))
@@ -142,10 +143,10 @@ class CPGGPhenotypeVAE(HubPolicyMixin, ModelMixin, ConfigMixin):  # type: ignore
 
     @classmethod
     def from_phenotypes(cls, phenotypes: np.ndarray, **config) -> "CPGGPhenotypeVAE":
-        """A new model whose scaler is fitted to the training set.
+        """Creates a model whose scaler is fitted to the training set.
 
         Args:
-            phenotypes: (N, 82) complete training vectors in physical units (anything `as_array` reads).
+            phenotypes: (N, 82) complete training vectors in physical units, in any form that `as_array` accepts.
             config: the other arguments of the constructor.
 
         Raises:
@@ -156,7 +157,9 @@ class CPGGPhenotypeVAE(HubPolicyMixin, ModelMixin, ConfigMixin):  # type: ignore
         coordinates = to_unbounded(to_coordinates(array))
         constant = np.flatnonzero(coordinates.std(axis=0) < 1e-9)
         if len(constant):
-            raise ValueError(f"{COORDINATES[constant[0]]} is the same in all {len(array)} rows: nothing to learn from")
+            raise ValueError(
+                f"{COORDINATES[constant[0]]} is constant in all {len(array)} rows; give rows that differ."
+            )
         return cls(
             phenotype_mean=array.mean(axis=0).tolist(),
             phenotype_sd=array.std(axis=0).tolist(),
@@ -177,14 +180,14 @@ class CPGGPhenotypeVAE(HubPolicyMixin, ModelMixin, ConfigMixin):  # type: ignore
 
         Args:
             phenotypes: (B, 82), complete, in physical units.
-            noise: (B, latent_dim), standard normal, of the posterior's draw; by default torch's global generator's.
+            noise: (B, latent_dim), standard normal, for the posterior's draw; default: torch's global one.
         """
         standardised = self._standardise(phenotypes)
         mean, logvar = self.encode(standardised)
         noise = torch.randn_like(mean) if noise is None else noise
         reconstruction = self.decode(mean + torch.exp(0.5 * logvar) * noise)
         reconstruction_loss = nn.functional.mse_loss(reconstruction, standardised)
-        kl_loss = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).sum(dim=1).mean()
+        kl_loss = kl_to_standard_normal(mean, logvar).sum(dim=1).mean()
         return CPGGPhenotypeVAEOutput(
             loss=reconstruction_loss + self.config.kl_weight * kl_loss,
             reconstruction_loss=reconstruction_loss,
@@ -196,21 +199,23 @@ class CPGGPhenotypeVAE(HubPolicyMixin, ModelMixin, ConfigMixin):  # type: ignore
 
     @torch.no_grad()
     def fit_sampler(self, phenotypes: np.ndarray, seed: int = 0) -> None:
-        """Describe the latents and residuals of the training set, which completes the model for sampling.
+        """Fits the distribution of latents and residuals, which completes the model for sampling.
 
         Args:
             phenotypes: (N, 82) complete training vectors in physical units, N at least 50 per mixture component.
-            seed: of the posterior draws and of the mixture's start.
+            seed: seed of the posterior draws and of the mixture's initialisation.
 
         Raises:
-            ValueError: too few rows, missing values, or a mixture component that no row belongs to.
+            ValueError: too few rows, missing values, or a mixture component without rows.
         """
         from sklearn.mixture import GaussianMixture
 
         components = self.config.num_mixture_components
         array = _complete(phenotypes)
         if len(array) < 50 * components:
-            raise ValueError(f"{len(array)} rows for {components} components: give at least {50 * components}")
+            raise ValueError(
+                f"{components} mixture components need at least {50 * components} rows, given {len(array)}."
+            )
         unbounded = to_unbounded(to_coordinates(array))
         self.register_to_config(
             coordinate_mean=unbounded.mean(axis=0).tolist(), coordinate_sd=unbounded.std(axis=0).tolist()
@@ -223,15 +228,15 @@ class CPGGPhenotypeVAE(HubPolicyMixin, ModelMixin, ConfigMixin):  # type: ignore
         latents = mean + torch.exp(0.5 * logvar) * torch.randn(mean.shape, generator=generator, dtype=torch.float64)
         decoded = self._double_decoder()(latents)
 
-        # Groups (healthy, dilated, ...) are told apart in the coordinates, where they differ more than in the latents.
+        # Groups (healthy, dilated, ...) are separated in the coordinates, where they differ more than in the latents.
         chart = coordinates[:, next(all_charts())].numpy()
         mixture = GaussianMixture(components, reg_covar=1e-4, random_state=seed).fit(chart)
         assigned = torch.multinomial(torch.from_numpy(mixture.predict_proba(chart)), 1, generator=generator)[:, 0]
         if len(assigned.unique()) < components:
-            raise ValueError(f"{components} mixture components are more than these rows fill: take fewer")
+            raise ValueError(f"some of the {components} mixture components have no rows; use fewer components.")
 
         deviations = decoded - _group_means(decoded, assigned)[assigned]
-        # The ridge holds still what the decoder never varies.
+        # The ridge fixes directions in which the decoder does not vary.
         ridge = 1e-4 * len(array) * torch.eye(len(NAMES), dtype=torch.float64)
         slopes = torch.linalg.solve(deviations.T @ deviations + ridge, deviations.T @ coordinates)
         residuals = coordinates - decoded @ slopes
@@ -246,12 +251,12 @@ class CPGGPhenotypeVAE(HubPolicyMixin, ModelMixin, ConfigMixin):  # type: ignore
 
     @torch.no_grad()
     def sample(self, num_samples: int, generator: torch.Generator | list[torch.Generator] | None = None) -> np.ndarray:
-        """Draw phenotype vectors from the learned distribution.
+        """Samples phenotype vectors from the learned distribution.
 
         Args:
-            num_samples: how many.
-            generator: one generator (a seed a row is drawn from it first) or a list with one a row; None uses torch's
-                global one. A row depends on its own seed alone, bit for bit.
+            num_samples: number of rows.
+            generator: one generator, which draws a seed per row first, or a list with one per row; None = torch's
+                global generator. A row only depends on its own seed, bit for bit.
 
         Returns:
             (num_samples, 82) float64 in physical units; the nine identities hold exactly.
@@ -262,18 +267,18 @@ class CPGGPhenotypeVAE(HubPolicyMixin, ModelMixin, ConfigMixin):  # type: ignore
     def sample_conditional(
         self, fixed: np.ndarray, generator: torch.Generator | list[torch.Generator] | None = None
     ) -> np.ndarray:
-        """Draw the missing phenotypes from the learned distribution, given the fixed ones.
+        """Samples the missing phenotypes from the learned distribution, given the fixed ones.
 
         Args:
-            fixed: anything `as_array` reads, (B, 82); NaN = free. Derived phenotypes can be fixed like any other.
+            fixed: (B, 82) in any form that `as_array` accepts; NaN = free. Derived ones can be fixed as well.
             generator: as for `sample`.
 
         Returns:
-            (B, 82) float64 in physical units. Fixed values come back exactly and the nine identities hold exactly; of
-            redundant values that agree only within rounding, the derived ones give way.
+            (B, 82) float64 in physical units. Fixed values and the nine identities hold exactly; of redundant values
+            that only agree within rounding, the derived ones are replaced.
 
         Raises:
-            PhenotypeError: a request that contradicts itself, is impossible, or is in the wrong unit.
+            PhenotypeError: contradictory or impossible values, or a wrong unit.
             ValueError: values are fixed but `fit_sampler` was never called; a list of generators of another length.
         """
         given = as_array(fixed)
@@ -281,7 +286,9 @@ class CPGGPhenotypeVAE(HubPolicyMixin, ModelMixin, ConfigMixin):  # type: ignore
         generators = _generators(generator, len(given))
         if not self.config.sampler_fitted:
             if np.isfinite(given).any():
-                raise ValueError("values can be fixed after fit_sampler(training phenotypes) only: call it, then save")
+                raise ValueError(
+                    "fixing values needs a fitted sampler; call fit_sampler(training_phenotypes), then save the model."
+                )
             return self._sample_as_published(generators)
         sampler = _Sampler(self)
         rows = [self._draw(sampler, row, own) for row, own in zip(completed, generators, strict=True)]
@@ -312,13 +319,13 @@ class CPGGPhenotypeVAE(HubPolicyMixin, ModelMixin, ConfigMixin):  # type: ignore
         array = phenotypes.detach().cpu().double().numpy()
         if array.ndim != 2 or array.shape[1] != len(NAMES) or not np.isfinite(array).all():
             raise ValueError(
-                f"phenotypes of shape {array.shape}: expected complete (B, {len(NAMES)}) vectors without NaN"
+                f"phenotypes must be complete vectors (B, {len(NAMES)}) without NaN, given shape {array.shape}."
             )
         standardised = (array - np.array(self.config.phenotype_mean)) / np.array(self.config.phenotype_sd)
         return torch.from_numpy(standardised).to(self.device, self.dtype)
 
     def _double_decoder(self) -> nn.Module:
-        """A copy of the decoder that computes the same bits wherever and in whatever alignment the weights lie."""
+        """A float64 copy of the decoder on the CPU: the same bits for any device and alignment of the weights."""
         decoder = nn.Sequential(self.decoder_input, self.decoder, self.decoder_output)
         return deepcopy(decoder).to(device="cpu", dtype=torch.float64).eval()
 
@@ -331,14 +338,14 @@ class CPGGPhenotypeVAE(HubPolicyMixin, ModelMixin, ConfigMixin):  # type: ignore
 
 @dataclass
 class _Gains:
-    """What conditioning on a set of coordinates needs whatever their values, for K groups, L latents, O observed."""
+    """Terms of conditioning that do not depend on the values: K groups, L latents, O observed, F free."""
 
     predicted: torch.Tensor  # (K, O) mean of the observed coordinates
     errors: torch.Tensor  # (K, O, O) Cholesky factor of their covariance
     latents: torch.Tensor  # (K, L, O) regression of z on them
     latent_factors: torch.Tensor  # (K, L, L) Cholesky factor of z given them
     noises: torch.Tensor  # (K, F, O) regression of the free coordinates' residual on theirs
-    noise_factors: torch.Tensor  # (K, F, F) Cholesky factor of what that leaves over
+    noise_factors: torch.Tensor  # (K, F, F) Cholesky factor of its remaining covariance
 
 
 class _Sampler:
@@ -409,7 +416,7 @@ def _group_means(rows: torch.Tensor, assigned: torch.Tensor) -> torch.Tensor:
 
 
 def _group_covariances(rows: torch.Tensor, assigned: torch.Tensor) -> torch.Tensor:
-    """Covariance of each group; small ones lean on that of all, as if by one more row a coordinate."""
+    """Covariance of each group, shrunk to the pooled one as if by one more row per coordinate."""
     deviations = rows - _group_means(rows, assigned)[assigned]
     prior_rows = len(COORDINATES)
     pooled = deviations.T @ deviations / len(rows)
@@ -421,12 +428,12 @@ def _complete(phenotypes: np.ndarray) -> np.ndarray:
     array = as_array(phenotypes)
     if not np.isfinite(array).all():
         row, column = np.argwhere(~np.isfinite(array))[0]
-        raise ValueError(f"row {row} lacks {NAMES[column]}: train on complete rows")
+        raise ValueError(f"row {row} lacks {NAMES[column]}; train on complete rows.")
     return complete_identities(array)
 
 
 def _possible(decoded: np.ndarray) -> np.ndarray:
-    """Cut freely decoded phenotypes (B, 82) to possible hearts: none changes its sign, largest above smallest."""
+    """Clips decoded phenotypes (B, 82) to possible hearts: no change of sign, largest above smallest volume."""
     limits = np.array([1e-3 * phenotype.mean for phenotype in PHENOTYPES])
     result = np.where(limits > 0, np.maximum(decoded, limits), np.minimum(decoded, limits))
     for largest, smallest, *_ in (*CHAMBERS, *AORTAS):
@@ -437,7 +444,9 @@ def _possible(decoded: np.ndarray) -> np.ndarray:
 def _generators(generator: torch.Generator | list[torch.Generator] | None, num_rows: int) -> list[torch.Generator]:
     if isinstance(generator, list):
         if len(generator) != num_rows:
-            raise ValueError(f"{len(generator)} generators for {num_rows} rows: give one a row, or a single one")
+            raise ValueError(
+                f"generator must be a single one or one per row, given {len(generator)} for {num_rows} rows."
+            )
         return generator
     device = "cpu" if generator is None else generator.device
     seeds = torch.randint(2**63 - 1, (num_rows,), generator=generator, device=device).tolist()
@@ -459,7 +468,7 @@ def _categorical(log_weights: torch.Tensor, generator: torch.Generator) -> int:
 
 def _cholesky(covariance: torch.Tensor) -> torch.Tensor:
     # Near-identities (a global strain is almost the mean of its segments) leave covariances that float32 storage can
-    # make indefinite; 1e-6 of a standardised variance is far below what anyone measures.
+    # make indefinite; 1e-6 of a standardised variance is far below any measurement error.
     return torch.linalg.cholesky(covariance + 1e-6 * torch.eye(covariance.shape[-1], dtype=covariance.dtype))
 
 

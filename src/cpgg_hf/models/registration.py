@@ -1,7 +1,7 @@
-"""Makes diffusers' and transformers' loaders know the classes of this package.
+"""Registers the classes of this package with the loaders of diffusers and transformers.
 
-diffusers reloads third-party components from a folder, but from a hub only when their library is in its tables; the
-tables are private API, so `tests/models/test_registration.py` guards them.
+diffusers loads third-party components from a Hub repository only if their library is in its tables. These are private
+API, so `tests/models/test_registration.py` checks them.
 """
 
 from functools import cache

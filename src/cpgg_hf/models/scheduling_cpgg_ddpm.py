@@ -1,6 +1,6 @@
-"""The reverse diffusion chain of CPGG's token head: DDPM with learned variance (arXiv 2102.09672), in float64 tables.
+"""The reverse diffusion chain of CPGG's token head: DDPM with learned variance (arXiv 2102.09672), float64 tables.
 
-diffusers' own `DDPMScheduler` keeps float32 tables, which miss the published chain by 4e-5 at 100 steps, and has no
+diffusers' `DDPMScheduler` has float32 tables, which deviate from the published chain by 4e-5 at 100 steps, and no
 temperature.
 """
 
@@ -35,18 +35,18 @@ class _Step(NamedTuple):
 class CPGGDDPMScheduler(DDPMScheduler):
     """DDPM on the cosine schedule with learned-range variance, float64 tables and a temperature.
 
-    Inference timesteps are spread evenly with both ends included, and the schedule is re-spaced to them, as published.
-    Of the arguments `num_train_timesteps` and the clipping are free; the others name what is implemented, so that
-    another scheduler built by `from_config` takes them over.
+    Inference timesteps are spread evenly, both ends included, and the schedule is re-spaced to them, as published.
+    Only `num_train_timesteps` and the clipping can be changed; the other arguments state the implemented choices, so
+    that another scheduler built with `from_config` adopts them.
 
     Args:
         num_train_timesteps (`int`, defaults to 1000): Steps of the diffusion that the head was trained on.
         beta_schedule (`str`, defaults to `"squaredcos_cap_v2"`): The cosine schedule.
-        variance_type (`str`, defaults to `"learned_range"`): The model's output holds the variance.
+        variance_type (`str`, defaults to `"learned_range"`): The model's output contains the variance.
         prediction_type (`str`, defaults to `"epsilon"`): The model estimates the noise.
-        clip_sample (`bool`, defaults to `False`): Whether each step's estimate of the original latents is clipped to
-            +- `clip_sample_range` (published: not). At the first timesteps the estimate is the noise's error divided
-            by nearly nothing, which a briefly trained head does not survive.
+        clip_sample (`bool`, defaults to `False`): Whether each step's estimate of the clean latents is clipped to
+            +- `clip_sample_range` (published: no). At the noisiest timesteps the estimate divides the error of the
+            noise estimate by nearly zero, which diverges for a briefly trained head.
         clip_sample_range (`float`, defaults to 4.0): In standard deviations of the latents.
         timestep_spacing (`str`, defaults to `"linspace"`): The published spacing.
     """
@@ -72,10 +72,10 @@ class CPGGDDPMScheduler(DDPMScheduler):
         ):
             if given != implemented:
                 raise ValueError(
-                    f"CPGGDDPMScheduler implements {name}={implemented!r} only, not {given!r}; "
+                    f"CPGGDDPMScheduler only implements {name}={implemented!r}, given {given!r}; "
                     "use diffusers' DDPMScheduler for other settings."
                 )
-        # Else diffusers takes another class's own defaults for what is a default here, when it builds that from this.
+        # Otherwise diffusers replaces values that are defaults here by another class's defaults in `from_config`.
         self.register_to_config(_use_default_values=[])
         self.betas = torch.from_numpy(cosine_betas(num_train_timesteps))
         self.alphas = 1.0 - self.betas
@@ -93,12 +93,15 @@ class CPGGDDPMScheduler(DDPMScheduler):
         """Sets the timesteps of the chain.
 
         Args:
-            num_inference_steps: how many, at least 2 and at most `num_train_timesteps`; spread evenly.
-            device: where `timesteps` lies afterwards.
-            timesteps: the timesteps themselves, descending, in place of a number.
+            num_inference_steps: number of steps, at least 2 and at most `num_train_timesteps`; spread evenly.
+            device: device of `timesteps`.
+            timesteps: descending timesteps, instead of a number.
+
+        Raises:
+            ValueError: the number is out of range.
         """
         if timesteps is None and not 2 <= (num_inference_steps or 0) <= len(self):
-            raise ValueError(f"num_inference_steps must lie between 2 and {len(self)}, not {num_inference_steps}.")
+            raise ValueError(f"num_inference_steps must lie between 2 and {len(self)}, given {num_inference_steps}.")
         super().set_timesteps(num_inference_steps, device, timesteps)  # type: ignore[arg-type]
         chain = self.timesteps.tolist()
         cumprods = self.alphas_cumprod.cpu().numpy()[chain]
@@ -120,19 +123,22 @@ class CPGGDDPMScheduler(DDPMScheduler):
             model_output: (B, 2 C, ...): noise estimate, then where the log-variance lies between its bounds (-1 to 1).
             timestep: one of `timesteps`.
             sample: (B, C, ...), at that timestep.
-            generator: where the added noise comes from; a list gives one a sample.
+            generator: source of the added noise; a list has one per sample.
             return_dict: whether to return a `DDPMSchedulerOutput` rather than a tuple.
             temperature: scale of the added noise.
-            variance_noise: (B, C, ...), the noise to add, if it was drawn before.
+            variance_noise: (B, C, ...), the noise to add, instead of drawing it.
 
         Returns:
             `prev_sample` and `pred_original_sample`, both (B, C, ...).
+
+        Raises:
+            ValueError: the model output has no variance.
         """
         channels = sample.shape[1]
         if model_output.shape[1] != 2 * channels:
             raise ValueError(
-                f"CPGGDDPMScheduler needs noise estimate and variance, {2 * channels} channels, for a sample of "
-                f"{channels}; the model output has {model_output.shape[1]}."
+                f"CPGGDDPMScheduler expects {2 * channels} channels (noise estimate and variance) for a sample of "
+                f"{channels}, given {model_output.shape[1]}."
             )
         timestep = int(timestep)
         step = self._steps[timestep]
@@ -156,7 +162,7 @@ class CPGGDDPMScheduler(DDPMScheduler):
 
 
 def scheduler_of_head(head_type: str, num_train_timesteps: int = 1000) -> Any:
-    """The scheduler that a MAR's head is trained for: the paper's chain, or Euler's steps along a flow."""
+    """The scheduler for a MAR's head type: the paper's chain, or Euler steps along a flow."""
     if head_type == "flow_matching":
         return FlowMatchEulerDiscreteScheduler(num_train_timesteps=num_train_timesteps)
     return CPGGDDPMScheduler(num_train_timesteps=num_train_timesteps)

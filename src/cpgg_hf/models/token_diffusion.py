@@ -1,8 +1,8 @@
-"""Diffusion of single tokens: the head of CPGG's transformer (arXiv 2505.03426, section 2.3), its loss, its use.
+"""Diffusion of single tokens: the head of CPGG's transformer (arXiv 2505.03426, section 2.2), its losses, sampling.
 
-The head is the AdaLN MLP of MAR (arXiv 2406.11838, appendix) and the loss that of improved diffusion
-(arXiv 2102.09672): mean squared error of the noise plus the variational bound that teaches the variance. Beside it
-flow matching on straight paths (arXiv 2210.02747): the same head, without variance, estimates a velocity.
+The head is the AdaLN MLP of MAR (arXiv 2406.11838, appendix) with the loss of improved diffusion (arXiv 2102.09672):
+mean squared error of the noise plus the variational bound that trains the variance. The alternative is flow matching
+on straight paths (arXiv 2210.02747), where the same head estimates a velocity and no variance.
 """
 
 import inspect
@@ -16,13 +16,15 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from cpgg_hf.models.guidance import Guidance, GuidanceStep, as_guidance
+
 _TIME_CHANNELS = 256
 _LAYER_NORM_EPS = 1e-6
 _BIN_HALF_WIDTH = 1.0 / 255.0
-_MODULATION_ELEMENTS = 2**24  # decoding precomputes modulations for as many steps as fit in so many numbers
+_MODULATION_ELEMENTS = 2**24  # modulations are precomputed for as many steps as fit in this many numbers
 
 
-# Shift and scale of a layer's normalised input, and a block's gate of its residual, each (..., width).
+# Shift and scale of a layer's normalised input, and the gate of a block's residual, each (..., width).
 Modulation: TypeAlias = tuple[torch.Tensor, ...]
 
 
@@ -71,11 +73,11 @@ class TokenDiffusionHead(nn.Module):
     """Estimates the noise in a token and the variance of the reverse step, or a flow's velocity, from the vector `z`.
 
     Args:
-        token_dim: numbers in a token, D.
+        token_dim: size of a token, D.
         condition_width: width of `z`.
         width: width of the head.
         depth: number of residual blocks.
-        num_train_timesteps: steps of the diffusion, or the timestep of pure noise in a flow.
+        num_train_timesteps: number of steps of the diffusion, or the timestep of pure noise of a flow.
         head_type: `"diffusion"` or `"flow_matching"`.
     """
 
@@ -107,7 +109,7 @@ class TokenDiffusionHead(nn.Module):
     def embed_timesteps(self, timesteps: torch.Tensor) -> torch.Tensor:
         """Embeds timesteps (...) in [0, num_train_timesteps], integers or not, as (..., width).
 
-        More integers than the diffusion has steps are looked up in a table, so that none is embedded twice.
+        If there are more integers than diffusion steps, a table of all steps is computed and indexed.
         """
         if timesteps.numel() > self.num_train_timesteps and not timesteps.is_floating_point():
             all_timesteps = torch.arange(self.num_train_timesteps, device=timesteps.device)
@@ -118,12 +120,12 @@ class TokenDiffusionHead(nn.Module):
         return self.time_embedding(torch.cat([angles.cos(), angles.sin()], dim=-1).to(self.dtype))
 
     def modulations(self, embedding: torch.Tensor) -> list[Modulation]:
-        """Turns the sum (..., width) of embedded timestep and projected condition into each layer's modulation."""
+        """Computes each layer's modulation from the sum (..., width) of embedded timestep and projected condition."""
         activated = F.silu(embedding)
         return [layer.modulate(activated) for layer in (*self.blocks, self.output)]
 
     def denoise(self, hidden_states: torch.Tensor, modulations: Sequence[Modulation]) -> torch.Tensor:
-        """Runs the blocks on the projected noisy tokens (..., width); returns what `forward` returns."""
+        """Runs the blocks on the projected noisy tokens (..., width) and returns the same as `forward`."""
         for block, modulation in zip(self.blocks, modulations[:-1], strict=True):
             hidden_states = block(hidden_states, *modulation)
         return self.output(hidden_states, *modulations[-1])
@@ -133,11 +135,11 @@ class TokenDiffusionHead(nn.Module):
 
         Args:
             noisy_tokens: (..., D).
-            timesteps: (...), in [0, num_train_timesteps); a flow's may be any numbers up to num_train_timesteps.
+            timesteps: (...), integers in [0, num_train_timesteps); for a flow numbers in [0, num_train_timesteps].
             z: (..., condition_width), or any shape that broadcasts to it.
 
         Returns:
-            Diffusion: (..., 2 D), the noise, then where the log-variance lies between its bounds, from -1 to 1.
+            Diffusion: (..., 2 D), the noise, then the position of the log-variance between its bounds (-1 to 1).
             Flow matching: (..., D), the velocity from token to noise.
         """
         embedding = self.embed_timesteps(timesteps) + self.condition_projection(z.to(self.dtype))
@@ -153,7 +155,7 @@ def cosine_betas(num_train_timesteps: int) -> np.ndarray:
 
 
 class _LossTables(NamedTuple):
-    """Per timestep, float32: how to add noise, and the terms of the divergence of true and modelled reverse step."""
+    """Per timestep, float32: scales of signal and noise, and terms of the KL of posterior and model."""
 
     signal: torch.Tensor
     noise: torch.Tensor
@@ -169,7 +171,7 @@ def _loss_tables(num_train_timesteps: int, device: torch.device) -> _LossTables:
     previous = np.append(1.0, alphas_cumprod[:-1])
     variance = betas * (1.0 - previous) / (1.0 - alphas_cumprod)
     variance[0] = variance[1]
-    # (coefficient of the noise error in the posterior mean)^2 / variance, simplified; t = 0 has a loss of its own
+    # (coefficient of the noise error in the posterior mean)^2 / variance, simplified; t = 0 has another loss
     mean_weight = np.append(0.0, betas[1:] / ((1.0 - betas[1:]) * (1.0 - previous[1:])))
     tables = (
         np.sqrt(alphas_cumprod),
@@ -178,7 +180,7 @@ def _loss_tables(num_train_timesteps: int, device: torch.device) -> _LossTables:
         np.log(betas) - np.log(variance),
         mean_weight,
     )
-    # The cache may first be filled under inference_mode; its tensors must serve training all the same.
+    # The cache may be filled under inference_mode, but its tensors must be usable in training.
     with torch.inference_mode(False):
         return _LossTables(*(torch.from_numpy(table.astype(np.float32)).to(device) for table in tables))
 
@@ -201,9 +203,9 @@ def _discretised_gaussian_log_likelihood(
 def token_diffusion_loss(
     head: TokenDiffusionHead, tokens: torch.Tensor, z: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean squared error of the noise and variational bound of each token (arXiv 2102.09672, equations 14-16).
+    """Mean squared error of the noise and variational bound per token (arXiv 2102.09672, equations 14-16).
 
-    Schedule and bound are computed in float32 where the head has less, and give float32 (float64 for float64 tokens).
+    Schedule and bound are computed in at least float32 (float64 for float64 tokens).
 
     Args:
         head: the denoising head.
@@ -213,8 +215,8 @@ def token_diffusion_loss(
         timesteps: (...), integers in [0, num_train_timesteps).
 
     Returns:
-        mean squared error (...) and variational bound in bits a dimension (...). Only the variance learns from the
-        bound: the mean is detached there.
+        Mean squared error (...) and variational bound in bits per dimension (...). The bound only trains the variance:
+        the mean is detached.
     """
     tables = _loss_tables(head.num_train_timesteps, timesteps.device)
     signal, sigma, minimum_log_variance, log_variance_range, mean_weight = (
@@ -228,7 +230,7 @@ def token_diffusion_loss(
     squared_error = error.square()
     mse = squared_error.mean(dim=-1)
 
-    # With the model's variance e^d times the posterior's, and both means apart by the noise error alone,
+    # If the model's variance is e^d times the posterior's and the means only differ by the noise error,
     # KL = (d - 1 + e^-d (1 + weight error^2)) / 2.
     log_ratio = 0.5 * (variance_value + 1.0) * log_variance_range
     divergence = log_ratio + torch.expm1(-log_ratio) + torch.exp(-log_ratio) * (mean_weight * squared_error.detach())
@@ -248,14 +250,14 @@ def token_flow_loss(
 ) -> torch.Tensor:
     """Mean squared error of the velocity on straight paths from token to noise (arXiv 2210.02747, equation 23).
 
-    Computed in float32 where the head has less.
+    Computed in at least float32.
 
     Args:
         head: the head, of the type `"flow_matching"`.
         tokens: (..., D), clean; may broadcast.
         z: (..., condition_width); may broadcast.
         noise: (..., D), standard normal.
-        timesteps: (...), in [0, num_train_timesteps]: the share of noise times num_train_timesteps.
+        timesteps: (...), in [0, num_train_timesteps]: the fraction of noise times num_train_timesteps.
 
     Returns:
         (...).
@@ -268,28 +270,28 @@ def token_flow_loss(
 
 
 def check_scheduler(head_type: str, scheduler: Any) -> None:
-    """Refuses a scheduler that would take a head's velocity for noise, or its noise for a velocity.
+    """Checks that a scheduler expects what the head estimates: noise or velocity.
 
-    diffusers' flow-matching schedulers have no `prediction_type`; others that can follow a flow name it there.
+    diffusers' flow-matching schedulers have no `prediction_type`; others that support flows state it there.
 
     Raises:
-        ValueError: it would.
+        ValueError: it expects the other one.
     """
-    # The signature says it: a configuration may hold what another class of scheduler left there.
+    # Checked in the signature, because a configuration may contain entries of another scheduler class.
     has_prediction_type = "prediction_type" in inspect.signature(type(scheduler).__init__).parameters
     follows_flow = not has_prediction_type or scheduler.config.prediction_type == "flow_prediction"
     if follows_flow != (head_type == "flow_matching"):
         remedy = "FlowMatchEulerDiscreteScheduler" if head_type == "flow_matching" else "CPGGDDPMScheduler"
         raise ValueError(
             f"{type(scheduler).__name__} {'follows a flow' if follows_flow else 'removes noise'}, but the MAR's head "
-            f"is of the type {head_type!r}; use a scheduler such as {remedy}."
+            f"has the type {head_type!r}; use a scheduler such as {remedy}."
         )
 
 
 def set_inference_timesteps(head_type: str, scheduler: Any, num_inference_steps: int) -> None:
-    """Sets a scheduler's timesteps anew (multi-step schedulers keep a history); those of a flow are equal steps.
+    """Resets a scheduler's timesteps (multi-step schedulers keep a history); a flow has equal steps.
 
-    By default diffusers would spend the last of a flow's steps on the last thousandth of the way.
+    By default diffusers spends the last step of a flow on the last thousandth of the path.
     """
     if head_type == "flow_matching" and "sigmas" in inspect.signature(scheduler.set_timesteps).parameters:
         scheduler.set_timesteps(sigmas=np.linspace(1.0, 1.0 / num_inference_steps, num_inference_steps).tolist())
@@ -304,26 +306,35 @@ def sample_tokens(
     noise: torch.Tensor,
     scheduler: Any,
     generators: Sequence[torch.Generator | None],
-    guidance_scale: float = 1.0,
+    guidance_scale: float | Guidance = 1.0,
     temperature: float = 1.0,
+    decoding_step: int = 0,
+    num_decoding_steps: int = 1,
 ) -> torch.Tensor:
-    """Draws tokens by the reverse diffusion chain of `scheduler`, whose timesteps must have been set.
+    """Draws tokens with the reverse diffusion chain of `scheduler`, whose timesteps must be set.
 
-    What depends on timestep and condition only (over half of the arithmetic) is computed for many steps at once.
+    The modulations (over half of the arithmetic) depend on timestep and condition only and are computed for many steps
+    at once.
 
     Args:
         head: the denoising head.
         z: (B, n, condition_width), or (2 B, n, condition_width) for guidance: conditional, then unconditional.
         noise: (B, n, D) float32, where the chains start.
-        scheduler: a diffusers scheduler that fits the head's type. `CPGGDDPMScheduler` gets noise estimate and
-            variance, any other one the noise estimate or the velocity alone.
-        generators: one a sample; all randomness of a sample comes from its own.
-        guidance_scale: constant scale of the guidance of the estimate; the variance is the conditional one.
-        temperature: scale of the noise that each step adds; only `CPGGDDPMScheduler` knows one other than 1.
+        scheduler: a diffusers scheduler that fits the head's type. `CPGGDDPMScheduler` receives the noise estimate
+            and the variance, any other scheduler only the noise estimate or the velocity.
+        generators: one per sample; all randomness of a sample comes from its own.
+        guidance_scale: a constant scale or a guidance rule, for z of 2 B rows; the variance is the conditional one.
+        temperature: scale of the noise that each step adds; values other than 1 need `CPGGDDPMScheduler`.
+        decoding_step: number of the decoding step that draws these tokens, from 0, for the guidance rule.
+        num_decoding_steps: number of decoding steps.
 
     Returns:
         (B, n, D) float32.
+
+    Raises:
+        ValueError: the scheduler does not fit the head or has no temperature.
     """
+    guidance = as_guidance(guidance_scale)
     check_scheduler(head.head_type, scheduler)
     batch_size, num_tokens, token_dim = noise.shape
     timesteps, device = scheduler.timesteps, z.device
@@ -337,7 +348,7 @@ def sample_tokens(
         options["temperature"] = temperature
     elif temperature != 1.0:
         raise ValueError(
-            f"{type(scheduler).__name__} has no temperature (given {temperature}): use CPGGDDPMScheduler, or 1.0."
+            f"{type(scheduler).__name__} has no temperature, given {temperature}; use CPGGDDPMScheduler, or 1."
         )
     elif "generator" in accepted and None not in generators:
         options["generator"] = generators
@@ -362,7 +373,8 @@ def sample_tokens(
         estimate, variance_value = output[..., :token_dim], output[..., token_dim:]
         if z.shape[0] == 2 * batch_size:
             estimate, unconditional = estimate.chunk(2)
-            estimate, variance_value = torch.lerp(unconditional, estimate, guidance_scale), variance_value[:batch_size]
+            step = GuidanceStep(decoding_step, num_decoding_steps, index, len(timesteps))
+            estimate, variance_value = guidance.combine(estimate, unconditional, step), variance_value[:batch_size]
         if learned_variance:
             estimate = torch.cat([estimate, variance_value], dim=-1)
             options["variance_noise"] = variance_noise[index]

@@ -1,6 +1,6 @@
-"""A checkpoint in the form that loads with `trust_remote_code=True`, for the branch `remote-code` of its repository.
+"""Checkpoints that load with `trust_remote_code=True`, for the branch `remote-code` of their repository.
 
-The two forms cannot share a branch: `model_index.json` names either this package or the files beside the weights.
+A separate branch, because `model_index.json` refers either to this package or to code files next to the weights.
 """
 
 import json
@@ -10,26 +10,26 @@ from typing import Any
 
 from cpgg_hf.errors import PublishingError
 from cpgg_hf.hub.policy import is_hidden
-from cpgg_hf.release.remote_code import FILES, flatten
+from cpgg_hf.release.remote_code import FILES
 
 REMOTE_CODE_BRANCH = "remote-code"
 
 
 def write_remote_checkpoint(folder: Path, out: Path) -> None:
-    """Copy a pipeline, or a single MAR, and put the code that it needs beside its weights.
+    """Copies a pipeline, or a single MAR, together with the code that it needs.
 
     Args:
-        folder: as `save_pretrained` wrote it, and whatever lies in it.
-        out: new or empty.
+        folder: folder that `save_pretrained` wrote; hidden files are not copied.
+        out: a new or empty folder.
 
     Raises:
-        PublishingError: the folder is neither.
+        PublishingError: the folder contains neither.
     """
     index = _read(folder / "model_index.json")
     config = _read(folder / "config.json")
     if "CPGGPipeline" not in _names(index.get("_class_name")) and config.get("model_type") != "cpgg_mar":
         raise PublishingError(
-            f"{folder} is neither a pipeline nor a MAR of this package; only these load with code from a hub."
+            f"{folder} is neither a pipeline nor a MAR of this package; only these can load with code from the Hub."
         )
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder)
@@ -41,18 +41,18 @@ def write_remote_checkpoint(folder: Path, out: Path) -> None:
         module = Path(file.path).stem
         config["auto_map"] = {"AutoConfig": f"{module}.CPGGMARConfig", "AutoModel": f"{module}.CPGGMARModel"}
         _write(out / "config.json", config)
-        (out / Path(file.path).name).write_text(flatten(file.module, file.class_name), encoding="utf-8")
+        (out / Path(file.path).name).write_text(file.text(), encoding="utf-8")
         return
     for file in FILES:
         path = Path(file.path)
         component = str(path.parent)
         if component == ".":
             index["_class_name"] = [path.stem, file.class_name]
-        elif index[component][-1] == file.class_name:  # else a scheduler of diffusers
+        elif index[component][-1] == file.class_name:  # otherwise a scheduler of diffusers
             index[component] = [path.stem, file.class_name]
         else:
             continue
-        (out / path).write_text(flatten(file.module, file.class_name), encoding="utf-8")
+        (out / path).write_text(file.text(), encoding="utf-8")
     _write(out / "model_index.json", index)
 
 

@@ -1,4 +1,4 @@
-"""The MAR stage (paper, section 2.3): masked tokens of cached latents, conditioned on phenotypes, diffusion loss."""
+"""The MAR stage (paper, section 2.2): masked tokens of cached latents, conditioned on phenotypes, diffusion loss."""
 
 from __future__ import annotations
 

@@ -24,6 +24,7 @@ from cpgg_hf.metrics import psnr, ssim
 from cpgg_hf.models.autoencoder_inflation import inflate
 from cpgg_hf.models.autoencoder_kl_cpgg import AutoencoderKLCPGG
 from cpgg_hf.models.autoencoder_surgery import add_refiner
+from cpgg_hf.models.gaussian import kl_to_standard_normal
 from cpgg_hf.training.arguments import TrainingArguments, check_keys
 from cpgg_hf.training.cine_batches import CineBatches
 from cpgg_hf.training.discriminator import PatchDiscriminator, adaptive_weight, judge
@@ -249,8 +250,7 @@ class VAEStage(Stage):
 
 def kl_per_element(posterior: Any) -> torch.Tensor:
     """KL(posterior || N(0, I)) averaged over latent elements (diffusers' `kl()` is wrong for 5-D latents)."""
-    mean, logvar = at_least_float32(posterior.mean), at_least_float32(posterior.logvar)
-    return 0.5 * (mean.square() + logvar.exp() - 1.0 - logvar).mean()
+    return kl_to_standard_normal(at_least_float32(posterior.mean), at_least_float32(posterior.logvar)).mean()
 
 
 def local_strengths(cines: torch.Tensor, window: int = 8) -> tuple[torch.Tensor, torch.Tensor]:

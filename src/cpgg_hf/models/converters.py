@@ -1,15 +1,20 @@
-"""Turns a published CPGG transformer (its state dict) into a `CPGGMARModel`; no tensor is lost in silence."""
+"""Converts published CPGG weights (transformer, phenotype VAE) to this package; no tensor is dropped silently."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 
+from cpgg_hf.errors import CheckpointError
 from cpgg_hf.models.configuration_cpgg_mar import CPGGMARConfig
 from cpgg_hf.models.modeling_cpgg_mar import CPGGMARModel
+from cpgg_hf.models.phenotype_vae import CPGGPhenotypeVAE
 
 UNUSED_PREFIXES = ("decoder_pred.", "rep_embedder.")
+"""Published tensors of the transformer that the published code never uses."""
 EXTRA_NAMES = ("missing_phenotype_embedding",)
+"""Tensors of `CPGGMARModel` without a published counterpart: zeros, which have no effect."""
 
 _STRIDES = (2, 8, 8)
 _PARAMETERS = {
@@ -54,22 +59,26 @@ def convert_published_mar(
     phenotype_mean: list[float] | None = None,
     phenotype_sd: list[float] | None = None,
 ) -> tuple[CPGGMARConfig, dict[str, torch.Tensor]]:
-    """Converts a state dict under the published names.
+    """Converts a published transformer.
 
     Args:
         state_dict: the published tensors by name.
         config: the published sizes: `img`, `patch`, `zc`, `dim`, `enc`, `ddim`, `dec`, `heads`, `buffer`, `dd`, `dw`.
-        phenotype_mean: mean of each phenotype, which published checkpoints do not hold. Without mean and sd the model
-            takes standardised phenotypes in place of physical units.
+        phenotype_mean: mean of each phenotype, which published checkpoints do not store. Without mean and sd the model
+            expects standardised phenotypes instead of physical units.
         phenotype_sd: standard deviation of each phenotype.
 
     Returns:
-        the configuration, and a state dict that `CPGGMARModel(configuration)` loads whole. `UNUSED_PREFIXES` names
-        what is left out (the published model never uses it), `EXTRA_NAMES` what is added: zeros, without effect.
+        The configuration, and the complete state dict of `CPGGMARModel(configuration)`. Tensors with
+        `UNUSED_PREFIXES` are dropped, `EXTRA_NAMES` are added.
 
     Raises:
-        ValueError: tensors are unknown, missing or of a wrong shape; the message names them.
+        CheckpointError: sizes or tensors are missing, tensors are unknown or have a wrong shape.
     """
+    sizes = ("img", "patch", "zc", "dim", "enc", "ddim", "dec", "heads", "buffer", "dd", "dw")
+    absent = [name for name in sizes if name not in config]
+    if absent:
+        raise CheckpointError(f"the published sizes lack {absent}; expected {list(sizes)}.")
     num_phenotypes = state_dict["class_emb.weight"].shape[1] if "class_emb.weight" in state_dict else 82
     ours = CPGGMARConfig(
         num_phenotypes=num_phenotypes,
@@ -94,9 +103,9 @@ def convert_published_mar(
     unknown = [name for name in state_dict if name not in sources and not name.startswith(UNUSED_PREFIXES)]
     missing = [name for name in sources if name not in state_dict]
     if unknown or missing:
-        raise ValueError(
-            f"Not the published transformer of this configuration: unknown tensors {sorted(unknown)}, missing tensors "
-            f"{sorted(missing)}."
+        raise CheckpointError(
+            f"these are not the weights of the published transformer of these sizes: unknown tensors "
+            f"{sorted(unknown)}, missing tensors {sorted(missing)}."
         )
     converted = {name: torch.zeros(expected[name]) for name in EXTRA_NAMES}
     for name, targets in sources.items():
@@ -107,20 +116,17 @@ def convert_published_mar(
         converted.update((target, part.clone()) for target, part in zip(targets, parts, strict=True))
 
     wrong = [
-        f"{name} {tuple(tensor.shape)} in place of {tuple(expected[name])}"
+        f"{name} has shape {tuple(tensor.shape)}, expected {tuple(expected[name])}"
         for name, tensor in converted.items()
-        if name in expected and tensor.shape != expected[name]
+        if tensor.shape != expected[name]
     ]
-    if wrong or converted.keys() != expected.keys():
-        raise ValueError(
-            f"The published tensors do not fit the configuration: wrong shapes {wrong}, unset "
-            f"{sorted(expected.keys() - converted.keys())}."
-        )
+    if wrong:
+        raise CheckpointError(f"the published tensors do not fit the sizes: {'; '.join(wrong)}.")
     return ours, converted
 
 
 def _published_names(config: CPGGMARConfig) -> dict[str, tuple[str, ...]]:
-    """Each published tensor's name and ours for it; a fused query, key and value has three."""
+    """Our names for each published tensor; the fused query, key and value has three."""
     modules: dict[str, tuple[str, ...]] = {name: (ours,) for name, ours in _MODULES.items()}
     for stack, depth in (("encoder", config.encoder_depth), ("decoder", config.decoder_depth)):
         for index in range(depth):
@@ -134,3 +140,60 @@ def _published_names(config: CPGGMARConfig) -> dict[str, tuple[str, ...]]:
     for name, targets in modules.items():
         names |= {f"{name}.{kind}": tuple(f"{target}.{kind}" for target in targets) for kind in ("weight", "bias")}
     return names
+
+
+_RENAMED = {"fc_mu": "latent_mean", "fc_var": "latent_logvar", "final_layer": "decoder_output"}
+_SAMPLER_BUFFERS = (
+    "mixture_weights",
+    "mixture_means",
+    "mixture_covariances",
+    "residual_means",
+    "residual_slopes",
+    "residual_covariances",
+)
+
+
+def convert_published_phenotype_vae(
+    state_dict: Mapping[str, torch.Tensor],
+) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """Converts a published phenotype VAE.
+
+    The published code stores no phenotype mean and sd: add those of the training set to the returned config. The
+    sampler's buffers keep their initial values until `fit_sampler` is called.
+
+    Args:
+        state_dict: tensors `encoder.*`, `fc_mu.*`, `fc_var.*`, `decoder_input.*`, `decoder.*` and `final_layer.*`.
+
+    Returns:
+        The config and the state dict for `CPGGPhenotypeVAE(**config).load_state_dict(state_dict)`.
+
+    Raises:
+        CheckpointError: a tensor is missing, unknown or of the wrong shape.
+    """
+    config = {"hidden_dims": _hidden_dims(state_dict), "latent_dim": _rows(state_dict, "fc_mu.weight")}
+    expected = CPGGPhenotypeVAE(**config).state_dict()
+    converted = {name: expected[name] for name in _SAMPLER_BUFFERS}
+    for name, tensor in state_dict.items():
+        module, _, rest = name.partition(".")
+        ours = f"{_RENAMED.get(module, module)}.{rest}"
+        if ours not in expected or module in _RENAMED.values():
+            raise CheckpointError(f"{name!r} is not a tensor of the published phenotype VAE; check the weights.")
+        if tensor.shape != expected[ours].shape:
+            raise CheckpointError(f"{name!r} has shape {tuple(tensor.shape)}, expected {tuple(expected[ours].shape)}.")
+        converted[ours] = tensor
+    missing = sorted(expected.keys() - converted.keys())
+    if missing:
+        raise CheckpointError(f"the published phenotype VAE lacks the tensors that become {', '.join(missing)}.")
+    return config, converted
+
+
+def _rows(state_dict: Mapping[str, torch.Tensor], name: str) -> int:
+    if name not in state_dict:
+        raise CheckpointError(f"{name!r} is missing; these are not the weights of the published phenotype VAE.")
+    return len(state_dict[name])
+
+
+def _hidden_dims(state_dict: Mapping[str, torch.Tensor]) -> tuple[int, ...]:
+    # Each block is Linear, BatchNorm, LeakyReLU, so every third entry of the encoder is a Linear.
+    indices = sorted({int(match[1]) for name in state_dict if (match := re.match(r"encoder\.(\d+)\.", name))})
+    return tuple(_rows(state_dict, f"encoder.{index}.weight") for index in indices if index % 3 == 0)
