@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cpgg_hf.models.configuration_cpgg_mar import CPGGMARConfig
-from cpgg_hf.training.arguments import TrainingArguments, parse_arguments
+from cpgg_hf.training.arguments import TrainingArguments
+from cpgg_hf.training.configuration import parse_arguments
 from cpgg_hf.training.data_order import BatchPlan
 from cpgg_hf.training.sizing import (
     BYTES_PER_PARAMETER,

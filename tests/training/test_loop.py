@@ -74,7 +74,7 @@ def test_the_launch_line_for_two_processes(settings, tmp_path):
         env={**os.environ, **environment}, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout
-    assert re.search(r"2 process\(es\), 4 samples a step", done.stdout), done.stdout
+    assert re.search(r"2 process\(es\), 4 samples per step", done.stdout), done.stdout
     assert {path.name for path in (tmp_path / "run" / "checkpoint-0000006").glob("random_states_*")} == {
         "random_states_0.pkl",
         "random_states_1.pkl",
@@ -91,7 +91,7 @@ def test_a_half_written_checkpoint_is_never_picked_up(settings, tmp_path):
     (folder / "checkpoint-0000005" / "run_state.json").unlink()
     assert run(VAEStage, TINY_VAE, settings, resume_from_checkpoint="latest", max_seconds=0.0).step == 2
     assert not list(folder.glob(".*.partial"))
-    with pytest.raises(TrainingError, match="no complete checkpoint"):
+    with pytest.raises(TrainingError, match="not a complete checkpoint"):
         run(VAEStage, TINY_VAE, settings, resume_from_checkpoint=str(folder / "checkpoint-0000005"))
 
 
@@ -106,7 +106,7 @@ def test_foreign_checkpoints_are_refused(settings, vae, tmp_path):
         run(VAEStage, {**TINY_VAE, "latent_channels": 3}, resume)
     with pytest.raises(TrainingError, match="data_fingerprint was"):
         run(VAEStage, TINY_VAE, resume, data=str(write_data(tmp_path / "other", seed=1)))
-    with pytest.raises(TrainingError, match="continue that run with --resume_from_checkpoint latest"):
+    with pytest.raises(TrainingError, match="resume that run with --resume_from_checkpoint latest"):
         run(VAEStage, TINY_VAE, settings)
 
 
@@ -127,8 +127,8 @@ class NaNStage(VAEStage):
 
     calls = 0
 
-    def loss(self, network, batch, draws):
-        terms = super().loss(network, batch, draws)
+    def loss(self, network, batch, randomness):
+        terms = super().loss(network, batch, randomness)
         type(self).calls += 1  # once before the first step, for its FLOPs
         return {**terms, "loss": terms["loss"] * float("nan")} if self.calls > 3 else terms
 
@@ -146,9 +146,9 @@ def test_a_loss_that_is_not_finite_stops_with_the_samples_named(settings, tmp_pa
 
 def test_sigterm_saves_before_it_stops(settings, tmp_path):
     class PreemptedStage(VAEStage):
-        def loss(self, network, batch, draws):
+        def loss(self, network, batch, randomness):
             os.kill(os.getpid(), signal.SIGTERM)
-            return super().loss(network, batch, draws)
+            return super().loss(network, batch, randomness)
 
     assert run(PreemptedStage, TINY_VAE, settings).step == 1
     assert (tmp_path / "run" / "checkpoint-0000001" / "run_state.json").exists()
