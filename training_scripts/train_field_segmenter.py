@@ -1,4 +1,4 @@
-"""Train the field segmenter, which finds the heart in whole scans (`--help` lists the flags).
+"""Train the scan segmenter, which locates the heart in full scans (`--help` lists the flags).
 
 accelerate launch training_scripts/train_field_segmenter.py \
         --config training_scripts/configs/phantom_small_field_segmenter.yaml

@@ -1,4 +1,4 @@
-"""Train the segmenter of the measure (`--help` lists the flags; they override the configuration).
+"""Train the cine segmenter, used to measure phenotypes (`--help` lists the flags; they override the configuration).
 
 accelerate launch training_scripts/train_segmenter.py --config training_scripts/configs/phantom_small_segmenter.yaml
 """

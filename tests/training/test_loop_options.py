@@ -67,7 +67,7 @@ def test_what_a_network_or_machine_cannot_do_is_refused(settings, phenotype_tabl
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(TrainingError, match="report_to is wandb, which is not installed; pip install wandb"):
         run(VAEStage, TINY_VAE, settings, report_to="wandb")
-    with pytest.raises(TrainingError, match="global batch of 1 cannot be shared by 3 processes"):
+    with pytest.raises(TrainingError, match="global batch of 1 cannot be divided among 3 processes"):
         BatchPlan.of(batch_size=4, accumulation=1, global_batch_size=1, num_processes=3)
     with pytest.raises(TrainingError, match=r"gradient_accumulation_steps \(2\) follows from global_batch_size \(8\)"):
         VAEStage.arguments_class(**settings, global_batch_size=8, gradient_accumulation_steps=2)
@@ -90,7 +90,7 @@ def test_a_stream_resumes_exactly_and_is_shared_by_processes(settings, data, tmp
         for batch in seen[-2:]:
             torch.testing.assert_close(next(later)["phenotypes"], batch)
     assert len(torch.cat(seen).unique(dim=0)) == 24
-    with pytest.raises(TrainingError, match="shares a global batch of 10 in 4 equal parts only"):
+    with pytest.raises(TrainingError, match="needs 4 equal parts, but the global batch has 10"):
         next(cines.training_batches(BatchPlan(10, 2, 2), 5, 0, 0))
 
 

@@ -1,4 +1,4 @@
-"""What a checkpoint was measured to reach: the JSON of `benchmarks/checkpoint_quality.py` as tables and metadata."""
+"""Measured results of a checkpoint: the JSON of `benchmarks/checkpoint_quality.py` as tables and metadata."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -114,7 +114,7 @@ def _of_parser(kind: Any) -> dict[str, Any]:
         return {"nargs": "+", "metavar": "NAME=VALUE"}
     if get_origin(kind) is list:
         return {"nargs": "+", "metavar": "VALUE"}
-    return {"metavar": kind.__name__.upper()}
+    return {"metavar": {str: "TEXT", int: "N", float: "X"}[kind]}
 
 
 def _from_text(name: str, kind: Any, text: Any) -> Any:

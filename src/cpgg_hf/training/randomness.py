@@ -2,8 +2,8 @@
 
 Noise, masks and timesteps of a sample do not depend on the process, on the micro-batches or on earlier numbers, and a
 resumed run needs no generator state. Each name of each sample has its own generator on the device of the network,
-seeded by `derive_seed`; another kind of device gives other numbers. Seeding takes 11 microseconds: 5 ms per step of the
-MAR with 64 samples, which needs seven seeds per sample.
+seeded by `derive_seed`; another kind of device gives other numbers. Seeding takes 11 microseconds: 5 ms per step of
+the MAR with 64 samples, which needs seven seeds per sample.
 """
 
 from __future__ import annotations

@@ -43,21 +43,21 @@ def terms_of(cine, error, settings, scale=1.0, stage_attributes=(), step=0, **we
 
 
 FLAT = [[[STILL] * 3] * 2] * 2  # two frames of 2 x 3
-# The second frame of the error is twice the first.
-ERROR = [[[0.0, 0.3, 0.3], [0.4, 0.4, 0.4]], [[0.0, 0.6, 0.6], [0.8, 0.8, 0.8]]]
+# The second frame of the error is four times the first.
+ERROR = [[[0.0, 0.3, 0.3], [0.4, 0.4, 0.4]], [[0.0, 1.2, 1.2], [1.6, 1.6, 1.6]]]
 
 
 def test_l1_is_the_mean_absolute_error_of_a_pixel(settings):
     signed = [[[-value for value in row] for row in ERROR[0]], ERROR[1]]
     terms = terms_of(FLAT, signed, settings)
-    assert float(terms["l1"]) == float(terms["loss"]) == pytest.approx(5.4 / 12)
+    assert float(terms["l1"]) == float(terms["loss"]) == pytest.approx(9.0 / 12)
     assert terms.keys() == {"loss", "l1", "kl"}
 
 
 def test_motion_is_the_change_of_the_error_from_frame_to_frame(settings):
     terms = terms_of(FLAT, ERROR, settings, motion_weight=2.0)
-    assert float(terms["motion"]) == pytest.approx(1.8 / 6)
-    assert float(terms["loss"]) == pytest.approx(0.45 + 2.0 * 0.3)
+    assert float(terms["motion"]) == pytest.approx(5.4 / 6)
+    assert float(terms["loss"]) == pytest.approx(0.75 + 2.0 * 0.9)
 
 
 def test_detail_compares_edges_and_motion_in_windows(settings):
@@ -102,7 +102,7 @@ def test_the_kl_term_is_a_mean_over_latents_with_its_weight(settings):
     terms = terms_of(FLAT, ERROR, settings, kl_weight=0.25)
     kl = 0.5 * (1 + 4 - 1 - math.log(4))
     assert float(terms["kl"]) == pytest.approx(kl)
-    assert float(terms["loss"]) == pytest.approx(0.45 + 0.25 * kl)
+    assert float(terms["loss"]) == pytest.approx(0.75 + 0.25 * kl)
 
 
 def test_the_perceptual_term_compares_the_reconstruction_with_the_cine(settings):
@@ -112,21 +112,21 @@ def test_the_perceptual_term_compares_the_reconstruction_with_the_cine(settings)
     attributes = {"perceptual_distance": distance}
     weights = {"perceptual_weight": 0.1, "perceptual_network": "any"}
     terms = terms_of(FLAT, ERROR, settings, stage_attributes=attributes, **weights)
-    assert float(terms["perceptual"]) == pytest.approx(-1 + 0.45 + 10)
-    assert float(terms["loss"]) == pytest.approx(0.45 + 0.1 * 9.45)
+    assert float(terms["perceptual"]) == pytest.approx(-1 + 0.75 + 10)
+    assert float(terms["loss"]) == pytest.approx(0.75 + 0.1 * 9.75)
 
 
 def test_the_adversarial_term_is_scaled_to_the_other_gradients_but_that_of_the_kl(settings):
-    """The gradients at the last layer are 0.45 for L1 and 7 x 0.45 for the logits, so the adaptive weight is 1/7."""
+    """The gradients at the last layer are 0.75 for L1 and 7 x 0.75 for the logits, so the adaptive weight is 1/7."""
     attributes = {"discriminator": lambda cines: 7.0 * cines}
     weights = {"adversarial_weight": 0.5, "adversarial_start_step": 3, "kl_weight": 100.0}
     before = terms_of(FLAT, ERROR, settings, stage_attributes=attributes, step=1, **weights)
     assert "adversarial" not in before
     terms = terms_of(FLAT, ERROR, settings, stage_attributes=attributes, step=2, **weights)
-    assert float(terms["adversarial"]) == pytest.approx(-7 * (-1 + 0.45))
+    assert float(terms["adversarial"]) == pytest.approx(-7 * (-1 + 0.75))
     assert float(terms["adversarial_weight"]) == pytest.approx(0.5 / 7, rel=1e-3)
     kl = 0.5 * (1 + 4 - 1 - math.log(4))
-    assert float(terms["loss"]) == pytest.approx(0.45 + 0.5 * 0.55 + 100 * kl, rel=1e-5)
+    assert float(terms["loss"]) == pytest.approx(0.75 + 0.5 * 0.25 + 100 * kl, rel=1e-5)
     with torch.no_grad():  # as the loop counts FLOPs
         assert "adversarial_weight" not in terms_of(
             FLAT, ERROR, settings, stage_attributes=attributes, step=2, **weights

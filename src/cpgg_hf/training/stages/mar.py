@@ -90,8 +90,8 @@ class MARStage(Stage):
         vae = load_trained(AutoencoderKLCPGG, arguments.vae).to(accelerator.device).eval()
         if vae.config.latents_mean is None or vae.config.latents_std is None:
             raise TrainingError(
-                f"the VAE {arguments.vae} has no latents_mean and latents_std in its configuration; take one that "
-                "train_vae.py has finished."
+                f"the VAE {arguments.vae} has no latents_mean and latents_std in its configuration; use the output of "
+                "train_vae.py."
             )
         shape = (1, -1, 1, 1, 1)
         self.latents_mean = torch.tensor(vae.config.latents_mean, device=accelerator.device).view(shape)

@@ -1,7 +1,6 @@
 """The 3D-VAE stage (paper, section 2.2): L1 + perceptual + KL + adversarial, and the latents' statistics for the MAR.
 
-A decoder can be refined under a MAR that exists already: `init_from` a trained VAE with `freeze_encoder`, and its
-latents stay what the MAR has learned.
+A decoder can be refined for an existing MAR: with `init_from` and `freeze_encoder` the latents stay unchanged.
 """
 
 from __future__ import annotations
@@ -84,12 +83,12 @@ class VAEStage(Stage):
     discriminator: PatchDiscriminator | None = None
 
     def load_data(self, accelerator: Accelerator) -> tuple[CineBatches | StreamedCines, str]:
-        """Cines of the training split; those of the validation split, and the perceptual network, are kept."""
+        """The training split; the stage keeps the validation split and the perceptual network."""
         arguments = self.arguments
         if (arguments.perceptual_weight > 0) != (arguments.perceptual_network is not None):
             raise TrainingError(
                 f"perceptual_weight is {arguments.perceptual_weight} and perceptual_network is "
-                f"{arguments.perceptual_network}; the term needs both, or leave out both."
+                f"{arguments.perceptual_network}; give both or neither."
             )
         if arguments.perceptual_network is not None:
             distance = load_perceptual_distance(arguments.perceptual_network)
@@ -102,12 +101,12 @@ class VAEStage(Stage):
         return self.training_cines, self.training_cines.fingerprint()
 
     def build(self) -> AutoencoderKLCPGG:
-        """The VAE of the settings under `model:`."""
+        """The VAE configured under `model:`, or the one to start from."""
         arguments = self.arguments
         if arguments.freeze_encoder and arguments.init_from is None:
             raise TrainingError("freeze_encoder needs a trained encoder; pass a 3D-VAE with --init_from.")
         if arguments.init_from is not None and arguments.init_from_2d is not None:
-            raise TrainingError("init_from and init_from_2d are both given; a run starts from one of them.")
+            raise TrainingError("init_from and init_from_2d are both given; leave one of them out.")
         if arguments.init_from is None:
             check_keys(arguments.model, list(inspect.signature(AutoencoderKLCPGG.__init__).parameters)[1:], "model")
             network = AutoencoderKLCPGG(**arguments.model)
@@ -126,7 +125,7 @@ class VAEStage(Stage):
         return network
 
     def build_discriminator(self, network: AutoencoderKLCPGG) -> DiscriminatorTraining | None:
-        """A patch discriminator, where the adversarial term has a weight; it learns as fast as the network."""
+        """A patch discriminator if the adversarial term has a weight, with the learning rate of the network."""
         arguments = self.arguments
         if arguments.adversarial_weight == 0:
             return None
@@ -150,7 +149,7 @@ class VAEStage(Stage):
         return discriminator_loss(discriminator, cines, self._reconstruction)
 
     def _inflate(self, network: AutoencoderKLCPGG, source: str) -> None:
-        """Start from 2D weights; says which tensors are not theirs as they were, and lists all in the run's folder."""
+        """Start from 2D weights; prints the changed and the new tensors, and lists all in the run's folder."""
         try:
             origin = inflate(network, load_autoencoder_2d(source))
         except ValueError as error:
@@ -230,7 +229,7 @@ def kl_per_element(posterior: Any) -> torch.Tensor:
 
 @torch.no_grad()
 def latent_statistics(network: AutoencoderKLCPGG, batches: Any) -> tuple[list[float], list[float]]:
-    """Per-channel mean and sd of the latents that the posterior of these cines gives, its own variance included."""
+    """Per-channel mean and sd of the latents of these cines, including the variance of the posterior."""
     count = 0
     first: Any = 0.0
     second: Any = 0.0

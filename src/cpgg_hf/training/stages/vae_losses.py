@@ -100,17 +100,17 @@ def reconstruction_terms(
 
 
 def local_strengths(cines: torch.Tensor, window: int = 8) -> tuple[torch.Tensor, torch.Tensor]:
-    """Root mean square, in windows of each frame, of the spatial gradient and of the change to the next frame.
+    """Root mean square of the spatial gradient and of the change to the next frame, in windows of each frame.
 
     Args:
         cines: (B, C, T, H, W).
-        window: its height and width in pixels; a window at the end may be smaller.
+        window: height and width of the windows in pixels; those at the end may be smaller.
 
     Returns:
         (B, C, T, h, w) and (B, C, T - 1, h, w) with h = ceil(H / window), w = ceil(W / window).
     """
     gradient = F.pad(cines.diff(dim=3), (0, 0, 0, 1)).square() + F.pad(cines.diff(dim=4), (0, 1)).square()
-    # The slope of a root is infinite at 0.
+    # The derivative of a root is infinite at 0.
     edges, motion = (
         (F.avg_pool3d(square, (1, window, window), ceil_mode=True) + 1e-6).sqrt()
         for square in (gradient, cines.diff(dim=2).square())
@@ -121,18 +121,18 @@ def local_strengths(cines: torch.Tensor, window: int = 8) -> tuple[torch.Tensor,
 def beat_weights(cines: torch.Tensor, strength: float, window: int = 5) -> torch.Tensor:
     """Weights of pixels, 1 on average in each cine: (1 + strength s) / (1 + strength).
 
-    s is the standard deviation of a pixel over the frames, averaged over a window around it (a wall moves at its edges
-    only) and divided by its mean over the picture.
+    s is the standard deviation of a pixel over the frames, averaged over a window around it (a wall moves only at its
+    edges) and divided by its mean over the image.
 
     Args:
         cines: (B, C, T, H, W).
-        strength: 0 weighs all pixels alike; far above 1, a pixel that never changes weighs nothing.
-        window: odd height and width in pixels of the average.
+        strength: at 0 all weights are 1; for large values the weight of a pixel that never changes approaches 0.
+        window: height and width of the averaging window in pixels, odd.
 
     Returns:
         (B, C, 1, H, W).
     """
     change = F.avg_pool2d(cines.std(dim=2), window, stride=1, padding=window // 2, count_include_pad=False)
-    change = change + 1e-6  # where nothing changes at all, all weights are 1
+    change = change + 1e-6  # all weights are 1 where nothing changes
     relative = (change / change.mean((-2, -1), keepdim=True)).unsqueeze(2)
     return (1.0 + strength * relative) / (1.0 + strength)
