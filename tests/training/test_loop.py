@@ -122,6 +122,16 @@ def test_a_setting_newer_than_the_checkpoint_counts_as_its_default(settings, tmp
     assert run(VAEStage, TINY_VAE, resume).step == 2
 
 
+def test_a_checkpoint_of_an_earlier_version_is_refused_in_one_sentence(settings, tmp_path):
+    run(VAEStage, TINY_VAE, settings, max_seconds=0.0)
+    path = tmp_path / "run" / "checkpoint-0000001" / "run_state.json"
+    written = json.loads(path.read_text())
+    del written["identity"]["format"]
+    path.write_text(json.dumps(written))
+    with pytest.raises(TrainingError, match="was written by another version of cpgg_hf and cannot be resumed"):
+        run(VAEStage, TINY_VAE, settings, resume_from_checkpoint="latest")
+
+
 class NaNStage(VAEStage):
     """The VAE stage on a cine that breaks the loss from the third step on."""
 

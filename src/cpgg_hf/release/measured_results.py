@@ -76,7 +76,7 @@ def fidelity_rows(results: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     rows.append(("precision, recall", shares, true_shares))
     for row in fidelity["statistics"]:
         name = _STATISTICS.get(row["statistic"], row["statistic"])
-        rows.append((f"within the true cines' 5th to 95th percentile: {name}", f"{row['share']:.0%}", "90%"))
+        rows.append((f"within the reference cines' 5th to 95th percentile: {name}", f"{row['share']:.0%}", "90%"))
     return rows
 
 
