@@ -47,7 +47,7 @@ SETTINGS = {
     "validation_steps": 100,
     "resume_from_checkpoint": "latest",
 }
-ADVERSARY = {
+DISCRIMINATOR = {
     "adversarial_start_step": 301,
     "discriminator_channels": 16,
     "discriminator_layers": 2,
@@ -59,7 +59,7 @@ def train() -> None:
     for folder in RUNS.values():
         settings = SETTINGS | {"output_dir": f"runs/{folder}"}
         if folder in WEIGHTS:
-            settings |= ADVERSARY | {"adversarial_weight": WEIGHTS[folder]}
+            settings |= DISCRIMINATOR | {"adversarial_weight": WEIGHTS[folder]}
         flags = [text for name, value in settings.items() for text in (f"--{name}", str(value))]
         subprocess.run([sys.executable, "training_scripts/train_vae.py", *flags], cwd=ROOT, check=True)
 
@@ -104,10 +104,12 @@ def draw_curves(path: Path) -> None:
             axis.plot(line["step"], line[column], marker=".", label=name)
             axis.set_title(title)
         if folder in WEIGHTS:
-            judged = log[log["step"] >= ADVERSARY["adversarial_start_step"]].dropna(subset=["adversary_real"])
-            for column, style in (("adversary_real", "-"), ("adversary_generated", "--")):
-                label = f"{column.removeprefix('adversary_')}, {WEIGHTS[folder]}"
-                axes[3].plot(judged["step"], judged[column], style, marker=".", label=label)
+            learning = log[log["step"] >= DISCRIMINATOR["adversarial_start_step"]].dropna(
+                subset=["discriminator_real"]
+            )
+            for column, style in (("discriminator_real", "-"), ("discriminator_generated", "--")):
+                label = f"{column.removeprefix('discriminator_')}, {WEIGHTS[folder]}"
+                axes[3].plot(learning["step"], learning[column], style, marker=".", label=label)
     axes[3].set_title("mean logit of the discriminator")
     for axis in axes:
         axis.set_xlabel("step")

@@ -1,7 +1,7 @@
-"""Puts trained parts together as one pipeline folder that `CPGGPipeline.from_pretrained` loads.
+"""Assemble trained networks into one pipeline folder for `CPGGPipeline.from_pretrained`.
 
 python training_scripts/assemble_pipeline.py --phenotype_vae runs/phantom_small_phenotype_vae/model \
-        --vae runs/phantom_small_vae_refined/ema --mar runs/phantom_small_mar/ema --segmenter runs/segmenter/ema \
+        --vae runs/phantom_small_vae_refined/ema --mar runs/phantom_small_mar/ema --segmenter runs/cine_segmenter/ema \
         --guidance_scale 1.5 --num_decoding_steps 36 --half --out checkpoints/cpgg-phantom-small
 """
 
@@ -20,17 +20,19 @@ from cpgg_hf.training.trained_models import load_trained
 
 
 def main() -> int:
-    """Assembles and saves the pipeline; the segmenter of the measure lies beside it, outside the pipeline's index."""
+    """Assemble and save the pipeline; the segmenter is a subfolder outside the pipeline's index."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("phenotype_vae", "vae", "mar", "out"):
         parser.add_argument(f"--{name}", type=Path, required=True)
-    parser.add_argument("--segmenter", type=Path, help="the measure's segmenter, copied into the folder")
+    parser.add_argument("--segmenter", type=Path, help="segmenter for measurements, copied into the folder")
     parser.add_argument("--guidance_scale", type=float, default=3.0)
     parser.add_argument("--temperature", type=float, default=1.0)
     parser.add_argument("--num_decoding_steps", type=int, default=16)
     parser.add_argument("--num_inference_steps", type=int, default=100)
     parser.add_argument("--micro_batch_size", type=int, default=8)
-    parser.add_argument("--clip_sample_range", type=float, help="clip each diffusion step's estimate of the original")
+    parser.add_argument(
+        "--clip_sample_range", type=float, help="clip the estimate of the original at each diffusion step"
+    )
     parser.add_argument("--half", action="store_true", help="store the weights of VAE and MAR as float16")
     add_push_options(parser)
     arguments = parser.parse_args()
@@ -67,14 +69,14 @@ def main() -> int:
 
 
 def forget_origin(path: Path) -> None:
-    """Drops from a configuration where its component was loaded from: a folder of this machine."""
+    """Remove from a configuration the local path that its component was loaded from."""
     settings = json.loads(path.read_text(encoding="utf-8"))
     settings.pop("_name_or_path", None)
     path.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def store_half(path: Path) -> None:
-    """Rewrites a file's tensors as float16; `from_pretrained` gives them back in the configuration's float32."""
+    """Rewrite a file's tensors as float16; `from_pretrained` loads them as the configuration's float32."""
     tensors = {name: tensor.to(torch.float16) for name, tensor in load_file(path).items()}
     save_file(tensors, path, metadata={"format": "pt"})
 

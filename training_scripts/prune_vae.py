@@ -1,4 +1,4 @@
-"""Drop the latent channels of a trained 3D-VAE that carry less than `--minimum_nats` an element on the training cines.
+"""Remove the latent channels of a trained 3D-VAE with a KL below `--minimum_nats` per element on training cines.
 
 python training_scripts/prune_vae.py --vae runs/phantom_small_vae/ema --data data/phantom_small --out runs/pruned_vae
 """
@@ -19,7 +19,7 @@ from cpgg_hf.training.trained_models import load_trained
 
 @torch.no_grad()
 def main() -> int:
-    """Measures every channel's information on some training cines, prints it, and writes the smaller 3D-VAE."""
+    """Print the KL of each channel on some training cines, and write the smaller 3D-VAE."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("vae", "data", "out"):
         parser.add_argument(f"--{name}", required=True)
@@ -32,7 +32,7 @@ def main() -> int:
     batches = CineBatches(arguments.data, "train").batches(8, arguments.num_cines)
     posteriors = [vae.encode(to_network(batch["cine"])).latent_dist for batch in batches]
     information = torch.stack([kl_per_channel(p.mean, p.logvar) for p in posteriors]).mean(dim=0)
-    print("nats an element:", [round(value, 3) for value in information.tolist()])
+    print("nats per element:", [round(value, 3) for value in information.tolist()])
     channels = torch.nonzero(information >= arguments.minimum_nats).flatten().tolist()
     keep_latent_channels(vae, channels).save_pretrained(arguments.out)
     print(f"kept channels {channels} of {vae.config.latent_channels}; wrote {arguments.out}")

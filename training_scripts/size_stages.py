@@ -1,4 +1,4 @@
-"""Write SIZING.md: memory and time of every stage and preset, counted from FLOPs and bytes.
+"""Write SIZING.md: estimated memory and time of every stage and preset, from counted FLOPs and bytes.
 
 python training_scripts/size_stages.py
 """
@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cpgg_hf.models.configuration_cpgg_mar import CPGGMARConfig
-from cpgg_hf.training.arguments import TrainingArguments, parse_arguments
+from cpgg_hf.training.arguments import TrainingArguments
+from cpgg_hf.training.configuration import parse_arguments
 from cpgg_hf.training.data_order import BatchPlan
 from cpgg_hf.training.sizing import (
     BYTES_PER_PARAMETER,
@@ -26,8 +27,8 @@ from cpgg_hf.training.stages.vae import VAEStage
 
 HERE = Path(__file__).parent
 PAGE = HERE / "SIZING.md"
-STAGES = {"phenotype_vae": PhenotypeVAEStage, "vae": VAEStage, "mar": MARStage, "segmenter": CineSegmenterStage}
-# Training samples, and latents (channels; frames, rows, columns) that the preset's MAR sees.
+STAGES = {"phenotype_vae": PhenotypeVAEStage, "vae": VAEStage, "mar": MARStage, "cine_segmenter": CineSegmenterStage}
+# Training samples, and latents (channels; frames, rows, columns) of the preset's MAR.
 PRESETS = {
     "phantom_small": (8000, (8, (5, 12, 12))),
     "phantom_base": (32000, (16, (25, 12, 12))),
@@ -38,7 +39,7 @@ ASSUMED_UTILISATION = 0.35
 
 @dataclass(frozen=True)
 class Device:
-    """A GPU: dense bf16 TFLOP/s, TB/s of memory and GB of the data sheet, and how many."""
+    """One or more GPUs: dense bf16 TFLOP/s, memory bandwidth in TB/s and memory in GB from the data sheet."""
 
     name: str
     tflops: float
@@ -54,22 +55,22 @@ DEVICES = (
     Device("8 x A800", 312, 2.04, 80, count=8),
 )
 
-HEAD = f"""# How much memory and time a stage takes
+HEAD = f"""# Memory and time of each stage
 
-Everything here is **counted, not measured**: no GPU was at hand. `python training_scripts/size_stages.py` writes this
+All figures are **counted, not measured** (no GPU was available). `python training_scripts/size_stages.py` writes this
 page; a test checks that it is up to date.
 
-- FLOPs are those of matrix products, attentions and convolutions of a training step (forward and backward).
-- Memory is {BYTES_PER_PARAMETER} bytes a parameter (weight, gradient, two moments, moving average in float32) and the
-  activations that autograd saves under bf16 autocast, for the samples that a device holds at once. Workspaces and
-  fragmentation come on top: leave a fifth free. Bold: more than the device has; lower `batch_size` (there are more
-  micro-batches then, and the same `global_batch_size`), or set `gradient_checkpointing`.
+- FLOPs: matrix products, attentions and convolutions of a training step (forward and backward).
+- Memory: {BYTES_PER_PARAMETER} bytes per parameter (weight, gradient, two moments, moving average in float32) and the
+  activations that autograd saves under bf16 autocast, for the samples that a device processes at once. Workspaces and
+  fragmentation need more, so leave a fifth free. Bold: more than the device has; lower `batch_size` (more
+  micro-batches, same `global_batch_size`) or set `gradient_checkpointing`.
 - "at best" is the larger of FLOPs / peak and bytes / bandwidth, for all steps of the preset; no run reaches it. The
-  other figure assumes {ASSUMED_UTILISATION:.0%} of it, which is a guess and no promise. Reading, validation and the
-  encoding of latents are not in it.
-- Stages without `global_batch_size` are for one device. Their kernels are so small that launching them takes longer
-  than what is counted: expect minutes where it says seconds.
-- The 3D-VAE of the paper has an adversarial and a perceptual term, whose networks are not counted.
+  other figure assumes {ASSUMED_UTILISATION:.0%} of it, which is a guess. Data loading, validation and the encoding of
+  latents are not included.
+- Stages without `global_batch_size` are for one device. Launching their small kernels takes longer than the counted
+  work: expect minutes instead of seconds.
+- The networks of the adversarial and perceptual terms of the paper's 3D-VAE are not counted.
 """
 
 
@@ -92,23 +93,23 @@ def page() -> str:
         names = " | ".join(device.name for device in DEVICES)
         parts.append(
             f"\n## {preset}\n\n"
-            f"| stage | parameters | samples a step | steps | TFLOP a step | {names} |\n"
+            f"| stage | parameters | samples per step | steps | TFLOP per step | {names} |\n"
             f"|---|---|---|---|---|{'---|' * len(DEVICES)}\n" + "\n".join(rows) + "\n"
         )
     return "".join(parts)
 
 
 def size(stage: str, arguments: TrainingArguments, latents: tuple[int, tuple[int, ...]]) -> StageSize:
-    """Count a preset's network."""
+    """Count the network of a preset."""
     if stage == "mar":
         return size_of_mar(CPGGMARConfig(**arguments.model, latent_channels=latents[0], latent_size=latents[1]))
-    return {"vae": size_of_vae, "phenotype_vae": size_of_phenotype_vae, "segmenter": size_of_segmenter}[stage](
+    return {"vae": size_of_vae, "phenotype_vae": size_of_phenotype_vae, "cine_segmenter": size_of_segmenter}[stage](
         **arguments.model
     )
 
 
 def row(stage: str, arguments: TrainingArguments, counted: StageSize, num_samples: int) -> str:
-    """A line of the table: what a device holds, and hours at best and at the assumed utilisation."""
+    """A row of the table: memory per device, time at best and at the assumed utilisation."""
     cells = []
     for device in DEVICES:
         if device.count > 1 and arguments.global_batch_size is None:
@@ -140,7 +141,7 @@ def row(stage: str, arguments: TrainingArguments, counted: StageSize, num_sample
 
 
 def spoken(hours: float) -> str:
-    """A time with two digits, in the unit that suits it."""
+    """A time with two digits in a suitable unit."""
     factor, unit = next(pair for pair in ((3600, "s"), (60, "min"), (1, "h")) if hours * pair[0] < 100 or pair[0] == 1)
     return f"{float(f'{hours * factor:.2g}'):g} {unit}"
 

@@ -32,7 +32,7 @@ def test_refusals_are_one_line(network, tmp_path, capsys):
     folder = network(data_policy="restricted")
     (folder / "README.md").write_text("---\ndata_policy: restricted\n---\n# card\n")
     assert main(["push", str(folder), "user/no"]) == 1
-    assert capsys.readouterr().err.startswith(f"error: {folder} is restricted and is not pushed to user/no: ")
+    assert capsys.readouterr().err.startswith(f"error: {folder} is restricted and is not pushed to user/no (")
     assert main(["push", str(folder), "user/no", "--cohort", "x"]) == 1
     assert "--cohort needs --key-file to recognise participants" in capsys.readouterr().err
     assert main(["push", str(tmp_path / "absent"), "user/no"]) == 1
@@ -66,7 +66,7 @@ def test_scripts_push_from_the_first_process_and_keep_what_they_made(hub, networ
     monkeypatch.setenv("RANK", "0")
     with faults(hub, "POST", "/repos/create", 403):
         assert push_result(_given("--push_to_hub", "--hub_model_id", "user/script"), folder) == 1
-    assert f"error: {folder} is whole, but was not pushed: " in capsys.readouterr().err
+    assert f"error: {folder} is complete, but was not pushed: " in capsys.readouterr().err
     assert push_result(_given("--push_to_hub", "--hub_model_id", "user/script"), folder) == 0
     assert HfApi().repo_info("user/script").private
     assert json.loads((folder / "config.json").read_text())

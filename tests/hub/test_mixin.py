@@ -112,7 +112,7 @@ def test_what_is_restricted_is_not_pushed_by_any_way(pipe, tmp_path):
         lambda: mar.push_to_hub("user/never"),
         lambda: mar.save_pretrained(tmp_path / "mar", push_to_hub=True, repo_id="user/never"),
     ):
-        with pytest.raises(PolicyError, match=r"config\.json says nothing of its data policy"):
+        with pytest.raises(PolicyError, match=r"config\.json states no data policy"):
             push()
     assert not HfApi().repo_exists("user/never")
     mar.push_to_hub("user/never", override_policy="approved by the committee")

@@ -80,6 +80,16 @@ def test_a_file_and_a_place_that_is_not_there_say_nothing(tmp_path):
     assert policy_of("user/absent") == "restricted"
 
 
+def test_a_statement_stands_only_for_a_source_that_is_there_and_states_nothing(tmp_path):
+    (tmp_path / "phenotypes.csv").write_text("LVEF\n30\n")
+    assert policy_of(tmp_path / "phenotypes.csv", "dataset", if_unstated="public") == "public"
+    _network(tmp_path / "silent" / "vae")
+    assert policy_of(tmp_path / "silent", if_unstated="public") == "public"
+    _network(tmp_path / "silent" / "mar", data_policy="restricted")
+    assert policy_of(tmp_path / "silent", if_unstated="public") == "restricted"
+    assert policy_of("user/absent", if_unstated="public") == "restricted"
+
+
 def test_the_shipped_checkpoint_has_seen_phantoms_alone():
     assert dict(stated_policies(SHIPPED_CHECKPOINT)).keys() >= {"vae/config.json", "mar/config.json"}
     silent = [place for place, policy in stated_policies(SHIPPED_CHECKPOINT) if policy != "phantom"]

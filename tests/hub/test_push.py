@@ -43,11 +43,11 @@ def test_branches_data_sets_and_public_repositories(network, tmp_path):
 
 def test_restricted_artefacts_do_not_leave_and_no_repository_is_made(network):
     folder = network(data_policy="restricted")
-    with pytest.raises(PolicyError, match=r"config\.json says 'restricted'.*only a written reason"):
+    with pytest.raises(PolicyError, match=r"config\.json states 'restricted'.*give the reason to publish it"):
         push_folder(folder, "user/secret")
-    with pytest.raises(PolicyError, match=r"only a written reason"):
+    with pytest.raises(PolicyError, match=r"give the reason to publish it"):
         push_folder(folder, "user/secret", override_policy="  ")
-    with pytest.raises(PolicyError, match=r"unknown/config\.json says nothing of its data policy"):
+    with pytest.raises(PolicyError, match=r"unknown/config\.json states no data policy"):
         push_folder(network("unknown", data_policy=None).parent, "user/secret")
     assert not HfApi().repo_exists("user/secret")
 
@@ -58,14 +58,14 @@ def test_an_override_is_logged_and_stays_private(network, caplog):
     (entry,) = map(json.loads, (folder / ".policy_overrides.jsonl").read_text().splitlines())
     assert entry["repository"] == "user/approved"
     assert entry["reason"] == "the hub lies inside the approved environment"
-    assert entry["restricted"] == ["config.json says 'restricted'"]
+    assert entry["restricted"] == ["config.json states 'restricted'"]
     assert "data policy overridden" in caplog.text
     assert HfApi().repo_info("user/approved").private
     assert ".policy_overrides.jsonl" not in HfApi().list_repo_files("user/approved")
-    with pytest.raises(PolicyError, match="no reason lets it be public"):
+    with pytest.raises(PolicyError, match="can never be public"):
         push_folder(folder, "user/approved", override_policy="because", private=False)
     HfApi().create_repo("user/open", private=False)
-    with pytest.raises(PolicyError, match="user/open is public; name a private repository"):
+    with pytest.raises(PolicyError, match="user/open is public; choose a private repository"):
         push_folder(folder, "user/open", override_policy="because")
     assert HfApi().list_repo_files("user/open") == [".gitattributes"]
 
@@ -73,11 +73,11 @@ def test_an_override_is_logged_and_stays_private(network, caplog):
 @pytest.mark.parametrize(
     ("status", "part_of_path", "message"),
     [
-        (401, "/repos/create", r"\(401\): the hub does not accept the token"),
-        (403, "/preupload/", r"\(403\): the token may not write there"),
-        (404, "/preupload/", r"\(404\): there is no such repository or branch"),
+        (401, "/repos/create", r"\(401\): the Hub does not accept the token"),
+        (403, "/preupload/", r"\(403\): the token has no write access"),
+        (404, "/preupload/", r"\(404\): no such repository or branch"),
         (409, "/commit/", r"\(409\): the repository is being changed"),
-        (412, "/commit/", r"\(412\): somebody else pushed meanwhile"),
+        (412, "/commit/", r"\(412\): somebody else pushed at the same time"),
     ],
 )
 def test_a_refusal_is_one_sentence_and_not_repeated(hub, network, no_waiting, status, part_of_path, message):
@@ -91,7 +91,7 @@ def test_a_refusal_is_one_sentence_and_not_repeated(hub, network, no_waiting, st
 
 
 def test_a_wrong_token_and_a_bad_name_are_told(network):
-    with pytest.raises(PublishingError, match=r"\(401\): the hub does not accept the token"):
+    with pytest.raises(PublishingError, match=r"\(401\): the Hub does not accept the token"):
         push_folder(network(), "user/mine", token="hf_wrong")
     with pytest.raises(PublishingError, match="was not pushed to a/b/c: "):
         push_folder(network("other"), "a/b/c")

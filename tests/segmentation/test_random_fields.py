@@ -1,4 +1,4 @@
-"""Fields for the field segmenter: the coverage follows the picture, and contrasts are those of cines."""
+"""Fields for the scan segmenter: the coverage follows the picture, and contrasts are those of cines."""
 
 import numpy as np
 import pytest

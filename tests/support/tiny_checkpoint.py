@@ -77,7 +77,7 @@ def tiny_pipeline(**settings) -> CPGGPipeline:
 
 
 def save_tiny_checkpoint(folder: Path) -> Path:
-    """Saves `tiny_pipeline` with an untrained segmenter beside it; the field segmenter is the shipped one.
+    """Saves `tiny_pipeline` with an untrained segmenter beside it; the scan segmenter is the shipped one.
 
     An untrained one would find no heart.
     """

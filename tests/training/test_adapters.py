@@ -110,7 +110,7 @@ def test_a_new_adapter_changes_nothing_and_alone_is_trained(base):
 
 
 def test_a_lora_needs_weights_to_stand_beside(lora_settings):
-    with pytest.raises(TrainingError, match="lora_rank is 2, but nothing is trained yet"):
+    with pytest.raises(TrainingError, match="lora_rank is 2, but there is no trained MAR"):
         MARArguments(**{**lora_settings, "init_from": None})
     with pytest.raises(TrainingError, match="lora_rank must be at least 0"):
         MARArguments(**{**lora_settings, "lora_rank": -1})
@@ -118,7 +118,7 @@ def test_a_lora_needs_weights_to_stand_beside(lora_settings):
 
 def test_what_a_lora_cannot_be_trained_with_is_said(base, monkeypatch):
     model = CPGGMARModel.from_pretrained(base)
-    with pytest.raises(TrainingError, match="not trained under FSDP; launch with DDP"):
+    with pytest.raises(TrainingError, match="cannot be trained under FSDP; use DDP"):
         add_lora(model, RANK, SimpleNamespace(distributed_type=DistributedType.FSDP))
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(TrainingError, match=r"peft is needed .* `pip install 'cpgg_hf\[adapters\]'`"):

@@ -11,7 +11,7 @@ from cpgg_hf.errors import TrainingError
 from cpgg_hf.models import modeling_cpgg_mar
 from cpgg_hf.models.configuration_cpgg_mar import CPGGMARConfig
 from cpgg_hf.models.phenotype_vae import CPGGPhenotypeVAE
-from cpgg_hf.training.arguments import parse_arguments, read_settings
+from cpgg_hf.training.configuration import parse_arguments, read_settings
 from cpgg_hf.training.data_order import BatchPlan
 from cpgg_hf.training.stages.cine_segmenter import CineSegmenterStage
 from cpgg_hf.training.stages.mar import MARArguments, MARStage
@@ -29,6 +29,13 @@ def write(tmp_path, text):
     return ["--config", str(path)]
 
 
+def missing(text):
+    """The required flags that a configuration does not hold."""
+    return [
+        part for pair in zip(NEEDED[::2], NEEDED[1::2], strict=True) if f"{pair[0][2:]}:" not in text for part in pair
+    ]
+
+
 def test_flags_override_the_file(tmp_path):
     config = write(tmp_path, "learning_rate: 3e-4\nuse_ema: false\nbatch_size: 5\nmodel:\n  latent_channels: 4\n")
     flags = ["--batch_size", "7", "--model.latent_channels", "8", "--model.patch_size=[1, 2, 2]"]
@@ -39,7 +46,10 @@ def test_flags_override_the_file(tmp_path):
 
 def test_numbers_in_exponent_form_are_numbers(tmp_path):
     config = write(tmp_path, "model:\n  layer_norm_eps: 1e-6\n  name: e-6\n")
-    assert parse_arguments(MARArguments, [*config, *NEEDED]).model == {"layer_norm_eps": 1e-6, "name": "e-6"}
+    assert parse_arguments(MARArguments, [*config, *NEEDED, "--vae", "v"]).model == {
+        "layer_norm_eps": 1e-6,
+        "name": "e-6",
+    }
 
 
 @pytest.mark.parametrize(
@@ -49,14 +59,63 @@ def test_numbers_in_exponent_form_are_numbers(tmp_path):
         ("", ["--bach-size", "3"], "command line has no key 'bach_size'; the nearest is 'batch_size'"),
         ("", ["stray"], "'stray' on the command line"),
         ("- a\n- b\n", [], "must hold `key: value` lines"),
-        ("a: [1\n", [], "cannot be read"),
+        ("a: [1\n", [], "cannot read the configuration"),
+        ("seed: 1\nbatch_size: 2\nseed: 2\n", [], "the key 'seed' is given twice, again in line 3"),
+        ("model:\n  a: 1\n  a: 2\n", [], "the key 'a' is given twice, again in line 3"),
+        ("model: 3\n", [], "model is 3; expected `key: value` lines"),
         ("batch_size: 0\n", [], "batch_size must be at least 1, given 0"),
+        ("batch_size: 2.5\n", [], "batch_size is 2.5; expected a whole number"),
+        ("batch_size: true\n", [], "batch_size is True; expected a whole number"),
+        ("batch_size: null\n", [], "batch_size is None; expected a whole number"),
+        ("use_ema: 1\n", [], "use_ema is 1; expected true or false"),
+        ("output_dir: 7\n", [], "expected text (in quotes if it looks like a number)"),
+        ("learning_rate: fast\n", [], "learning_rate is 'fast'; expected a number"),
+        ("learning_rate: .nan\n", [], "learning_rate must be at least 0, given nan"),
+        ("max_grad_norm: 0\n", [], "max_grad_norm must be above 0, given 0.0"),
+        ("ema_decay: 1.5\n", [], "ema_decay must be at least 0 and at most 1, given 1.5"),
+        ("adam_betas: [0.9, 2]\n", [], "adam_betas must be at least 0 and at most 1, given 2.0"),
+        ("adam_betas: 0.9\n", [], "adam_betas is 0.9; expected a list"),
+        ("report_to: nowhere\n", [], "report_to is 'nowhere'; expected one of none, tensorb"),
+        ("mixed_precision: true\n", [], "mixed_precision is True; expected one of no, fp16, bf16"),
+        ("source_policies: public\n", [], "source_policies is 'public'; expected `key: value` lines"),
+        ("", ["--batch_size", "many"], "batch_size is 'many'; expected a whole number"),
+        ("", ["--source_policies", "public"], "source_policies takes NAME=VALUE, given public"),
     ],
 )
 def test_mistakes_are_named(tmp_path, text, flags, message):
     with pytest.raises(TrainingError) as raised:
-        parse_arguments(VAEArguments, [*write(tmp_path, text), *NEEDED, *flags])
+        parse_arguments(VAEArguments, [*write(tmp_path, text), *missing(text), *flags])
     assert message in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert str(raised.value).endswith(".")
+
+
+def test_a_file_that_is_not_utf_8_is_one_sentence(tmp_path):
+    path = tmp_path / "latin.yaml"
+    path.write_bytes("# Größe\nbatch_size: 2\n".encode("latin-1"))
+    with pytest.raises(TrainingError, match="not UTF-8 text; save it as UTF-8"):
+        parse_arguments(VAEArguments, ["--config", str(path), *NEEDED])
+
+
+def test_yaml_spellings_of_no_and_of_nothing(tmp_path):
+    config = write(tmp_path, "mixed_precision: no\ncheckpoints_total_limit: null\nlearning_rate: 1\nmodel:\n")
+    arguments = parse_arguments(VAEArguments, [*config, *NEEDED])
+    assert (arguments.mixed_precision, arguments.checkpoints_total_limit, arguments.model) == ("no", None, {})
+    assert isinstance(arguments.learning_rate, float)
+
+
+def test_flags_of_every_type():
+    flags = ["--use-ema", "false", "--streaming", "--adam_betas", "0.5", "0.9", "--mixed_precision", "no"]
+    flags += ["--learning_rate=1e-3", "--source_policies", "data=public", "init_from=phantom", "--hub_model_id", "123"]
+    arguments = parse_arguments(VAEArguments, [*NEEDED, *flags])
+    assert (arguments.use_ema, arguments.streaming, arguments.adam_betas) == (False, True, [0.5, 0.9])
+    assert (arguments.mixed_precision, arguments.learning_rate, arguments.hub_model_id) == ("no", 1e-3, "123")
+    assert arguments.source_policies == {"data": "public", "init_from": "phantom"}
+
+
+def test_missing_arguments_are_named():
+    with pytest.raises(TrainingError, match="output_dir and vae must be given"):
+        parse_arguments(MARArguments, ["--data", "cines", "--max_train_steps", "1"])
 
 
 def test_a_length_is_demanded():
@@ -66,7 +125,12 @@ def test_a_length_is_demanded():
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_configuration_is_one_of_its_stage(path):
-    stages = {"phenotype_vae": PhenotypeVAEStage, "vae": VAEStage, "mar": MARStage, "segmenter": CineSegmenterStage}
+    stages = {
+        "phenotype_vae": PhenotypeVAEStage,
+        "vae": VAEStage,
+        "mar": MARStage,
+        "cine_segmenter": CineSegmenterStage,
+    }
     stages["lora"] = MARStage
     stage = next(stage for name, stage in stages.items() if f"_{name}" in path.stem)
     assert parse_arguments(stage.arguments_class, ["--config", str(path)]).output_dir.startswith("runs/")

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from cpgg_hf.training.discriminator import PatchDiscriminator, adaptive_weight, judge
+from cpgg_hf.training.discriminator import PatchDiscriminator, adaptive_weight, discriminator_loss
 from cpgg_hf.training.stages.vae import VAEStage
 
 from .conftest import TINY_VAE, assert_same_run, log_of, run, weights
@@ -26,7 +26,7 @@ def test_a_patch_of_the_published_depth_spans_70_pixels():
     assert int(rows.max() - rows.min()) + 1 == 70
 
 
-def test_the_judgement_of_a_cine_depends_on_no_other():
+def test_the_logits_of_a_cine_depend_on_no_other():
     torch.manual_seed(0)
     discriminator, cines = PatchDiscriminator(channels=8, num_layers=1), torch.randn(3, 1, 4, 16, 16)
     torch.testing.assert_close(discriminator(cines)[1:2], discriminator(cines[1:2]))
@@ -34,7 +34,7 @@ def test_the_judgement_of_a_cine_depends_on_no_other():
 
 def test_the_hinge_asks_for_a_margin_of_one_and_no_more():
     real, generated = torch.tensor([3.0, 0.25]), torch.tensor([-2.0, 0.5])
-    terms = judge(lambda logits: logits, real, generated)
+    terms = discriminator_loss(lambda logits: logits, real, generated)
     assert float(terms["loss"]) == pytest.approx(0.5 * (0.75 / 2 + 1.5 / 2))
     assert float(terms["real"]) == pytest.approx(1.625)
     assert float(terms["generated"]) == pytest.approx(-0.75)
@@ -47,7 +47,7 @@ def test_a_discriminator_learns_to_tell_blurred_cines():
     for _ in range(30):
         cines = torch.randn(2, 1, 4, 16, 16)
         blurred = torch.nn.functional.avg_pool3d(cines, 3, stride=1, padding=1)
-        terms = judge(discriminator, cines, blurred)
+        terms = discriminator_loss(discriminator, cines, blurred)
         optimizer.zero_grad()
         terms["loss"].backward()
         optimizer.step()
@@ -108,5 +108,5 @@ def test_until_its_first_step_a_run_is_what_it_is_without_the_term(settings, tmp
     losses = [[line["loss"] for line in lines if "loss" in line] for lines in (without, log)]
     assert losses[1][:2] == losses[0]
     assert [line["step"] for line in log if "adversarial" in line] == [3, 4]
-    assert [line["step"] for line in log if "adversary_loss" in line] == [3, 4]
+    assert [line["step"] for line in log if "discriminator_loss" in line] == [3, 4]
     assert weights(tmp_path / "run" / "model").keys() == weights(tmp_path / "without" / "model").keys()

@@ -11,7 +11,7 @@ from cpgg_hf.errors import TrainingError
 from cpgg_hf.models.autoencoder_kl_cpgg import AutoencoderKLCPGG
 from cpgg_hf.segmentation.phantom_frames import render_subject
 from cpgg_hf.segmentation.segmenter import CineSegmenter
-from cpgg_hf.training.generated_cines import HeldOutHearts, judge_cines
+from cpgg_hf.training.generated_cines import HeldOutHearts, evaluate_cines
 from cpgg_hf.training.stages.mar import MARStage
 
 from .conftest import TINY_MAR, TINY_VAE, log_of, run, write_data
@@ -27,8 +27,8 @@ def test_true_cines_obey_their_phenotypes_and_noise_is_far_from_them():
         np.array([subject.cine.pixel_size_mm for subject in subjects]),
         np.array([subject.cine.frame_time_ms for subject in subjects]),
     )
-    true = judge_cines(hearts.cines[:3] / np.float32(255), hearts, CineSegmenter.from_pretrained(SEGMENTER))
-    noise = judge_cines(np.random.default_rng(0).random((3, 50, 96, 96), np.float32), hearts, None)
+    true = evaluate_cines(hearts.cines[:3] / np.float32(255), hearts, CineSegmenter.from_pretrained(SEGMENTER))
+    noise = evaluate_cines(np.random.default_rng(0).random((3, 50, 96, 96), np.float32), hearts, None)
     assert true["r2_LVEDV"] > 0.9
     assert noise["frechet"] > 5 * true["frechet"]
     assert noise.keys() == {"frechet", "frechet_floor"}
@@ -52,5 +52,5 @@ def test_a_validation_generates_cines_and_shows_them_beside_the_true_ones(settin
     with Image.open(tmp_path / "run" / "validation" / "0000001" / "generated.gif") as film:
         assert film.n_frames == 12
         assert film.width == 2 * (8 * 32 + 7 * 2)
-    with pytest.raises(TrainingError, match="generated_cines is 4, which takes 8 held-out cines"):
+    with pytest.raises(TrainingError, match="generated_cines is 4, which needs 8 held-out cines"):
         run(MARStage, model, settings, generated_cines=4, output_dir=str(tmp_path / "more"))

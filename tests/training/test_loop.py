@@ -74,7 +74,7 @@ def test_the_launch_line_for_two_processes(settings, tmp_path):
         env={**os.environ, **environment}, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout
-    assert re.search(r"2 process\(es\), 4 samples a step", done.stdout), done.stdout
+    assert re.search(r"2 process\(es\), 4 samples per step", done.stdout), done.stdout
     assert {path.name for path in (tmp_path / "run" / "checkpoint-0000006").glob("random_states_*")} == {
         "random_states_0.pkl",
         "random_states_1.pkl",
@@ -91,7 +91,7 @@ def test_a_half_written_checkpoint_is_never_picked_up(settings, tmp_path):
     (folder / "checkpoint-0000005" / "run_state.json").unlink()
     assert run(VAEStage, TINY_VAE, settings, resume_from_checkpoint="latest", max_seconds=0.0).step == 2
     assert not list(folder.glob(".*.partial"))
-    with pytest.raises(TrainingError, match="no complete checkpoint"):
+    with pytest.raises(TrainingError, match="not a complete checkpoint"):
         run(VAEStage, TINY_VAE, settings, resume_from_checkpoint=str(folder / "checkpoint-0000005"))
 
 
@@ -106,7 +106,7 @@ def test_foreign_checkpoints_are_refused(settings, vae, tmp_path):
         run(VAEStage, {**TINY_VAE, "latent_channels": 3}, resume)
     with pytest.raises(TrainingError, match="data_fingerprint was"):
         run(VAEStage, TINY_VAE, resume, data=str(write_data(tmp_path / "other", seed=1)))
-    with pytest.raises(TrainingError, match="continue that run with --resume_from_checkpoint latest"):
+    with pytest.raises(TrainingError, match="resume that run with --resume_from_checkpoint latest"):
         run(VAEStage, TINY_VAE, settings)
 
 
@@ -122,13 +122,23 @@ def test_a_setting_newer_than_the_checkpoint_counts_as_its_default(settings, tmp
     assert run(VAEStage, TINY_VAE, resume).step == 2
 
 
+def test_a_checkpoint_of_an_earlier_version_is_refused_in_one_sentence(settings, tmp_path):
+    run(VAEStage, TINY_VAE, settings, max_seconds=0.0)
+    path = tmp_path / "run" / "checkpoint-0000001" / "run_state.json"
+    written = json.loads(path.read_text())
+    del written["identity"]["format"]
+    path.write_text(json.dumps(written))
+    with pytest.raises(TrainingError, match="was written by another version of cpgg_hf and cannot be resumed"):
+        run(VAEStage, TINY_VAE, settings, resume_from_checkpoint="latest")
+
+
 class NaNStage(VAEStage):
     """The VAE stage on a cine that breaks the loss from the third step on."""
 
     calls = 0
 
-    def loss(self, network, batch, draws):
-        terms = super().loss(network, batch, draws)
+    def loss(self, network, batch, randomness):
+        terms = super().loss(network, batch, randomness)
         type(self).calls += 1  # once before the first step, for its FLOPs
         return {**terms, "loss": terms["loss"] * float("nan")} if self.calls > 3 else terms
 
@@ -146,9 +156,9 @@ def test_a_loss_that_is_not_finite_stops_with_the_samples_named(settings, tmp_pa
 
 def test_sigterm_saves_before_it_stops(settings, tmp_path):
     class PreemptedStage(VAEStage):
-        def loss(self, network, batch, draws):
+        def loss(self, network, batch, randomness):
             os.kill(os.getpid(), signal.SIGTERM)
-            return super().loss(network, batch, draws)
+            return super().loss(network, batch, randomness)
 
     assert run(PreemptedStage, TINY_VAE, settings).step == 1
     assert (tmp_path / "run" / "checkpoint-0000001" / "run_state.json").exists()
@@ -182,7 +192,7 @@ def test_every_epoch_sees_every_sample_once_and_processes_share_it():
     parts = [iter(DataOrder(24, plan, 1, process, first_step=1)) for process in range(3)]
     drawn = [next(part) for _ in range(2) for part in parts]
     np.testing.assert_array_equal(np.ravel(drawn), order.global_batch(1))
-    with pytest.raises(TrainingError, match="has 5 samples, one step needs 6"):
+    with pytest.raises(TrainingError, match="has 5 samples, but one step needs 6"):
         DataOrder(5, BatchPlan(6, 1, 1))
 
 

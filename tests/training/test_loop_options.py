@@ -1,4 +1,4 @@
-"""What the flags of a run do: streams, checkpointed activations, compilation, trackers, an adversary, the log."""
+"""What the flags of a run do: streams, checkpointed activations, compilation, trackers, a discriminator, the log."""
 
 import json
 import sys
@@ -10,7 +10,7 @@ from torch import nn
 
 from cpgg_hf.errors import TrainingError
 from cpgg_hf.training.data_order import BatchPlan
-from cpgg_hf.training.stage import Adversary
+from cpgg_hf.training.stage import DiscriminatorTraining
 from cpgg_hf.training.stages.mar import MARStage
 from cpgg_hf.training.stages.phenotype_vae import PhenotypeVAEStage
 from cpgg_hf.training.stages.vae import VAEStage
@@ -58,18 +58,18 @@ def test_gradient_checkpointing_computes_activations_again(settings, vae, monkey
 def test_bfloat16_where_it_is_emulated_is_warned_of(capability, warned, settings, monkeypatch, capsys):
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
     run(VAEStage, TINY_VAE, settings, max_train_steps=1, mixed_precision="bf16")
-    assert ("give --mixed_precision no" in capsys.readouterr().out) == warned
+    assert ("use --mixed_precision no" in capsys.readouterr().out) == warned
 
 
 def test_what_a_network_or_machine_cannot_do_is_refused(settings, phenotype_tables, monkeypatch):
-    with pytest.raises(TrainingError, match="CPGGPhenotypeVAE is too small for gradient_checkpointing"):
+    with pytest.raises(TrainingError, match="CPGGPhenotypeVAE does not support gradient_checkpointing"):
         run(PhenotypeVAEStage, TINY_PHENOTYPE_VAE, settings | phenotype_tables, gradient_checkpointing=True)
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(TrainingError, match="report_to is wandb, which is not installed; pip install wandb"):
         run(VAEStage, TINY_VAE, settings, report_to="wandb")
-    with pytest.raises(TrainingError, match="global batch of 1 cannot be shared by 3 processes"):
+    with pytest.raises(TrainingError, match="global batch of 1 cannot be divided among 3 processes"):
         BatchPlan.of(batch_size=4, accumulation=1, global_batch_size=1, num_processes=3)
-    with pytest.raises(TrainingError, match=r"gradient_accumulation_steps is 2, but global_batch_size \(8\)"):
+    with pytest.raises(TrainingError, match=r"gradient_accumulation_steps \(2\) follows from global_batch_size \(8\)"):
         VAEStage.arguments_class(**settings, global_batch_size=8, gradient_accumulation_steps=2)
 
 
@@ -90,7 +90,7 @@ def test_a_stream_resumes_exactly_and_is_shared_by_processes(settings, data, tmp
         for batch in seen[-2:]:
             torch.testing.assert_close(next(later)["phenotypes"], batch)
     assert len(torch.cat(seen).unique(dim=0)) == 24
-    with pytest.raises(TrainingError, match="shares a global batch of 10 in 4 equal parts only"):
+    with pytest.raises(TrainingError, match="needs 4 equal parts, but the global batch has 10"):
         next(cines.training_batches(BatchPlan(10, 2, 2), 5, 0, 0))
 
 
@@ -113,40 +113,45 @@ def test_tensorboard_gets_figures_and_pictures(settings, tmp_path):
 class AdversarialVAE(VAEStage):
     """A discriminator of one layer that tells true from reconstructed cines."""
 
-    def build_adversary(self, network):
-        self.judge = nn.Sequential(nn.Conv3d(1, 2, 3, stride=2), nn.Flatten(), nn.LazyLinear(1))
-        self.judge(torch.zeros(1, 1, 4, 16, 16))
-        return Adversary(self.judge, self.adversary_loss, learning_rate=1e-2, first_step=2)
+    def build_discriminator(self, network):
+        self.discriminator_network = nn.Sequential(nn.Conv3d(1, 2, 3, stride=2), nn.Flatten(), nn.LazyLinear(1))
+        self.discriminator_network(torch.zeros(1, 1, 4, 16, 16))
+        return DiscriminatorTraining(
+            self.discriminator_network, self.discriminator_loss, learning_rate=1e-2, first_step=2
+        )
 
-    def loss(self, network, batch, draws):
+    def loss(self, network, batch, randomness):
         cines = batch["cine"].unsqueeze(1).float() / 127.5 - 1
         self.made = network(cines).sample
-        assert not any(parameter.requires_grad for parameter in self.judge.parameters()) or not network.training
-        terms = {"l1": (self.made - cines).abs().mean(), "fooled": self.judge(self.made).mean()}
+        assert (
+            not any(parameter.requires_grad for parameter in self.discriminator_network.parameters())
+            or not network.training
+        )
+        terms = {"l1": (self.made - cines).abs().mean(), "fooled": self.discriminator_network(self.made).mean()}
         return {"loss": terms["l1"] - 0.1 * terms["fooled"], **terms}
 
-    def adversary_loss(self, judge, batch, draws):
+    def discriminator_loss(self, discriminator, batch, randomness):
         cines = batch["cine"].unsqueeze(1).float() / 127.5 - 1
-        return {"loss": judge(self.made.detach()).relu().mean() + (1 - judge(cines)).relu().mean()}
+        return {"loss": discriminator(self.made.detach()).relu().mean() + (1 - discriminator(cines)).relu().mean()}
 
 
-def test_an_adversary_learns_beside_the_network_and_resumes_exactly(settings, tmp_path):
+def test_a_discriminator_learns_beside_the_network_and_resumes_exactly(settings, tmp_path):
     settings |= {"checkpointing_steps": 1, "checkpoints_total_limit": None, "logging_steps": 1}
     run(AdversarialVAE, TINY_VAE, settings, output_dir=str(tmp_path / "undisturbed"))
     run(AdversarialVAE, TINY_VAE, settings, max_seconds=0.0)
     run(AdversarialVAE, TINY_VAE, settings, resume_from_checkpoint="latest")
     assert_same_run(tmp_path / "undisturbed", tmp_path / "run")
     lines = [line for line in log_of(tmp_path / "run") if "loss" in line]
-    assert ["adversary_loss" in line for line in lines] == [False, False, True, True, True, True]
+    assert ["discriminator_loss" in line for line in lines] == [False, False, True, True, True, True]
 
-    def judge(step):
+    def discriminator(step):
         from safetensors.torch import load_file
 
         return load_file(tmp_path / "run" / f"checkpoint-{step:07d}" / "model_1.safetensors")["network.0.weight"]
 
-    assert torch.equal(judge(1), judge(2))
-    assert torch.equal(judge(2), judge(3)), "its own warm-up begins here, at 0"
-    assert not torch.equal(judge(3), judge(4))
+    assert torch.equal(discriminator(1), discriminator(2))
+    assert torch.equal(discriminator(2), discriminator(3)), "its own warm-up begins here, at 0"
+    assert not torch.equal(discriminator(3), discriminator(4))
 
 
 def test_flops_are_those_of_the_formula_and_peaks_those_of_the_data_sheet():

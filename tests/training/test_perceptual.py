@@ -58,7 +58,7 @@ def test_lpips_sees_grey_frames_in_three_colours():
 
 def test_lpips_without_torchvision_is_one_sentence(monkeypatch):
     monkeypatch.setattr("torchmetrics.image.lpip._TORCHVISION_AVAILABLE", False)
-    with pytest.raises(TrainingError, match="comes with torchvision, and that is not installed; install the build"):
+    with pytest.raises(TrainingError, match="lpips needs torchvision, which is not installed; install the build"):
         load_perceptual_distance("lpips")
 
 

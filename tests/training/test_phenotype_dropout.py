@@ -15,7 +15,7 @@ WEIGHTS = (0.8, 0.6)  # their squares sum to 1, so that the latent has unit vari
 
 @pytest.fixture
 def stage():
-    arguments = MARArguments(output_dir="", data="", max_train_steps=1, missing_probability=0.5)
+    arguments = MARArguments(output_dir="o", data="d", vae="v", max_train_steps=1, missing_probability=0.5)
     stage = MARStage(arguments)
     stage.latents_mean, stage.latents_std = torch.zeros(()), torch.ones(())
     return stage
@@ -65,9 +65,9 @@ def test_both_dropouts_act_in_training_alone_and_independently(stage, network, m
 def test_what_is_not_told_varies_as_in_the_population(network):
     network.train()
     optimizer = torch.optim.AdamW(network.parameters(), lr=4e-3, fused=True)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 300)
-    subjects = batch_of(torch.randn(300 * 128, 2))
-    hidden = hide_phenotypes(subjects["phenotypes"], 0.5, StepRandomness(0, 0, 0, 300 * 128, "cpu"))
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 450)
+    subjects = batch_of(torch.randn(450 * 128, 2))
+    hidden = hide_phenotypes(subjects["phenotypes"], 0.5, StepRandomness(0, 0, 0, 450 * 128, "cpu"))
     mask = torch.ones(128, 1)
     for latents, phenotypes in zip(subjects["mean"].split(128), hidden.split(128), strict=True):
         network(latents, phenotypes, mask).loss.backward()

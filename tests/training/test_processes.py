@@ -46,7 +46,7 @@ def test_two_processes_learn_what_one_learns_from_twice_the_batch(stage, tmp_pat
     assert difference(*(tmp_path / "one" / f"checkpoint-00000{step}" for step in (10, 20))) > 1e-3, "nothing learned"
 
 
-def test_with_an_adversary_too_two_processes_learn_what_one_learns(settings, tmp_path):
+def test_with_a_discriminator_too_two_processes_learn_what_one_learns(settings, tmp_path):
     """Uneven parts of 3 samples; the discriminator learns the same as well, and the adaptive weight is shared."""
     settings |= {"adversarial_weight": 0.5, "adversarial_start_step": 5, "discriminator_channels": 4}
     stage = "vae", TINY_VAE, {**settings, "discriminator_layers": 1, "global_batch_size": 3}
@@ -158,7 +158,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_intact(settings, tmp_path):
     assert run.join()[0]["step"] == 1
     full = {"resume_from_checkpoint": "latest", "file_size_limit": 10_000}
     (outcome,) = Processes("vae", TINY_VAE, settings, **full).join()
-    assert "checkpoint-0000003 could not be written" in outcome["error"]
-    assert "checkpoint-0000001 is intact: make room on the disk" in outcome["error"]
+    assert "cannot write checkpoint-0000003" in outcome["error"]
+    assert "checkpoint-0000001 is intact; free disk space" in outcome["error"]
     assert [path.name for path in (tmp_path / "run").glob("*checkpoint-*")] == ["checkpoint-0000001"]
     assert Processes("vae", TINY_VAE, settings, resume_from_checkpoint="latest").join()[0]["step"] == 6

@@ -25,12 +25,12 @@ def test_other_seeds_steps_samples_and_names_draw_other_numbers():
 
 
 def test_numbers_follow_their_distributions_across_samples():
-    draws = StepRandomness(0, 0, 0, 4000, "cpu")
-    normal, uniform = draws.normal("normal", 4), draws.uniform("uniform", 4)
+    randomness = StepRandomness(0, 0, 0, 4000, "cpu")
+    normal, uniform = randomness.normal("normal", 4), randomness.uniform("uniform", 4)
     assert normal.mean().item() == pytest.approx(0.0, abs=0.03)
     assert normal.std().item() == pytest.approx(1.0, abs=0.03)
     assert uniform.mean().item() == pytest.approx(0.5, abs=0.01)
     assert abs(torch.corrcoef(uniform.T)[0, 1].item()) < 0.06
     steps = torch.tensor([StepRandomness(0, step, 0, 1, "cpu").of_step("a") for step in range(4000)])
     assert steps.mean().item() == pytest.approx(0.5, abs=0.02)
-    assert set(draws.integers("integers", 3).tolist()) == {0, 1, 2}
+    assert set(randomness.integers("integers", 3).tolist()) == {0, 1, 2}

@@ -19,7 +19,7 @@ def test_a_trained_network_is_loaded_as_it_is(vae):
 def test_a_foreign_folder_or_none_is_refused(vae, tmp_path):
     with pytest.raises(CheckpointError, match="describes AutoencoderKLCPGG, not CPGGMARModel"):
         load_trained(CPGGMARModel, str(vae))
-    with pytest.raises(TrainingError, match="there is no folder"):
+    with pytest.raises(TrainingError, match="is neither a local folder nor a Hub repository with a"):
         load_trained(CPGGMARModel, str(tmp_path / "nothing"))
 
 
@@ -27,5 +27,5 @@ def test_a_script_says_so_in_one_sentence(vae, data, tmp_path, capsys):
     flags = ["--data", str(data), "--max_train_steps", "1", "--vae", str(tmp_path / "nothing")]
     assert launch(MARStage, [*flags, "--output_dir", str(tmp_path / "run")]) == 1
     error = capsys.readouterr().err
-    assert error.startswith("error: there is no folder")
+    assert error.startswith(f"error: {tmp_path / 'nothing'} is neither a local folder nor")
     assert error.count("\n") == 1

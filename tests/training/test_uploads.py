@@ -43,8 +43,8 @@ def test_a_hub_that_fails_stops_no_training_and_is_told_at_the_end(hub, pushing,
         run(VAEStage, TINY_VAE, {**pushing, "hub_model_id": "user/forbidden"})
     assert weights(tmp_path / "run" / "ema")
     error = capsys.readouterr().err
-    assert "error: the training is done and saved, but " in error
-    assert "user/forbidden (403): the token may not write there" in error
+    assert "error: training is complete and saved, but " in error
+    assert "user/forbidden (403): the token has no write access" in error
 
 
 def test_restricted_networks_are_refused_before_the_first_step(pushing, tmp_path):

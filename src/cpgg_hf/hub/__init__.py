@@ -1,1 +1,1 @@
-"""The way to a hub: data policy, search for identifiers, push, and `push_to_hub` of models and pipeline."""
+"""Publishing on the Hub: data policy, search for identifiers, push, and `push_to_hub` of models and pipeline."""

@@ -1,4 +1,4 @@
-"""Pushes that run while something else goes on; what fails is told at the end and stops nothing."""
+"""Pushes in the background; failures are reported at the end."""
 
 import os
 import shutil
@@ -13,13 +13,13 @@ from cpgg_hf.hub.push import push_folder
 
 
 class BackgroundPushes:
-    """Pushes of one repository, one after the other, each of a folder as it was when it was started.
+    """Pushes to one repository, one after the other, each of a folder as it was when the push was started.
 
     Args:
         repo_id: "owner/name".
-        staging: folder on the same disk as what is pushed: files are linked there, so that the original may be
-            removed meanwhile.
-        options: of `push_folder`.
+        staging: folder on the same disk as the pushed folders; their files are linked there, so that the originals may
+            be removed in the meantime.
+        options: options of `push_folder`.
     """
 
     def __init__(self, repo_id: str, staging: Path, **options: Any) -> None:
@@ -30,12 +30,12 @@ class BackgroundPushes:
         self._started = 0
 
     def start(self, folder: Path, complete: Callable[[Path], None] | None = None, wait: bool = False) -> bool:
-        """Push a folder in the background; whether it was started.
+        """Push a folder in the background; returns whether the push was started.
 
         Args:
-            folder: what to push.
-            complete: adds to the linked copy what the folder lacks, such as a card.
-            wait: for a push that still runs, instead of leaving this one out.
+            folder: the folder to push.
+            complete: adds files to the linked copy, such as a card.
+            wait: wait for a running push, instead of skipping this one.
         """
         if self._running is not None and not self._running.done() and not wait:
             return False
@@ -50,7 +50,7 @@ class BackgroundPushes:
         return True
 
     def finish(self) -> list[Exception]:
-        """Wait for the last push; the errors since the last one that succeeded, so none if what counts arrived."""
+        """Wait for the last push; returns the errors since the last push that succeeded."""
         self._collect()
         shutil.rmtree(self.staging, ignore_errors=True)
         return self._errors

@@ -1,7 +1,7 @@
-"""Finds participants' numbers (UK Biobank EIDs, 7 digits) in files before they are published.
+"""Finds participants' identifiers (UK Biobank EIDs, 7 digits) in files before they are published.
 
-Without the secret key of the pseudonyms only what is named as an EID is found, and UK Biobank's own file names. With
-it, `preparation.cohorts.participants` recognises any 7-digit number that belongs to a subject of the cohort.
+Without the secret key of the pseudonyms it finds only numbers labelled as EID and UK Biobank's file names. With the
+key, `preparation.cohorts.participants` recognises every 7-digit number that belongs to a subject of the cohort.
 """
 
 import os
@@ -16,46 +16,44 @@ from cpgg_hf.hub.text_extraction import extract_text
 _NUMBER = re.compile(r"(?<!\d)(?<!\d\.)[1-9]\d{6}(?!\d)")
 _NAMED = re.compile(r"\beid\b\W{1,6}([1-9]\d{6})(?!\d)", re.IGNORECASE)
 _DELIVERED = re.compile(r"(?<!\d)([1-9]\d{6})_2\d{4}_\d+_\d+")
-_DIGEST = re.compile(r"\b(?=[0-9]*[a-f])[0-9a-f]{16,}\b")  # hashes and pseudonyms have runs of digits by chance
+_DIGEST = re.compile(r"\b(?=[0-9]*[a-f])[0-9a-f]{16,}\b")  # hashes and pseudonyms contain 7 digits by chance
 
 
 def check_identifiers(folder: str | os.PathLike[str], is_participant: Callable[[str], bool] | None = None) -> None:
-    """Refuse a folder with a file, hidden ones apart, whose name or content holds a participant's number.
+    """Refuse a folder in which the name or content of a file, except hidden ones, contains a participant's identifier.
 
     Args:
-        folder: what is to be published.
-        is_participant: whether 7 digits are a participant's number; None = only what is named as one is looked for.
+        folder: the folder to publish.
+        is_participant: whether 7 digits are a participant's identifier; None = look only for labelled ones.
 
     Raises:
-        PolicyError: one was found. The message says where, and does not repeat the number.
+        PolicyError: one was found. The message names the place, not the identifier.
     """
     found = [f"{path} ({place})" for path, place in find_identifiers(folder, is_participant)]
     if found:
         shown = ", ".join(found[:3]) + (f" and {len(found) - 3} more" if len(found) > 3 else "")
-        raise PolicyError(
-            f"{folder} holds numbers of participants in {shown}; take them out before anything is pushed."
-        )
+        raise PolicyError(f"{folder} contains identifiers of participants in {shown}; remove them before pushing.")
 
 
 def find_identifiers(
     folder: str | os.PathLike[str], is_participant: Callable[[str], bool] | None = None
 ) -> Iterator[tuple[str, str]]:
-    """(file, place in it) of each file that holds a participant's number, the first place only."""
+    """(file, first place in it) of each file that contains a participant's identifier."""
     folder = Path(folder)
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder)
         if not path.is_file() or is_hidden(name):
             continue
-        if _holds_identifier(str(name), is_participant):
+        if _contains_identifier(str(name), is_participant):
             yield _without_numbers(str(name)), "file name"
             continue
         for place, text in extract_text(path):
-            if _holds_identifier(text, is_participant):
+            if _contains_identifier(text, is_participant):
                 yield str(name), _without_numbers(place)
                 break
 
 
-def _holds_identifier(text: str, is_participant: Callable[[str], bool] | None) -> bool:
+def _contains_identifier(text: str, is_participant: Callable[[str], bool] | None) -> bool:
     if _NAMED.search(text) or _DELIVERED.search(text):
         return True
     if is_participant is None:

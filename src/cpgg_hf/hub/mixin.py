@@ -1,6 +1,6 @@
-"""`push_to_hub` of the package's models and pipeline: the libraries' own, behind the data policy.
+"""`push_to_hub` of the package's models and pipeline, which checks the data policy first.
 
-A base class before the library's. Hub repositories that load without the package leave it out.
+It precedes the library's base class. Hub repositories that load without the package omit it.
 """
 
 import json
@@ -15,7 +15,7 @@ _OPTIONS = ("repo_id", "private", "token", "commit_message", "revision", "overri
 
 
 class HubPolicyMixin:
-    """Sends what `save_pretrained` writes through `cpgg_hf.hub.push_folder`."""
+    """Pushes the folder of `save_pretrained` by `cpgg_hf.hub.push.push_folder`."""
 
     def save_pretrained(
         self,
@@ -26,15 +26,15 @@ class HubPolicyMixin:
         push_to_hub: bool = False,
         **options: Any,
     ) -> None:
-        """Write configuration and weights, as safetensors, into a folder.
+        """Write configuration and weights (safetensors) into a folder.
 
         Args:
             save_directory: the folder.
-            variant: "fp16" or another name of these weights, which becomes part of the files' names.
+            variant: name of these weights, such as "fp16", which becomes part of the file names.
             max_shard_size: largest file of weights, such as "2GB"; larger ones are split.
             push_to_hub: whether to push the folder too.
-            options: of the library's `save_pretrained`; with `push_to_hub` also of `push_to_hub`, where `repo_id` is
-                the folder's name if it is not given.
+            options: options of the library's `save_pretrained`; with `push_to_hub` also those of the method
+                `push_to_hub`, with the folder's name as the default `repo_id`.
         """
         hub = {name: options.pop(name) for name in _OPTIONS if name in options}
         for name, value in (("variant", variant), ("max_shard_size", max_shard_size)):
@@ -48,17 +48,17 @@ class HubPolicyMixin:
             self._push(Path(save_directory), **{"repo_id": Path(save_directory).name, **hub})
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:
-        """Push to a hub repository, which is made, private, when there is none; the address of the commit.
+        """Push to a Hub repository, which is created (private) if missing; returns the address of the commit.
 
         Args:
             repo_id: "owner/name".
             options: `private` (default: True), `token`, `commit_message`, `revision` (branch) and `override_policy`
-                of `cpgg_hf.hub.push_folder`; others go to `save_pretrained`, such as `variant="fp16"` and
+                of `cpgg_hf.hub.push.push_folder`; others go to `save_pretrained`, such as `variant="fp16"` and
                 `max_shard_size="2GB"`.
 
         Raises:
-            PolicyError: what was trained on restricted data is not pushed.
-            PublishingError: the hub refused, or could not be reached after several tries.
+            PolicyError: it was trained on restricted data.
+            PublishingError: the Hub refused, or could not be reached after several tries.
         """
         hub = {name: options.pop(name) for name in _OPTIONS if name in options}
         with tempfile.TemporaryDirectory() as folder:

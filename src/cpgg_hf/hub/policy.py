@@ -1,52 +1,67 @@
-"""Who may see an artefact: `data_policy`, which travels with data, models and cards and is inherited.
+"""The data policy that folders and Hub repositories state, and the check before a push."""
 
-`phantom`: no patient has a part in it. `public`: from public data, under its licence. `restricted`: from patients or
-study participants, must not leave the environment that it was approved for. What descends from several sources takes
-the strictest policy of them; what says nothing is restricted.
-"""
-
+import getpass
 import json
+import logging
 import os
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from cpgg_hf.data_policy import UNKNOWN_POLICY, strictest
+from cpgg_hf.errors import PolicyError
 
-ADAPTER_POLICY_FILE = "data_policy.json"  # beside PEFT's own file, which has no room for it
+ADAPTER_POLICY_FILE = "data_policy.json"  # PEFT's own file does not keep it
+OVERRIDE_LOG = ".policy_overrides.jsonl"  # hidden, so it is never published
 
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
 _IMAGES = (".nii", ".gz", ".dcm", ".npy", ".npz", ".zip", ".h5")
 _RECORDS = ("dataset.json", "generation.json")
 
+_logger = logging.getLogger(__name__)
 
-def policy_of(source: str | os.PathLike[str], repo_type: str = "model") -> str:
-    """The policy of a folder, or of a hub repository, which is told by its `config.json` or `dataset.json`.
+
+def policy_of(source: str | os.PathLike[str], repo_type: str = "model", if_unstated: str | None = None) -> str:
+    """The policy of a folder, or of a Hub repository, which its `config.json` or `dataset.json` states.
 
     Args:
         source: a folder, or the name of a repository.
         repo_type: "model" or "dataset".
+        if_unstated: policy of a source, or of its parts, that states none; None means restricted. It cannot loosen a
+            policy that is stated, nor stand for a repository that is absent or cannot be reached.
     """
     if Path(source).is_dir():
-        return strictest(policy for _, policy in stated_policies(source))
-    if Path(source).exists() or len(Path(source).parts) != 2:
-        return UNKNOWN_POLICY  # a file, such as a CSV of phenotypes, says nothing
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+        policies = [policy for _, policy in stated_policies(source)]
+    elif Path(source).exists():
+        policies = [None]  # a file, such as a CSV of phenotypes, states none
+    else:
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import (
+            EntryNotFoundError,
+            HfHubHTTPError,
+            HFValidationError,
+            LocalEntryNotFoundError,
+        )
 
-    name = "dataset.json" if repo_type == "dataset" else "config.json"
-    try:
-        return strictest([_stated_in(Path(hf_hub_download(str(source), name, repo_type=repo_type)))])
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError):
-        return UNKNOWN_POLICY
+        name = "dataset.json" if repo_type == "dataset" else "config.json"
+        try:
+            policies = [_stated_in(Path(hf_hub_download(str(source), name, repo_type=repo_type)))]
+        except (LocalEntryNotFoundError, HFValidationError):
+            return UNKNOWN_POLICY
+        except EntryNotFoundError:
+            policies = [None]
+        except HfHubHTTPError:
+            return UNKNOWN_POLICY
+    return strictest(if_unstated if policy is None else policy for policy in policies)
 
 
 def policy_of_adapter(source: str | os.PathLike[str] | None, **hub: Any) -> str:
-    """The policy of a PEFT adapter in a folder or hub repository, told by its `data_policy.json`; None: not known.
+    """The policy of a PEFT adapter in a folder or Hub repository, which its `data_policy.json` states.
 
     Args:
-        source: a folder, or the name of a repository.
-        hub: of transformers' `cached_file`, such as `revision`, `token`, `subfolder`, `cache_dir`.
+        source: a folder, or the name of a repository; None if it is not known.
+        hub: options of transformers' `cached_file`, such as `revision`, `token`, `subfolder`, `cache_dir`.
     """
     from transformers.utils import cached_file
 
@@ -58,16 +73,56 @@ def policy_of_adapter(source: str | os.PathLike[str] | None, **hub: Any) -> str:
 
 
 def stated_policies(folder: str | os.PathLike[str]) -> list[tuple[str, str | None]]:
-    """What each part of a folder says: (its place, its policy); None where it says nothing.
+    """The policy that each part of a folder states, as (path, policy); None if it states none.
 
-    Parts are networks (folders with weights), data sets (each with what its rows say), folders of images and cards; a
-    folder without any of them is one part that says nothing.
+    Parts are networks (folders with weights), data sets (each policy of its rows), folders of images, and cards. A
+    folder without any of them is one part that states none.
     """
     folder = Path(folder)
     found = [(str(path.relative_to(folder)), policy) for path, policy in _stated(folder)]
-    if {Path(place).name for place, _ in found} <= {"README.md"}:  # a card alone vouches for nothing
+    if {Path(place).name for place, _ in found} <= {"README.md"}:  # a card does not stand for its folder
         found.append((".", None))
     return found
+
+
+def check_policy(folder: str | os.PathLike[str], repo_id: str, override_policy: str | None = None) -> str:
+    """The data policy of a folder, if it may be pushed.
+
+    Args:
+        folder: the folder to publish.
+        repo_id: the repository to publish to.
+        override_policy: reason to publish a restricted folder; logged as a warning and in `.policy_overrides.jsonl`
+            in the folder.
+
+    Raises:
+        PolicyError: the folder is restricted and no reason is given.
+    """
+    stated = stated_policies(folder)
+    policy = strictest(policy for _, policy in stated)
+    if policy != UNKNOWN_POLICY:
+        return policy
+    reasons = [
+        f"{place} states {'no data policy' if said is None else repr(said)}"
+        for place, said in stated
+        if strictest([said]) == UNKNOWN_POLICY
+    ]
+    if override_policy is None or not override_policy.strip():
+        shown = "; ".join(dict.fromkeys(reasons[:3])) + (f"; and {len(reasons) - 3} more" if len(reasons) > 3 else "")
+        raise PolicyError(
+            f"{folder} is restricted and is not pushed to {repo_id} ({shown}); keep it in the environment that it was "
+            "approved for, or give the reason to publish it (--override-policy), which is logged."
+        )
+    entry = {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "user": getpass.getuser(),
+        "repository": repo_id,
+        "reason": override_policy,
+        "restricted": reasons,
+    }
+    with (Path(folder) / OVERRIDE_LOG).open("a", encoding="utf-8") as log:
+        log.write(json.dumps(entry) + "\n")
+    _logger.warning("data policy overridden: %s goes to %s because %r", folder, repo_id, override_policy)
+    return policy
 
 
 def _stated(folder: Path) -> Iterator[tuple[Path, str | None]]:
@@ -86,14 +141,14 @@ def _stated(folder: Path) -> Iterator[tuple[Path, str | None]]:
         elif path.suffix == ".parquet":
             for policy in _policies_of_rows(path):
                 yield path, policy
-        elif path.name in ("dataset.json", "README.md"):  # rows and networks speak for themselves
+        elif path.name in ("dataset.json", "README.md"):  # rows and networks state their own
             policy = _policy_of_card(path) if path.name == "README.md" else _stated_in(path)
             if policy is not None:
                 yield path, policy
 
 
 def is_hidden(path: Path) -> bool:
-    """Whether a file lies under a name that begins with a dot: bookkeeping, which is never published."""
+    """Whether a part of a path begins with a dot: such files are never published."""
     return any(part.startswith(".") for part in path.parts)
 
 
@@ -102,7 +157,8 @@ def _stated_in(path: Path) -> str | None:
         content: Any = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return content.get("data_policy") if isinstance(content, dict) else None
+    policy = content.get("data_policy") if isinstance(content, dict) else None
+    return None if policy is None else str(policy)
 
 
 def _policies_of_rows(path: Path) -> list[str | None]:

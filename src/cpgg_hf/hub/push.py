@@ -1,6 +1,6 @@
-"""A folder pushed to a hub repository: judged first, retried, resumable, private unless told otherwise.
+"""Pushes a folder to a Hub repository: checked first, retried, resumable, private by default.
 
-What is on the hub already is not sent again, so a push that was cut off goes on when it is called again.
+Files that are on the Hub already are not sent again; repeat an interrupted push to resume it.
 """
 
 import logging
@@ -16,16 +16,16 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError,
 from cpgg_hf.data_policy import UNKNOWN_POLICY
 from cpgg_hf.errors import PolicyError, PublishingError, brief
 from cpgg_hf.hub.identifiers import check_identifiers
-from cpgg_hf.hub.policy_gate import check_policy
+from cpgg_hf.hub.policy import check_policy
 
-_SECONDS_BETWEEN_TRIES = (1, 4, 16, 60)  # beside the client's own retries of single requests
+_SECONDS_BETWEEN_TRIES = (1, 4, 16, 60)  # in addition to the client's own retries of single requests
 _HIDDEN = [".*", "*/.*"]
-_WHAT_TO_DO = {
-    401: "the hub does not accept the token: log in with `hf auth login`, or set HF_TOKEN",
-    403: "the token may not write there: take one with write access, or ask the repository's owner",
-    404: "there is no such repository or branch, or the token may not see it: check the name",
-    409: "the repository is being changed or has a conflict: look at it on the hub, then push again",
-    412: "somebody else pushed meanwhile: push again, what was sent already is kept",
+_REMEDIES = {
+    401: "the Hub does not accept the token; log in with `hf auth login`, or set HF_TOKEN",
+    403: "the token has no write access; use one that has, or ask the repository's owner",
+    404: "no such repository or branch, or the token may not read it; check the name",
+    409: "the repository is being changed or has a conflict; check it on the Hub, then push again",
+    412: "somebody else pushed at the same time; push again to resume",
 }
 
 _logger = logging.getLogger(__name__)
@@ -44,38 +44,38 @@ def push_folder(
     override_policy: str | None = None,
     is_participant: Callable[[str], bool] | None = None,
 ) -> str:
-    """Upload all of a folder but hidden files in one commit; the address of the commit.
+    """Upload a folder, except hidden files, in one commit; returns the address of the commit.
 
     Args:
-        folder: a checkpoint, a component, a data set.
-        repo_id: "owner/name"; made when there is none.
+        folder: a checkpoint, a component or a data set.
+        repo_id: "owner/name"; created if missing.
         repo_type: "model" or "dataset".
-        revision: branch, made when there is none; None is the main one.
-        private: whether a repository that is made is private.
-        token: of the hub; None takes the one of `hf auth login` or HF_TOKEN.
-        commit_message: default: names the folder.
-        override_policy: why something restricted may be pushed, into a private repository alone; see `check_policy`.
+        revision: branch, created if missing; None is the main one.
+        private: whether a newly created repository is private.
+        token: token of the Hub; None uses that of `hf auth login` or HF_TOKEN.
+        commit_message: default: "Upload <folder>".
+        override_policy: reason to push a restricted folder, to a private repository only; see `check_policy`.
         is_participant: see `check_identifiers`.
 
     Raises:
-        PolicyError: the folder is restricted and has no override, or a restricted one would become public.
-        PolicyError: a file names a participant.
-        PublishingError: the hub refused, or could not be reached after several tries.
+        PolicyError: the folder is restricted without an override or would become public, or a file contains an
+            identifier of a participant.
+        PublishingError: the Hub refused, or could not be reached after several tries.
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise PublishingError(f"there is no folder {folder}; give the one to push.")
+        raise PublishingError(f"there is no folder {folder}; pass the folder to push.")
     policy = check_policy(folder, repo_id, override_policy)
     check_identifiers(folder, is_participant)
     if policy == UNKNOWN_POLICY and not private:
-        raise PolicyError(f"{folder} is restricted: no reason lets it be public; leave out --public.")
+        raise PolicyError(f"{folder} is restricted and can never be public; leave out --public.")
     api = HfApi(token=token)
 
     def push() -> str:
         api.create_repo(repo_id, repo_type=repo_type, private=private, exist_ok=True)
         if private and not api.repo_info(repo_id, repo_type=repo_type).private:
             if policy == UNKNOWN_POLICY:
-                raise PolicyError(f"{folder} is restricted and {repo_id} is public; name a private repository.")
+                raise PolicyError(f"{folder} is restricted and {repo_id} is public; choose a private repository.")
             _logger.warning("%s exists and is public", repo_id)
         if revision is not None:
             api.create_branch(repo_id, repo_type=repo_type, branch=revision, exist_ok=True)
@@ -93,30 +93,29 @@ def push_folder(
     return _with_retries(push, f"{folder} was not pushed to {repo_id}")
 
 
-def _with_retries(push: Callable[[], Result], what_failed: str) -> Result:
-    """Tries again where that may help: after cut connections, 429 and 5xx."""
+def _with_retries(push: Callable[[], Result], failure: str) -> Result:
+    """Try again after interrupted connections and after the statuses 408, 429 and 5xx."""
     for seconds in (*_SECONDS_BETWEEN_TRIES, None):
         try:
             return push()
         except LocalTokenNotFoundError as error:
-            raise PublishingError(f"{what_failed}: {_WHAT_TO_DO[401]}.") from error
+            raise PublishingError(f"{failure}: {_REMEDIES[401]}.") from error
         except HFValidationError as error:
-            raise PublishingError(f"{what_failed}: {brief(error)}.") from error
+            raise PublishingError(f"{failure}: {brief(error)}.") from error
         except (HTTPError, RuntimeError) as error:
             cause = _http_error(error)
             if cause is None:
                 raise
             status = cause.response.status_code if isinstance(cause, HfHubHTTPError) else None
             if status is not None and status < 500 and status not in (408, 429):
-                remedy = _WHAT_TO_DO.get(status, brief(cause))
-                raise PublishingError(f"{what_failed} ({status}): {remedy}.") from error
+                remedy = _REMEDIES.get(status, brief(cause))
+                raise PublishingError(f"{failure} ({status}): {remedy}.") from error
             if seconds is None:
                 said = "could not be reached" if status is None else f"answered {status}"
                 raise PublishingError(
-                    f"{what_failed}: the hub {said} {len(_SECONDS_BETWEEN_TRIES) + 1} times; push again later, what "
-                    "was sent already is kept."
+                    f"{failure}: the Hub {said} {len(_SECONDS_BETWEEN_TRIES) + 1} times; push again later to resume."
                 ) from error
-            _logger.warning("%s (%s), trying again in %d s", what_failed, brief(cause), seconds)
+            _logger.warning("%s (%s), trying again in %d s", failure, brief(cause), seconds)
             time.sleep(seconds)
     raise AssertionError("the last try returns or raises")
 

@@ -1,6 +1,6 @@
-"""All that a file says in words or digits, whatever its format: what a scanner has to look at before it is published.
+"""Extracts all text and numbers from a file of any format, to be searched for identifiers before it is published.
 
-Values come with their names (`eid: 1234567`), as a number alone says little.
+Values come with their names (`eid: 1234567`).
 """
 
 import csv
@@ -17,9 +17,9 @@ _OVERLAP = 64
 
 
 def extract_text(path: Path) -> Iterator[tuple[str, str]]:
-    """(place, text) of everything in a file: JSON, CSV, parquet, safetensors, pictures, archives; else its bytes.
+    """(place, text) of everything in a file: JSON, CSV, parquet, safetensors, pictures, archives.
 
-    What one of these readers cannot read is read as bytes.
+    Other files, and those that these readers cannot read, are read as bytes.
     """
     reader = _READERS.get(path.suffix.lower(), _bytes)
     try:
@@ -65,7 +65,7 @@ def _parquet(path: Path) -> Iterator[tuple[str, str]]:
     with pq.ParquetFile(path) as file:
         for key, value in (file.schema_arrow.metadata or {}).items():
             yield "metadata", f"{key.decode(errors='replace')}: {value.decode(errors='replace')}"
-        columns = [field.name for field in file.schema_arrow if _can_speak(field.type, pa)]
+        columns = [field.name for field in file.schema_arrow if _may_contain_text(field.type, pa)]
         for batch in file.iter_batches(batch_size=256, columns=columns):
             for name, column in zip(batch.schema.names, batch.columns, strict=True):
                 for value in (
@@ -78,13 +78,13 @@ def _parquet(path: Path) -> Iterator[tuple[str, str]]:
                         yield from ((f"column {name}", text) for _, text in _labelled(value, name))
 
 
-def _can_speak(column_type: Any, pa: Any) -> bool:
-    """Raw bytes and vectors of floating-point numbers name nobody; a text or a number may."""
+def _may_contain_text(column_type: Any, pa: Any) -> bool:
+    """Whether a column may contain an identifier: not raw bytes, not vectors of floating-point numbers."""
     types = pa.types
-    if any(is_of_many(column_type) for is_of_many in (types.is_list, types.is_large_list, types.is_fixed_size_list)):
-        return not types.is_floating(column_type.value_type) and _can_speak(column_type.value_type, pa)
-    silent = (types.is_binary, types.is_large_binary, types.is_fixed_size_binary)
-    return not any(is_silent(column_type) for is_silent in silent)
+    if any(is_list(column_type) for is_list in (types.is_list, types.is_large_list, types.is_fixed_size_list)):
+        return not types.is_floating(column_type.value_type) and _may_contain_text(column_type.value_type, pa)
+    binary = (types.is_binary, types.is_large_binary, types.is_fixed_size_binary)
+    return not any(is_binary(column_type) for is_binary in binary)
 
 
 def _safetensors(path: Path) -> Iterator[tuple[str, str]]:
@@ -95,7 +95,7 @@ def _safetensors(path: Path) -> Iterator[tuple[str, str]]:
             yield from _labelled(dict(file.metadata() or {}), "metadata")
             yield from (("tensor names", name) for name in file.keys())  # noqa: SIM118 - no mapping
     except SafetensorError as error:
-        raise ValueError(f"{path} is no safetensors file.") from error
+        raise ValueError(f"{path} is not a safetensors file.") from error
 
 
 def _picture(path: Path) -> Iterator[tuple[str, str]]:
@@ -103,14 +103,14 @@ def _picture(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def _picture_bytes(content: bytes) -> Iterator[tuple[str, str]]:
-    """Comments, text chunks and EXIF of a picture; its pixels are not read."""
+    """Comments, text chunks and EXIF of a picture, not its pixels."""
     import io
 
     import PIL.Image
 
     with PIL.Image.open(io.BytesIO(content)) as picture:
-        told: dict[Any, Any] = {**picture.info, **picture.getexif()}
-        for key, value in told.items():
+        entries: dict[Any, Any] = {**picture.info, **picture.getexif()}
+        for key, value in entries.items():
             text = value.decode("latin-1") if isinstance(value, bytes) else str(value)
             yield f"picture's {key}", f"{key}: {text}"
 
@@ -134,7 +134,7 @@ def _bytes(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def _chunks(read: Callable[[int], bytes]) -> Iterator[tuple[str, str]]:
-    """Printable characters of a stream, chunk by overlapping chunk."""
+    """Printable characters of a stream, in overlapping chunks."""
     before = b""
     while chunk := read(_CHUNK):
         yield "content", (before + chunk).translate(_PRINTABLE).decode("ascii")

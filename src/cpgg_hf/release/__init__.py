@@ -1,1 +1,1 @@
-"""What is published with a model: its card, and code for hub repositories that load without this package."""
+"""Model cards, and code for Hub repositories that load without this package."""

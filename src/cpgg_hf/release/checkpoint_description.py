@@ -1,11 +1,18 @@
-"""What a checkpoint consists of, read from its configurations and the headers of its weights."""
+"""Describes the networks of a checkpoint by their configurations and the headers of their weights."""
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import torch
+
+from cpgg_hf.models.autoencoder_kl_cpgg import AutoencoderKLCPGG
+from cpgg_hf.models.configuration_cpgg_mar import CPGGMARConfig
+from cpgg_hf.models.phenotype_vae import CPGGPhenotypeVAE
+from cpgg_hf.segmentation.segmenter import CineSegmenter
 
 RECORD_FILE = "training_record.json"
 
@@ -17,28 +24,30 @@ class Part:
     """One network of a checkpoint.
 
     Attributes:
-        name: of its folder.
-        class_name: of its model.
+        name: name of its folder.
+        class_name: name of its class.
+        module: module to import the class from.
         configuration: its sizes in words.
-        num_stored: numbers in its files, weights and fitted statistics together.
-        dtypes: what they are stored as.
+        num_stored: count of stored numbers, weights and fitted statistics together.
+        dtypes: types of the stored numbers.
     """
 
     name: str
     class_name: str
+    module: str
     configuration: str
     num_stored: int
     dtypes: str
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; empty where there is none."""
+    """The object in a JSON file; empty if there is none."""
     content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     return content if isinstance(content, dict) else {}
 
 
 def describe_parts(folder: Path) -> list[Part]:
-    """Every network in a folder, itself or in folders of its own, by name."""
+    """Every network in a folder and its subfolders, by name."""
     places = sorted({path.parent for path in folder.rglob("*.safetensors")})
     return [describe_part(place) for place in places if (place / "config.json").is_file()]
 
@@ -47,9 +56,10 @@ def describe_part(folder: Path) -> Part:
     """The network in a folder."""
     config = read_object(folder / "config.json")
     class_name = config.get("_class_name") or (config.get("architectures") or ["unknown"])[0]
-    describe = _CONFIGURATIONS.get(class_name)
+    module, describe = _CONFIGURATIONS.get(class_name, ("cpgg_hf", lambda _: ""))
     num_stored, dtypes = _stored(folder)
-    return Part(folder.name, class_name, describe(config) if describe else "", num_stored, dtypes)
+    with torch.device("meta"):  # the network's sizes, not its weights
+        return Part(folder.name, class_name, module, describe(folder), num_stored, dtypes)
 
 
 def _stored(folder: Path) -> tuple[int, str]:
@@ -70,47 +80,44 @@ def _is_variant(path: Path) -> bool:
     return "." in path.name.removesuffix(".safetensors")
 
 
-def _phenotype_vae(config: Mapping[str, Any]) -> str:
-    widths = "-".join(map(str, config.get("hidden_dims", ())))
-    sampler = "with the fitted sampler" if config.get("sampler_fitted") else "without a fitted sampler"
-    return f"82-{widths} to {config.get('latent_dim')} latents, {sampler}"
+def _phenotype_vae(folder: Path) -> str:
+    config = CPGGPhenotypeVAE.from_config(CPGGPhenotypeVAE.load_config(folder)).config
+    sampler = "with the fitted sampler" if config.sampler_fitted else "without a fitted sampler"
+    return f"82-{'-'.join(map(str, config.hidden_dims))} to {config.latent_dim} latents, {sampler}"
 
 
-def _vae(config: Mapping[str, Any]) -> str:
-    widths = " / ".join(map(str, config.get("block_out_channels", ())))
-    stem, refiner = config.get("patch_size", [1, 1, 1]), config.get("refiner_channels", 0)
-    levels = 2 ** (len(config.get("block_out_channels", [0])) - 1)
-    shrink = (stem[0] * math.prod(config.get("temporal_factors", [])), stem[1] * levels, stem[2] * levels)
-    size = [side // factor for side, factor in zip(config.get("sample_size", (50, 96, 96)), shrink, strict=True)]
-    latents = " x ".join(map(str, [config.get("latent_channels"), *size]))
-    parts = [f"widths {widths}", f"latents {latents}"]
-    if stem != [1, 1, 1]:
-        parts.insert(0, f"stem {'x'.join(map(str, stem))}")
-    if refiner:
-        parts.insert(-1, f"refiner {refiner}")
-    return ", ".join(parts)
+def _vae(folder: Path) -> str:
+    network = AutoencoderKLCPGG.from_config(AutoencoderKLCPGG.load_config(folder))
+    config = network.config
+    stem = "x".join(map(str, config.patch_size))
+    parts = [] if stem == "1x1x1" else [f"stem {stem}"]
+    parts.append(f"widths {_joined(config.block_out_channels)}")
+    if config.refiner_channels:
+        parts.append(f"refiner {config.refiner_channels}")
+    return ", ".join([*parts, f"latents {' x '.join(map(str, network.latent_size))}"])
 
 
-def _mar(config: Mapping[str, Any]) -> str:
-    patch, size = config.get("patch_size", (5, 2, 2)), config.get("latent_size", (25, 12, 12))
-    tokens = math.prod(side // step for side, step in zip(size, patch, strict=True))
-    width = config.get("latent_channels", 16) * math.prod(patch)
-    encoder, decoder = (
-        f"{part} {config.get(f'{part}_depth')} layers of {config.get(f'{part}_width')}"
-        for part in ("encoder", "decoder")
-    )
-    head = f"head {config.get('head_depth')} x {config.get('head_width')}"
-    return f"{tokens} tokens of {width}, {encoder}, {decoder}, {head}"
+def _mar(folder: Path) -> str:
+    config = CPGGMARConfig.from_pretrained(folder)
+    encoder = f"encoder {config.encoder_depth} layers of {config.encoder_width}"
+    decoder = f"decoder {config.decoder_depth} layers of {config.decoder_width}"
+    head = f"head {config.head_depth} x {config.head_width}"
+    return f"{config.num_tokens} tokens of {config.token_dim}, {encoder}, {decoder}, {head}"
 
 
-def _segmenter(config: Mapping[str, Any]) -> str:
-    widths = " / ".join(map(str, config.get("block_out_channels", ())))
-    return f"2D U-Net on {len(config.get('context_frames', ()))} frames, widths {widths}"
+def _segmenter(folder: Path) -> str:
+    config = CineSegmenter.from_config(CineSegmenter.load_config(folder)).config
+    return f"2D U-Net on {len(config.context_frames)} frames, widths {_joined(config.block_out_channels)}"
 
 
-_CONFIGURATIONS: dict[str, Callable[[Mapping[str, Any]], str]] = {
-    "CPGGPhenotypeVAE": _phenotype_vae,
-    "AutoencoderKLCPGG": _vae,
-    "CPGGMARModel": _mar,
-    "CineSegmenter": _segmenter,
+def _joined(widths: Iterable[int]) -> str:
+    return " / ".join(map(str, widths))
+
+
+_CONFIGURATIONS: dict[str, tuple[str, Callable[[Path], str]]] = {
+    "CPGGPhenotypeVAE": ("cpgg_hf", _phenotype_vae),
+    "AutoencoderKLCPGG": ("cpgg_hf", _vae),
+    "CPGGMARModel": ("cpgg_hf", _mar),
+    "CineSegmenter": (CineSegmenter.__module__, _segmenter),
 }
+"""The module to import a class from, and its configuration in words."""

@@ -1,4 +1,4 @@
-"""What a checkpoint was measured to reach: the JSON of `benchmarks/checkpoint_quality.py` as tables and metadata."""
+"""Measured results of a checkpoint: the JSON of `benchmarks/checkpoint_quality.py` as tables and metadata."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -39,7 +39,7 @@ def read_results(folder: Path | None) -> dict[str, dict[str, Any]]:
     return {part: content for part, content in found.items() if content}
 
 
-def adherence_rows(results: Mapping[str, Any]) -> list[dict[str, str]]:
+def controllability_rows(results: Mapping[str, Any]) -> list[dict[str, str]]:
     """The chosen phenotypes as requested and as measured in generated cines, beside the two ceilings."""
     ceilings = {part: _by_phenotype(results.get(part, {})) for part in ("gate", "measure")}
     rows = []
@@ -76,7 +76,7 @@ def fidelity_rows(results: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     rows.append(("precision, recall", shares, true_shares))
     for row in fidelity["statistics"]:
         name = _STATISTICS.get(row["statistic"], row["statistic"])
-        rows.append((f"within the true cines' 5th to 95th percentile: {name}", f"{row['share']:.0%}", "90%"))
+        rows.append((f"within the reference cines' 5th to 95th percentile: {name}", f"{row['share']:.0%}", "90%"))
     return rows
 
 

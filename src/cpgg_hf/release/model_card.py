@@ -1,7 +1,6 @@
 """`README.md` of a checkpoint, filled from its configurations, its training record and measured results.
 
-The words are in `model_cards/`; nothing is written by hand for one checkpoint. What is not recorded is said to be not
-recorded.
+The text is in `model_cards/`. Missing information is shown as not recorded.
 """
 
 import os
@@ -12,14 +11,14 @@ from typing import Any
 
 from huggingface_hub import ModelCard, ModelCardData
 
-from cpgg_hf.data_policy import strictest
+from cpgg_hf.data_policy import LICENSES, strictest
 from cpgg_hf.errors import PublishingError
 from cpgg_hf.files.staging import staged_file
 from cpgg_hf.hub.policy import stated_policies
 from cpgg_hf.phenotypes import PHENOTYPES
 from cpgg_hf.release.checkpoint_description import RECORD_FILE, describe_parts, read_object
 from cpgg_hf.release.measured_results import (
-    adherence_rows,
+    controllability_rows,
     evaluation_results,
     fidelity_rows,
     machines,
@@ -30,11 +29,6 @@ from cpgg_hf.release.measured_results import (
 
 CARD_FILE = "README.md"
 
-_LICENSES: dict[str, dict[str, str]] = {
-    "phantom": {"license": "apache-2.0"},
-    "public": {"license": "other", "license_name": "as-the-source"},
-    "restricted": {"license": "other", "license_name": "restricted"},
-}
 _TAGS = ["cardiac-mri", "cine", "masked-autoregressive", "diffusion", "cpgg"]
 
 
@@ -44,15 +38,15 @@ def write_model_card(
     """Write the card of a checkpoint or of a single network.
 
     Args:
-        folder: as `save_pretrained` wrote it, with a `training_record.json` where there is one.
-        results: folder of the JSON that `benchmarks/checkpoint_quality.py` wrote for it.
-        repo_id: where it will be loaded from; default: the folder as it is named here.
+        folder: a folder written by `save_pretrained`, optionally with a `training_record.json`.
+        results: folder of JSON files that `benchmarks/checkpoint_quality.py` wrote for it.
+        repo_id: repository to load it from; default: the name of the folder.
 
     Returns:
-        The card.
+        Path of the card.
 
     Raises:
-        PublishingError: no network is there.
+        PublishingError: the folder holds no network.
     """
     folder = Path(folder)
     with staged_file(folder / CARD_FILE) as partial:
@@ -64,7 +58,7 @@ def make_model_card(folder: Path, results: str | os.PathLike[str] | None = None,
     """The text of `write_model_card`."""
     parts = describe_parts(folder)
     if not parts:
-        raise PublishingError(f"{folder} holds no network; give a folder that save_pretrained wrote.")
+        raise PublishingError(f"{folder} holds no network; pass a folder that save_pretrained wrote.")
     networks = [policy for place, policy in stated_policies(folder) if Path(place).name != CARD_FILE]
     policy = strictest(networks)
     index = read_object(folder / "model_index.json")
@@ -74,7 +68,7 @@ def make_model_card(folder: Path, results: str | os.PathLike[str] | None = None,
     name = folder.resolve().name if repo_id is None else repo_id.rsplit("/", 1)[-1]
     carbon = _carbon(record)
     evaluated = evaluation_results(measured, data)
-    metadata: dict[str, Any] = dict(_LICENSES[policy])
+    metadata: dict[str, Any] = dict(LICENSES[policy])
     if evaluated:
         metadata |= {"model_name": name, "eval_results": evaluated}
     if carbon:
@@ -96,7 +90,7 @@ def make_model_card(folder: Path, results: str | os.PathLike[str] | None = None,
             record=record,
             measured=measured,
             evaluation_data=data,
-            adherence=adherence_rows(measured),
+            controllability=controllability_rows(measured),
             num_compared=num_compared,
             lost=lost,
             fidelity=fidelity_rows(measured),
@@ -110,7 +104,7 @@ def make_model_card(folder: Path, results: str | os.PathLike[str] | None = None,
 
 
 def _record(folder: Path) -> dict[str, Any]:
-    """The folder's record, else what its components' records say together."""
+    """The folder's record, or the records of its components together."""
     record = read_object(folder / RECORD_FILE)
     if record:
         return record
@@ -124,7 +118,7 @@ def _hours(record: Mapping[str, Any]) -> float:
 
 
 def _carbon(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Grams of CO2 equivalent: hours x watts x grams a kilowatt hour, where the record states these two."""
+    """Grams of CO2 equivalent: hours x watts x grams per kilowatt hour, if the record states both."""
     assumed = record.get("carbon", {})
     if not {"watts", "grams_per_kwh"} <= assumed.keys():
         return {}

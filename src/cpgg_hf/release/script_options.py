@@ -1,4 +1,4 @@
-"""`--push_to_hub` and its companions for scripts that end with a folder; those that train have them as arguments."""
+"""`--push_to_hub` and related options for scripts that write a folder; training stages have them as arguments."""
 
 import argparse
 import os
@@ -11,17 +11,21 @@ from cpgg_hf.errors import PublishingError
 def add_push_options(parser: argparse.ArgumentParser) -> None:
     """`--push_to_hub`, `--hub_model_id`, `--hub_public`, `--hub_override_policy`."""
     group = parser.add_argument_group("hub")
-    group.add_argument("--push_to_hub", action="store_true", help="push the result when it is done")
+    group.add_argument("--push_to_hub", action="store_true", help="push the finished folder")
     group.add_argument("--hub_model_id", metavar="OWNER/NAME", help="repository (default: the folder's name)")
     group.add_argument("--hub_public", action="store_true", help="make a new repository public")
-    group.add_argument("--hub_override_policy", metavar="REASON", help="push although restricted; logged")
+    group.add_argument(
+        "--hub_override_policy",
+        metavar="REASON",
+        help="reason to push a restricted folder; logged, private repositories only",
+    )
 
 
 def push_result(arguments: argparse.Namespace, folder: Path, repo_type: str = "model") -> int:
-    """Pushes a finished folder where that was asked for, from the first process alone.
+    """Push a finished folder if `--push_to_hub` is given, from the first process only.
 
     Returns:
-        Exit status: 1 where the push failed; the folder is whole all the same.
+        Exit status: 1 if the push failed; the folder is complete nevertheless.
     """
     if not arguments.push_to_hub or os.environ.get("RANK", "0") != "0":
         return 0
@@ -40,7 +44,7 @@ def push_result(arguments: argparse.Namespace, folder: Path, repo_type: str = "m
             override_policy=arguments.hub_override_policy,
         )
     except PublishingError as error:
-        print(f"error: {folder} is whole, but was not pushed: {error}", file=sys.stderr)
+        print(f"error: {folder} is complete, but was not pushed: {error}", file=sys.stderr)
         return 1
     print(f"pushed {url}")
     return 0

@@ -1,4 +1,4 @@
-"""Moving hearts for the field segmenter: phantoms of its own seeds, and planes that are no four-chamber view.
+"""Moving hearts for the scan segmenter: phantoms of its own seeds, and planes that are no four-chamber view.
 
 The share of each pixel that each structure covers, at ten times of the beat, and what the phantom's scan shows there.
 A network that has to notice a wrong view must have seen some: short-axis rings, and hearts cut so that chambers lack.

@@ -1,4 +1,4 @@
-"""The one training loop: resume, EMA, precision, logging, checkpoints; a stage gives it build, loss, validate.
+"""Training of every network: one loop (`loop.py`) and one file per stage (`stages/`).
 
-`loop.py` is the algorithm; `vae_stage.py`, `mar_stage.py` and `phenotype_vae_stage.py` say what is trained on what.
+The loop resumes, averages weights, logs and saves; a stage defines data, network, loss and validation.
 """

@@ -1,7 +1,7 @@
-"""LoRA (PEFT): low-rank matrices that are trained beside frozen weights, for a new site with few cines.
+"""LoRA (PEFT): low-rank matrices trained on top of frozen weights, for a new site with few cines.
 
-The network then saves, pushes and averages as before, but `save_pretrained` and `push_to_hub` write the adapter alone;
-`pipe.mar.load_adapter(folder_or_repository)` puts it onto the network that it was trained beside.
+`save_pretrained` and `push_to_hub` then write only the adapter; `pipe.mar.load_adapter(folder_or_repository)` loads it
+onto the network that it was trained on.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from cpgg_hf.optional import import_optional
 
 
 def add_lora(network: PreTrainedModel, rank: int, accelerator: Accelerator) -> None:
-    """Freezes a trained network and puts a LoRA of this rank beside each of its linear layers.
+    """Freeze a trained network and add a LoRA of this rank to each of its linear layers.
 
-    The update of a layer is scaled by 1 whatever the rank (`lora_alpha` is the rank), and starts at 0.
+    The update of a layer is scaled by 1 at any rank (`lora_alpha` is the rank), and starts at 0.
 
     Raises:
         TrainingError: PEFT is not installed, or the weights would be sharded.
     """
     if accelerator.distributed_type == DistributedType.FSDP:
-        raise TrainingError(f"a LoRA (lora_rank {rank}) is not trained under FSDP; launch with DDP or on one device.")
+        raise TrainingError(f"a LoRA (lora_rank {rank}) cannot be trained under FSDP; use DDP or one device.")
     try:
         peft = import_optional("peft", "adapters")
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""Checkpoints on disk: written whole or not at all, picked up only by the run that they belong to."""
+"""Checkpoints on disk: complete or absent, and resumed only by the run that they belong to."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ STATE_FILE = "run_state.json"
 
 @dataclass
 class RunState:
-    """Where a run stands; everything that weights, optimizer, scheduler and RNG states do not hold.
+    """The position of a run: everything that weights, optimizer, scheduler and RNG states do not hold.
 
-    `loss_sums` are those of the `loss_count` steps since the last line of the log, so that the next line does not
+    `loss_sums` are sums over the `loss_count` steps since the last line of the log, so that the next line does not
     depend on where the run was interrupted.
     """
 
@@ -53,7 +53,7 @@ def checkpoints_of(output_dir: Path) -> list[Path]:
 
 
 def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a temporary folder beside `folder` and rename it, so that `folder` is whole or absent."""
+    """Let `write` fill a temporary folder beside `folder` and rename it, so that `folder` is complete or absent."""
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -79,12 +79,12 @@ def save_checkpoint(
     total_limit: int | None,
     save_extra: Callable[[Path], None],
 ) -> None:
-    """Write `checkpoint-<step>`: accelerate's state, `run_state.json`, what `save_extra` puts there.
+    """Write `checkpoint-<step>`: accelerate's state, `run_state.json` and the files of `save_extra`.
 
-    All processes call it; `save_extra` too is called on all of them.
+    All processes call it, and `save_extra` is called on all of them.
 
     Raises:
-        TrainingError: it cannot be written, on all processes; the checkpoints before it are intact.
+        TrainingError: it cannot be written (raised on all processes); earlier checkpoints are intact.
     """
     folder = output_dir / f"checkpoint-{state.step:07d}"
     partial = folder.with_name(f".{folder.name}.partial")
@@ -126,8 +126,8 @@ def _together(accelerator: Accelerator, action: Callable[[], None], partial: Pat
         shutil.rmtree(partial, ignore_errors=True)
     intact = checkpoints_of(partial.parent)
     raise TrainingError(
-        f"the checkpoint {partial.name.split('.')[1]} could not be written ({failure or 'another process says why'}); "
-        f"{intact[-1] if intact else 'no earlier one'} is intact: make room on the disk, then go on with "
+        f"cannot write {partial.name.split('.')[1]} ({brief(failure) if failure else 'see the other process'}), but "
+        f"{f'{intact[-1]} is intact' if intact else 'there is no earlier one'}; free disk space, then resume with "
         "--resume_from_checkpoint latest."
     ) from failure
 
@@ -136,13 +136,13 @@ def find_checkpoint(output_dir: Path, resume_from: str | None) -> Path | None:
     """The checkpoint that `--resume_from_checkpoint` names; None to start from the beginning.
 
     Raises:
-        TrainingError: it does not exist, or a run without the flag would write over another run's checkpoints.
+        TrainingError: it does not exist, or a run without the flag would overwrite another run's checkpoints.
     """
     existing = checkpoints_of(output_dir)
     if resume_from is None:
         if existing:
             raise TrainingError(
-                f"{existing[-1]} exists: continue that run with --resume_from_checkpoint latest, or choose another "
+                f"{existing[-1]} exists; resume that run with --resume_from_checkpoint latest, or choose another "
                 "--output_dir."
             )
         return None
@@ -150,7 +150,7 @@ def find_checkpoint(output_dir: Path, resume_from: str | None) -> Path | None:
         return existing[-1] if existing else None
     if not (Path(resume_from) / STATE_FILE).is_file():
         raise TrainingError(
-            f"{resume_from} is no complete checkpoint (it has no {STATE_FILE}); pass 'latest' or one of: "
+            f"{resume_from} is not a complete checkpoint (no {STATE_FILE}); pass 'latest' or one of: "
             f"{', '.join(map(str, existing)) or 'none in ' + str(output_dir)}."
         )
     return Path(resume_from)
@@ -159,19 +159,24 @@ def find_checkpoint(output_dir: Path, resume_from: str | None) -> Path | None:
 def load_checkpoint(
     accelerator: Accelerator, folder: Path, identity: dict[str, Any], defaults: dict[str, Any]
 ) -> RunState:
-    """Restore weights, optimizer, scheduler, EMA and RNG from `folder`; returns where the run stood.
+    """Restore weights, optimizer, scheduler, EMA and RNG from `folder`; returns the position of the run.
 
-    `defaults` stand for settings that did not exist yet when the checkpoint was written.
+    `defaults` are used for settings that did not exist yet when the checkpoint was written.
 
     Raises:
-        TrainingError: the checkpoint belongs to another stage, configuration or data set, or is damaged.
+        TrainingError: the checkpoint belongs to another version, stage, configuration or data set, or is damaged.
     """
     saved = json.loads((folder / STATE_FILE).read_text())
+    if saved["identity"].get("format") != identity["format"]:
+        raise TrainingError(
+            f"{folder} was written by another version of cpgg_hf and cannot be resumed; start a new run in another "
+            "--output_dir."
+        )
     saved["identity"]["arguments"] = {**defaults, **saved["identity"]["arguments"]}
     differences = _differences(saved["identity"], identity)
     if differences:
         raise TrainingError(
-            f"{folder} cannot be resumed here: {'; '.join(differences)}. Use the same settings, or start anew in "
+            f"{folder} belongs to another run ({'; '.join(differences)}); use its settings, or start a new run in "
             "another --output_dir."
         )
     try:

@@ -1,4 +1,4 @@
-"""Which samples an optimizer step sees, and who sees them: functions of (seed, step) and of the plan alone."""
+"""Assigns samples to optimizer steps and processes, as a function of (seed, step) and of the plan only."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from cpgg_hf.errors import TrainingError
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """How the global batch of a step is cut: into micro-batches, and each of those into one part a process.
+    """How the global batch of a step is divided: into micro-batches, and each of them into one part per process.
 
     Attributes:
-        global_batch_size: samples of a step, N.
-        accumulation: micro-batches of a step, A.
-        num_processes: parts of a micro-batch, P. Parts differ by one sample at most.
+        global_batch_size: samples per step, N.
+        accumulation: micro-batches per step, A.
+        num_processes: parts per micro-batch, P. Parts differ by at most one sample.
     """
 
     global_batch_size: int
@@ -28,46 +28,46 @@ class BatchPlan:
 
     @classmethod
     def of(cls, batch_size: int, accumulation: int, global_batch_size: int | None, num_processes: int) -> BatchPlan:
-        """The plan of these settings: with `global_batch_size`, as few micro-batches as `batch_size` allows.
+        """The plan for these settings: with `global_batch_size`, as few micro-batches as `batch_size` allows.
 
         Raises:
-            TrainingError: a process would be left without a sample.
+            TrainingError: a process would have no sample.
         """
         if global_batch_size is None:
             return cls(batch_size * accumulation * num_processes, accumulation, num_processes)
         accumulation = -(-global_batch_size // (batch_size * num_processes))
         if global_batch_size < accumulation * num_processes:
             raise TrainingError(
-                f"a global batch of {global_batch_size} cannot be shared by {num_processes} processes in "
-                f"{accumulation} micro-batches; launch fewer processes, or raise global_batch_size."
+                f"a global batch of {global_batch_size} cannot be divided among {num_processes} processes in "
+                f"{accumulation} micro-batches; launch fewer processes, or increase global_batch_size."
             )
         return cls(global_batch_size, accumulation, num_processes)
 
     def part(self, micro_batch: int, process: int) -> range:
-        """The places in the global batch that one process has of one micro-batch."""
+        """The positions in the global batch of one process's part of one micro-batch."""
         size, longer = divmod(self.global_batch_size, self.accumulation * self.num_processes)
         index = micro_batch * self.num_processes + process
         first = index * size + min(index, longer)
         return range(first, first + size + (index < longer))
 
     def weight(self, micro_batch: int, process: int) -> float:
-        """What a part's mean counts in the mean over all parts, so that this is the mean over all samples."""
+        """Weight of a part's mean, so that the mean over all parts is the mean over all samples."""
         parts = self.accumulation * self.num_processes
         return len(self.part(micro_batch, process)) * parts / self.global_batch_size
 
 
 class DataOrder(Sampler[list[int]]):
-    """Index lists, one a micro-batch, of one process.
+    """Endless lists of indices, one per micro-batch, for one process.
 
-    Every epoch is a permutation drawn from (seed, epoch), cut into global batches; the rest that fills no batch is
-    left out.
+    Every epoch is a permutation that depends on (seed, epoch), divided into global batches; samples that do not fill
+    a last batch are left out.
 
     Args:
         num_samples: size of the training split.
-        plan: how a global batch is shared out.
-        seed: of the permutations.
-        process_index: whose part to give.
-        first_step: the step to start at; iteration goes on for ever.
+        plan: how a global batch is divided.
+        seed: seed of the permutations.
+        process_index: index of the process.
+        first_step: step to start at.
     """
 
     def __init__(
@@ -78,12 +78,12 @@ class DataOrder(Sampler[list[int]]):
         self.steps_per_epoch = num_samples // plan.global_batch_size
         if self.steps_per_epoch == 0:
             raise TrainingError(
-                f"the training split has {num_samples} samples, one step needs {plan.global_batch_size}; "
+                f"the training split has {num_samples} samples, but one step needs {plan.global_batch_size}; "
                 "lower batch_size or gradient_accumulation_steps, or prepare more data."
             )
 
     def global_batch(self, step: int) -> np.ndarray:
-        """The samples of a step on all processes: (global_batch_size,)."""
+        """The samples of a step over all processes: (global_batch_size,)."""
         epoch, position = divmod(step, self.steps_per_epoch)
         first = position * self.plan.global_batch_size
         return _permutation(self.num_samples, self.seed, epoch)[first : first + self.plan.global_batch_size]

@@ -1,8 +1,8 @@
 """The adversarial term of the 3D-VAE (paper, section 2.2), as in Stable Diffusion's VAE but over space and time.
 
-A patch discriminator (pix2pix), hinge loss, and a weight that keeps the term's pull on the decoder's last layer in
-proportion to that of the reconstruction (VQGAN, equation 7). MONAI's discriminator would do too, but importing it
-costs 10 s of a CPU (3,600 modules), in every process.
+A patch discriminator (pix2pix), hinge loss, and a weight that keeps the gradient of the term at the decoder's last
+layer in proportion to that of the reconstruction loss (VQGAN, equation 7). MONAI's discriminator would serve too, but
+importing it takes 10 s of CPU time (3,600 modules) in every process.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ _NORM_GROUPS = 4
 
 
 class PatchDiscriminator(nn.Module):
-    """Judges overlapping patches of a cine: (B, in_channels, T, H, W) -> logits (B, 1, t, h, w).
+    """Rates overlapping patches of a cine: (B, in_channels, T, H, W) -> logits (B, 1, t, h, w), high for real ones.
 
-    The published 2D discriminator with three frames a kernel. Group norms stand for its batch norms, so that a cine's
-    judgement depends on no other cine and is the same on any number of processes.
+    The published 2D discriminator with kernels of three frames. Group norms replace its batch norms, so that the
+    logits of a cine do not depend on other cines and are the same on any number of processes.
 
     Args:
-        in_channels: of a cine.
-        channels: of the first convolution, a multiple of 4; they double with every layer, up to eightfold.
-        num_layers: between the first and the last. A patch spans 70 x 70 pixels with 3, 34 x 34 with 2, 16 x 16 with
-            1.
+        in_channels: channels of a cine.
+        channels: width of the first convolution, a multiple of 4; it doubles with every layer, up to eightfold.
+        num_layers: layers between the first and the last. A patch spans 70 x 70 pixels with 3, 34 x 34 with 2,
+            16 x 16 with 1.
     """
 
     def __init__(self, in_channels: int = 1, channels: int = 64, num_layers: int = 3) -> None:
@@ -47,17 +47,17 @@ class PatchDiscriminator(nn.Module):
                 nn.init.normal_(module.weight, 0.0, 0.02)
 
     def forward(self, cines: torch.Tensor) -> torch.Tensor:
-        """Logits of the patches, high for those that look real."""
+        """Logits of the patches."""
         return self.layers(cines)
 
 
-def judge(discriminator: Any, real: torch.Tensor, generated: torch.Tensor) -> dict[str, torch.Tensor]:
-    """What the discriminator learns from: the hinge loss, beside the mean logits of both.
+def discriminator_loss(discriminator: Any, real: torch.Tensor, generated: torch.Tensor) -> dict[str, torch.Tensor]:
+    """The hinge loss of the discriminator, and the mean logits of real and generated cines.
 
     Args:
-        discriminator: gives logits.
+        discriminator: cines -> logits.
         real: cines (B, C, T, H, W) in [-1, 1].
-        generated: their reconstructions, without a gradient.
+        generated: their reconstructions, detached.
     """
     real_logits, generated_logits = (at_least_float32(discriminator(cines)) for cines in (real, generated))
     loss = 0.5 * (F.relu(1.0 - real_logits).mean() + F.relu(1.0 + generated_logits).mean())
@@ -67,16 +67,16 @@ def judge(discriminator: Any, real: torch.Tensor, generated: torch.Tensor) -> di
 def adaptive_weight(
     reconstruction_loss: torch.Tensor, adversarial_loss: torch.Tensor, last_layer: torch.Tensor, num_samples: int
 ) -> torch.Tensor:
-    """The ratio of the norms of both losses' gradients at the last layer, at most 10,000; without a gradient itself.
+    """Ratio of the norms of the two losses' gradients at the last layer, at most 10,000; detached.
 
-    The gradients are those of the mean over the samples of all processes, which all call this together and get the
-    same weight. With gradient accumulation every micro-batch has its own.
+    Gradients are averaged over the samples of all processes, which must call this together and get the same weight.
+    With gradient accumulation each micro-batch has its own.
 
     Args:
-        reconstruction_loss: a mean over the samples of this process.
-        adversarial_loss: likewise.
+        reconstruction_loss: mean over the samples of this process.
+        adversarial_loss: mean over the samples of this process.
         last_layer: a weight that both depend on.
-        num_samples: of this process.
+        num_samples: number of samples of this process.
     """
     gradients = [
         at_least_float32(torch.autograd.grad(loss, last_layer, retain_graph=True)[0]).flatten()

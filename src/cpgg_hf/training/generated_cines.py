@@ -1,4 +1,4 @@
-"""What a MAR generates from held-out phenotypes while it trains: cines, their Frechet distance, what they obey."""
+"""Cines that a MAR in training generates from held-out phenotypes: Frechet distance and controllability."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from cpgg_hf.models.autoencoder_kl_cpgg import AutoencoderKLCPGG
 from cpgg_hf.models.modeling_cpgg_mar import CPGGMARModel
 from cpgg_hf.models.scheduling_cpgg_ddpm import scheduler_of_head
 from cpgg_hf.segmentation.segmenter import CineSegmenter
-from cpgg_hf.training.randomness import seed_of
+from cpgg_hf.shards import derive_seed
 
 _DECODING_STEPS = 16
 
 
 @dataclass(frozen=True)
 class HeldOutHearts:
-    """True cines and what is known of them.
+    """Reference cines with their phenotypes and geometry.
 
     Attributes:
         cines: (N, T, H, W) uint8.
         phenotypes: (N, 82) float32 in physical units, NaN = missing.
         spacing_mm: (N,) pixel sizes.
-        frame_time_ms: (N,) times from one frame to the next.
+        frame_time_ms: (N,) frame times.
     """
 
     cines: np.ndarray
@@ -44,12 +44,12 @@ def generate_cines(
     batch_size: int,
     seed: int,
 ) -> np.ndarray:
-    """Cines (N, T, H, W) float32 in [0, 1] of phenotypes (N, 82), without guidance; cine i draws from (seed, i)."""
+    """Cines (N, T, H, W) float32 in [0, 1] from phenotypes (N, 82), without guidance; cine i depends on (seed, i)."""
     scheduler = scheduler_of_head(mar.config.head_type, mar.config.num_train_timesteps)
     decoding_steps = min(_DECODING_STEPS, mar.config.num_tokens)
     cines = []
     for indices in torch.arange(len(phenotypes)).split(batch_size):
-        generators = [torch.Generator().manual_seed(seed_of(seed, "generated", int(index))) for index in indices]
+        generators = [torch.Generator().manual_seed(derive_seed(seed, "generated", int(index))) for index in indices]
         latents = mar.generate_latents(
             phenotypes[indices].to(mar.device), scheduler, decoding_steps, num_inference_steps, generators=generators
         )
@@ -58,21 +58,21 @@ def generate_cines(
     return torch.cat(cines).numpy()
 
 
-def judge_cines(generated: np.ndarray, hearts: HeldOutHearts, segmenter: CineSegmenter | None) -> dict[str, float]:
-    """Frechet distance of N generated cines beside its floor, and the R2 of what is measured in them.
+def evaluate_cines(generated: np.ndarray, hearts: HeldOutHearts, segmenter: CineSegmenter | None) -> dict[str, float]:
+    """Frechet distance of N generated cines with its floor, and the R2 of measured phenotypes.
 
     Args:
-        generated: (N, T, H, W) in [0, 1], of the first N hearts' phenotypes.
+        generated: (N, T, H, W) in [0, 1], from the phenotypes of the first N hearts.
         hearts: at least 2 N: half to compare with, half for the floor.
         segmenter: measures the cines; None for no R2.
 
     Returns:
-        `frechet`, `frechet_floor` (true against other true cines: where a distance of so few ends), and with a
-        segmenter `r2_<phenotype>` of each measurable phenotype that varies.
+        `frechet`, `frechet_floor` (between reference cines: the smallest distance to expect from this few), and with
+        a segmenter `r2_<phenotype>` of each measurable phenotype that varies.
     """
     network = RandomFeatureNetwork()
-    true = extract_features(hearts.cines, network)
-    frechet = frechet_with_floor(extract_features(generated, network), true)
+    reference = extract_features(hearts.cines, network)
+    frechet = frechet_with_floor(extract_features(generated, network), reference)
     figures = {"frechet": frechet.distance, "frechet_floor": frechet.floor}
     if segmenter is not None:
         count = len(generated)

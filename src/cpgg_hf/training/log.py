@@ -1,4 +1,4 @@
-"""`log.jsonl`: one JSON line per log step and per validation; `pandas.read_json(path, lines=True)` plots it."""
+"""`log.jsonl`: one JSON line per log step and per validation, for `pandas.read_json(path, lines=True)`."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 
 
 class RunLog:
-    """Appends lines to `log.jsonl`; a run resumed at `first_step` drops what was logged after it.
+    """Appends lines to `log.jsonl`; a run resumed at `first_step` drops later lines.
 
-    Lines of training hold step, epoch, loss terms, lr, grad_norm, samples_per_second and seconds; lines of
-    validation hold step and `validation_...` figures.
+    Training lines hold step, epoch, loss terms, lr, grad_norm, throughput and seconds; validation lines hold step and
+    `validation_...` figures.
     """
 
     def __init__(self, path: Path, first_step: int, is_main_process: bool = True) -> None:
@@ -24,7 +24,7 @@ class RunLog:
         partial.rename(path)
 
     def write(self, **values: Any) -> str:
-        """Append one line; returns it in short form, for the screen."""
+        """Append one line; returns a short form to print."""
         with self.path.open("a") as file:
             file.write(json.dumps(values) + "\n")
         return "  ".join(f"{key} {value:.6g}" for key, value in values.items())
@@ -35,6 +35,6 @@ def _lines(path: Path) -> list[dict[str, Any]]:
     for text in path.read_text().splitlines() if path.exists() else []:
         try:
             lines.append(json.loads(text))
-        except json.JSONDecodeError:  # the line that a killed run was writing
+        except json.JSONDecodeError:  # incomplete line of a killed run
             continue
     return lines

@@ -3,10 +3,10 @@
     accelerate launch training_scripts/train_vae.py --config training_scripts/configs/phantom_small_vae.yaml
     ACCELERATE_USE_CPU=true torchrun --nproc_per_node 2 training_scripts/train_vae.py --config ...  # two CPU processes
 
-A run folder holds `log.jsonl`, `checkpoint-<step>/` (resume with `--resume_from_checkpoint latest`; what was saved is
-restored exactly: weights, EMA, optimizers, schedules, position in the data; random numbers follow from the step),
-`validation/<step>/` with pictures, and when training has ended `model/` (the trained weights) and `ema/` (their moving
-average: the better one to use), both for `from_pretrained`.
+A run folder holds `log.jsonl`, `checkpoint-<step>/` (resume with `--resume_from_checkpoint latest`, which restores
+weights, EMA, optimizers, schedules and the position in the data exactly; random numbers follow from the step),
+`validation/<step>/` with pictures, and after the last step `model/` (the trained weights) and `ema/` (their moving
+average, which is usually better), both for `from_pretrained`.
 """
 
 from __future__ import annotations
@@ -25,13 +25,14 @@ from accelerate.utils import send_to_device, set_seed
 from tqdm.auto import tqdm
 from transformers.utils.logging import disable_progress_bar
 
-from cpgg_hf.errors import CheckpointError, InputError, TrainingError
-from cpgg_hf.training.arguments import default_settings, parse_arguments
+from cpgg_hf.errors import CPGGError
+from cpgg_hf.training.arguments import default_settings
 from cpgg_hf.training.checkpoints import RunState, find_checkpoint, load_checkpoint, save_checkpoint
+from cpgg_hf.training.configuration import parse_arguments
 from cpgg_hf.training.data_order import DataOrder
 from cpgg_hf.training.log import RunLog
 from cpgg_hf.training.optimizer import OptimizedModule
-from cpgg_hf.training.policy import record_policy
+from cpgg_hf.training.policy import record_policy, source_policies
 from cpgg_hf.training.preemption import StopRequest, refuse_step
 from cpgg_hf.training.randomness import StepRandomness, seed_global_generator
 from cpgg_hf.training.setup import checkpoint_activations, identify, load_batches, make_accelerator
@@ -44,23 +45,23 @@ from cpgg_hf.training.weights import TrainedWeights
 
 
 def launch(stage_class: type[Stage], argv: Sequence[str] | None = None) -> int:
-    """A training script: reads the arguments, trains, and turns a refusal into one sentence and exit status 1."""
+    """A training script: reads the arguments and trains; prints an error as one sentence and returns 1."""
     disable_progress_bar()  # transformers would draw one for every checkpoint
     try:
         train(stage_class(parse_arguments(stage_class.arguments_class, argv)))
-    except (TrainingError, InputError, CheckpointError) as error:
+    except CPGGError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        print(f"error: no space left on the disk ({error}); make room, then resume the run.", file=sys.stderr)
+        print(f"error: no space left on the disk ({error}); free some, then resume the run.", file=sys.stderr)
         return 1
     return 0
 
 
 def train(stage: Stage) -> RunState:
-    """Train a stage until its last step, `max_seconds` or SIGTERM, whichever comes first; returns where it stands.
+    """Train a stage until its last step, `max_seconds` or SIGTERM, whichever comes first; returns the position.
 
     Raises:
         TrainingError: the checkpoint to resume belongs to another run; the loss or a gradient is not finite; a
@@ -74,7 +75,7 @@ def train(stage: Stage) -> RunState:
 
 
 class _Run:
-    """A run from its first step, or from the one that its checkpoint names."""
+    """A run from its first step, or from a checkpoint."""
 
     def __init__(self, stage: Stage, stop: StopRequest) -> None:
         self.stage, self.stop, self.stopped = stage, stop, False
@@ -90,7 +91,7 @@ class _Run:
         set_seed(arguments.seed)
         self.network = stage.build()
         record_policy(self.network, stage.data_policy())
-        self.adversary = stage.build_adversary(self.network)
+        self.discriminator = stage.build_discriminator(self.network)
         if arguments.gradient_checkpointing:
             checkpoint_activations(self.network)
         self.order = DataOrder(len(data), self.plan, arguments.seed, self.accelerator.process_index)
@@ -98,15 +99,15 @@ class _Run:
             (arguments.num_train_epochs or 0) * self.order.steps_per_epoch
         )
         length = (self.num_steps, self.order.steps_per_epoch)
-        self.learner = OptimizedModule(
+        self.optimized = OptimizedModule(
             self.accelerator, self.network, stage.loss, arguments,
             arguments.learning_rate, arguments.adam_betas, *length,
         )  # fmt: skip
-        self.judge: OptimizedModule | None = None
-        if (adversary := self.adversary) is not None:
-            self.judge = OptimizedModule(
-                self.accelerator, adversary.network, adversary.loss, arguments,
-                adversary.learning_rate, adversary.adam_betas, *length,
+        self.optimized_discriminator: OptimizedModule | None = None
+        if (discriminator := self.discriminator) is not None:
+            self.optimized_discriminator = OptimizedModule(
+                self.accelerator, discriminator.network, discriminator.loss, arguments,
+                discriminator.learning_rate, discriminator.adam_betas, *length,
             )  # fmt: skip
         self.weights = TrainedWeights(
             self.accelerator, self.network, arguments.ema_decay if arguments.use_ema else None
@@ -129,12 +130,12 @@ class _Run:
         self._announce(f"resumed from {checkpoint}" if checkpoint else "from the beginning")
 
     def until_stopped(self) -> None:
-        """Steps, each followed by what is due: a line of the log, a validation, a checkpoint."""
+        """Steps, each followed by a line of the log, a validation and a checkpoint where they are due."""
         arguments, state = self.arguments, self.state
         shown = self.accelerator.is_main_process
         with tqdm(initial=state.step, total=self.num_steps, unit="step", disable=None if shown else True) as bar:
             while state.step < self.num_steps and not self.stopped:
-                learning_rate = self.learner.learning_rate
+                learning_rate = self.optimized.learning_rate
                 self._step()
                 bar.update()
                 last = state.step == self.num_steps
@@ -154,39 +155,39 @@ class _Run:
                         self.uploads.start(self.output_dir / f"checkpoint-{state.step:07d}" / "ema", state)
 
     def end(self) -> None:
-        """The finished networks, or word of how to go on."""
+        """Save the finished networks, or print how to resume."""
         if self.state.step >= self.num_steps:
             self.weights.save_finished(self.stage, self.output_dir)
             best = "model" if self.weights.average is None else "ema"
             self.uploads.start(self.output_dir / best, self.state, last=True)
         else:
             self.accelerator.print(
-                f"stopped at step {self.state.step} of {self.num_steps} ({self.stop.reason}), checkpoint saved; go on "
-                "with --resume_from_checkpoint latest"
+                f"stopped at step {self.state.step} of {self.num_steps} ({self.stop.reason}), checkpoint saved; "
+                "resume with --resume_from_checkpoint latest"
             )
         self._leave()
         self.uploads.finish()
 
     def _leave(self) -> None:
-        """Leave the other processes, after the modules that reduce gradients have let go of them.
+        """Leave the process group, after freeing the modules that reduce gradients over it.
 
-        torch frees such a module with the interpreter's lock held. Were it the last to hold the process group, it
-        would wait for gloo's threads, and they now and then for that lock (pytorch issue 56297): a process that hangs.
+        torch frees such a module with the interpreter's lock held. If it were the last to hold the process group, it
+        would wait for gloo's threads, which sometimes wait for that lock (pytorch issue 56297), and the process hangs.
         """
-        del self.learner, self.judge
+        del self.optimized, self.optimized_discriminator
         self.accelerator.free_memory()
         self.accelerator.end_training()
 
     def _step(self) -> None:
-        """One optimizer step: the gradients of all micro-batches, judged before any weight changes."""
+        """One optimizer step: the gradients of all micro-batches, checked before any weight changes."""
         started = time.perf_counter()
         accelerator, seed, step, process = (
             self.accelerator, self.arguments.seed, self.state.step, self.accelerator.process_index
         )  # fmt: skip
-        adversary, judge = self.adversary, self.judge
-        if adversary is None or step < adversary.first_step:
-            judge = None
-        modules = [self.learner.module] if judge is None else [self.learner.module, judge.module]
+        discriminator, optimized_discriminator = self.discriminator, self.optimized_discriminator
+        if discriminator is None or step < discriminator.first_step:
+            optimized_discriminator = None
+        trained = [one for one in (self.optimized, optimized_discriminator) if one is not None]
         sums: dict[str, torch.Tensor] = {}
         for micro_batch in range(self.plan.accumulation):
             with self.throughput.waiting():
@@ -194,29 +195,29 @@ class _Run:
             batch = send_to_device(batch, accelerator.device, non_blocking=True)
             part, weight = self.plan.part(micro_batch, process), self.plan.weight(micro_batch, process)
             seed_global_generator(seed, step, micro_batch, process)
-            draws = StepRandomness(seed, step, part.start, len(part), accelerator.device)
-            with accelerator.accumulate(*modules):
-                if adversary is not None:
-                    adversary.network.requires_grad_(False)
-                terms = self.learner.backward(batch, draws, weight)
-                if adversary is not None and judge is not None:
-                    adversary.network.requires_grad_(True)
-                    judged = judge.backward(batch, draws, weight)
-                    terms |= {f"adversary_{name}": term for name, term in judged.items()}
+            randomness = StepRandomness(seed, step, part.start, len(part), accelerator.device)
+            with accelerator.accumulate(*(one.module for one in trained)):
+                if discriminator is not None:
+                    discriminator.network.requires_grad_(False)
+                terms = self.optimized.backward(batch, randomness, weight)
+                if discriminator is not None and optimized_discriminator is not None:
+                    discriminator.network.requires_grad_(True)
+                    own_terms = optimized_discriminator.backward(batch, randomness, weight)
+                    terms |= {f"discriminator_{name}": term for name, term in own_terms.items()}
             for name, term in terms.items():
                 sums[name] = sums.get(name, 0.0) + term / self.plan.accumulation
         values = self._share(sums)
         if not all(map(math.isfinite, values.values())):
             self._refuse(f"the loss is not finite: {values}")
-        norm = self.learner.clip()
+        norm = self.optimized.clip()
         if norm is not None:
             values["grad_norm"] = norm
             if accelerator.scaler is None and not math.isfinite(norm):
                 self._refuse("the gradient is not finite")
-        self.learner.step()
-        if judge is not None:
-            judge.clip()
-            judge.step()
+        self.optimized.step()
+        if optimized_discriminator is not None:
+            optimized_discriminator.clip()
+            optimized_discriminator.step()
         self.weights.step()
         self.state.add(values)
         self.state.step += 1
@@ -224,7 +225,7 @@ class _Run:
         self.throughput.step()
 
     def _share(self, terms: dict[str, torch.Tensor]) -> dict[str, float]:
-        """Loss terms averaged over the processes; notes whether any of these was asked to stop. One all-reduce."""
+        """Loss terms averaged over the processes, and whether any of them has to stop, in one all-reduce."""
         stopping = terms["loss"].new_tensor(float(bool(self.stop)))
         own = torch.stack([term.float() for term in (*terms.values(), stopping)])
         *means, stopped = self.accelerator.reduce(own, reduction="mean").tolist()
@@ -236,7 +237,7 @@ class _Run:
         refuse_step(self.output_dir, self.state.step, what, samples, self.accelerator.is_main_process)
 
     def _validate(self) -> None:
-        """The stage's figures for the EMA weights; leaves weights, mode and random state as they were."""
+        """The stage's figures for the EMA weights; weights, mode and random state do not change."""
         folder = self.output_dir / "validation" / f"{self.state.step:07d}"
         with self.weights.whole_network(averaged=True) as network:
             if self.accelerator.is_main_process:
@@ -261,13 +262,13 @@ class _Run:
             self.accelerator.log(values, step=self.state.step)
 
     def _measure(self) -> Throughput:
-        """Counts the FLOPs of the first sample; it must not leave a trace in the network."""
+        """Count the FLOPs of the first sample, without changing the network."""
         first = next(self.batches)
         self.batches = chain([first], self.batches)
         sample = send_to_device({name: values[:1] for name, values in first.items()}, self.accelerator.device)
-        draws = StepRandomness(self.arguments.seed, self.state.step, 0, 1, self.accelerator.device)
-        module = self.learner.module.eval()
-        flops = count_flops(lambda: module(sample, draws))
+        randomness = StepRandomness(self.arguments.seed, self.state.step, 0, 1, self.accelerator.device)
+        module = self.optimized.module.eval()
+        flops = count_flops(lambda: module(sample, randomness))
         module.train()
         return Throughput(
             self.accelerator.device, self.plan.global_batch_size, self.plan.num_processes,
@@ -278,6 +279,12 @@ class _Run:
         num_parameters = sum(parameter.numel() for parameter in self.network.parameters())
         self.accelerator.print(
             f"{type(self.network).__name__}: {num_parameters / 1e6:.2f} M parameters, {self.order.num_samples} "
-            f"samples, {self.plan.num_processes} process(es), {self.plan.global_batch_size} samples a step in "
+            f"samples, {self.plan.num_processes} process(es), {self.plan.global_batch_size} samples per step in "
             f"{self.plan.accumulation} micro-batch(es), steps {self.state.step} to {self.num_steps} ({start})"
         )
+        stated = self.arguments.source_policies
+        policies = [
+            f"{name} {policy}{f' (stated by the user as {stated[name]})' if name in stated else ''}"
+            for name, policy in source_policies(self.arguments).items()
+        ]
+        self.accelerator.print(f"data policy: {self.stage.data_policy()} ({', '.join(policies)})")

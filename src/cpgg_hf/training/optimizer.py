@@ -1,4 +1,4 @@
-"""A network that learns: its loss as a module, its AdamW and its learning rate schedule, prepared by accelerate."""
+"""A network with its loss, its AdamW and its learning rate schedule, prepared by accelerate."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from cpgg_hf.training.stage import Batch, Loss, LossModule
 
 
 class OptimizedModule:
-    """One network with its optimizer and schedule; a stage has one, with an adversary two.
+    """One network with its optimizer and schedule; a run has one, or two with a discriminator.
 
     Args:
         accelerator: prepares network and optimizer, and keeps the schedule in its checkpoints.
-        network: bare.
-        loss: of the network.
-        arguments: the run's.
+        network: the network, not yet prepared.
+        loss: the loss of the network.
+        arguments: the arguments of the run.
         learning_rate: peak of the schedule.
-        betas: AdamW's.
-        num_steps: of the run.
-        steps_per_epoch: of the run, for a warm-up in epochs.
+        betas: betas of AdamW.
+        num_steps: steps of the run.
+        steps_per_epoch: steps per epoch, for a warm-up in epochs.
     """
 
     def __init__(
@@ -57,29 +57,29 @@ class OptimizedModule:
 
     @property
     def learning_rate(self) -> float:
-        """Of the next step."""
+        """The learning rate of the next step."""
         return float(self._schedule.get_last_lr()[0])
 
-    def backward(self, batch: Batch, draws: StepRandomness, weight: float) -> dict[str, torch.Tensor]:
+    def backward(self, batch: Batch, randomness: StepRandomness, weight: float) -> dict[str, torch.Tensor]:
         """Add the gradients of one part of the global batch; returns its loss terms, weighted and detached.
 
         Args:
-            batch: a micro-batch's part of this process.
-            draws: of its samples.
-            weight: what its mean counts in the mean over all parts.
+            batch: this process's part of a micro-batch.
+            randomness: random numbers of its samples.
+            weight: weight of its mean in the mean over all parts.
         """
-        terms: dict[str, Any] = self.module(batch, draws)
+        terms: dict[str, Any] = self.module(batch, randomness)
         self._accelerator.backward(weight * terms["loss"])
         return {name: weight * term.detach() for name, term in terms.items()}
 
     def clip(self) -> float | None:
-        """Clip the gradients of a step; returns their norm before, or None where nothing is clipped."""
+        """Clip the gradients of a step; returns their norm before, or None without clipping."""
         if self._max_grad_norm is None:
             return None
         return float(self._accelerator.clip_grad_norm_(self.module.parameters(), self._max_grad_norm))
 
     def step(self) -> None:
-        """Change the weights, forget the gradients and move on in the schedule."""
+        """Update the weights, clear the gradients and advance the schedule."""
         self._optimizer.step()
         self._optimizer.zero_grad()
         self._schedule.step()

@@ -1,7 +1,7 @@
-"""The optional perceptual term of the 3D-VAE: cines compared frame by frame in the features of a trained network.
+"""The perceptual term of the 3D-VAE: cines compared frame by frame in the features of a trained network.
 
-`lpips` is the published one: LPIPS on VGG16, with the weights of torchvision and torchmetrics. The folder of a
-`CineSegmenter` gives the features of a network that knows hearts, and asks for nothing to be downloaded.
+`lpips` is the published one: LPIPS on VGG16, with the weights of torchvision and torchmetrics. A `CineSegmenter` has
+features of cardiac structures, and nothing needs to be downloaded.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from cpgg_hf.errors import TrainingError
+from cpgg_hf.errors import TrainingError, brief
 from cpgg_hf.segmentation.segmenter import CineSegmenter
 from cpgg_hf.training.stage import at_least_float32
 from cpgg_hf.training.trained_models import load_trained
@@ -23,7 +23,7 @@ def load_perceptual_distance(source: str) -> nn.Module:
     """A frozen module (cines, cines) -> their mean distance, for grey cines (B, 1, T, H, W) in [-1, 1].
 
     Args:
-        source: "lpips", or what a `CineSegmenter` loads from.
+        source: "lpips", or the folder or repository of a `CineSegmenter`.
 
     Raises:
         CheckpointError, TrainingError: it cannot be loaded.
@@ -33,10 +33,10 @@ def load_perceptual_distance(source: str) -> nn.Module:
 
 
 class SegmenterDistance(nn.Module):
-    """Squared distance between the features of a segmenter, of unit length at every position, summed over its levels.
+    """Squared distance between a segmenter's features, normalised at each position, summed over its levels.
 
     Args:
-        segmenter: H and W of the cines are multiples of 2 ** its levels.
+        segmenter: the network; H and W of the cines must be multiples of 2 ** its levels.
     """
 
     def __init__(self, segmenter: CineSegmenter) -> None:
@@ -44,7 +44,7 @@ class SegmenterDistance(nn.Module):
         self.segmenter = segmenter
 
     def forward(self, given: torch.Tensor, expected: torch.Tensor) -> torch.Tensor:
-        """The mean over frames and positions; 0 for equal cines."""
+        """Mean over frames and positions; 0 for equal cines."""
         pairs = zip(self._features(given), self._features(expected), strict=True)
         distances = [(one - other).square().sum(1).mean() for one, other in pairs]
         return torch.stack(distances).sum()
@@ -57,7 +57,7 @@ class SegmenterDistance(nn.Module):
 
 
 class LPIPSDistance(nn.Module):
-    """LPIPS of frames.
+    """LPIPS, frame by frame.
 
     Args:
         network: (N, 3, H, W) twice, in [-1, 1] -> N distances.
@@ -68,7 +68,7 @@ class LPIPSDistance(nn.Module):
         self.network = network
 
     def forward(self, given: torch.Tensor, expected: torch.Tensor) -> torch.Tensor:
-        """The mean over frames; grey stands in all three colours."""
+        """Mean over frames; the grey value is used for all three colours."""
         frames = [cines.transpose(1, 2).flatten(0, 1).float().expand(-1, 3, -1, -1) for cines in (given, expected)]
         return self.network(*frames).mean()
 
@@ -80,11 +80,11 @@ def _lpips() -> LPIPSDistance:
         return LPIPSDistance(LearnedPerceptualImagePatchSimilarity(net_type="vgg").net)
     except ModuleNotFoundError:
         raise TrainingError(
-            "perceptual_network is lpips, whose VGG16 comes with torchvision, and that is not installed; install the "
-            "build that belongs to this torch, or pass the folder of a segmenter."
+            "lpips needs torchvision, which is not installed; install the build for this version of torch, "
+            "or pass the folder of a segmenter as perceptual_network."
         ) from None
     except OSError as error:
         raise TrainingError(
-            f"perceptual_network is lpips, but the weights of VGG16 cannot be downloaded ({error}); put torchvision's "
-            "vgg16-397923af.pth into the folder hub/checkpoints of torch's cache, or pass the folder of a segmenter."
+            f"lpips needs the weights of VGG16, which cannot be downloaded ({brief(error)}); put torchvision's "
+            "vgg16-397923af.pth into hub/checkpoints of torch's cache, or pass the folder of a segmenter."
         ) from None

@@ -1,4 +1,4 @@
-"""Pictures that a validation leaves beside its figures."""
+"""Pictures of a validation."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _ERROR_GAIN = 4.0
 
 
 def save_reconstruction_sheet(pairs: Sequence[tuple[torch.Tensor, torch.Tensor]], path: Path) -> None:
-    """A PNG with three rows a cine (true, reconstructed, 4 x absolute error) and five frames across.
+    """A PNG with three rows per cine (reference, reconstruction, 4 x absolute error) and five frames across.
 
     Args:
         pairs: (cine, reconstruction), each (T, H, W) in [0, 1].
-        path: the PNG.
+        path: the PNG to write.
     """
     from PIL import Image
 

@@ -1,22 +1,36 @@
-"""A trained network takes over the strictest `data_policy` of what it was trained on and with."""
+"""A trained network inherits the strictest `data_policy` of its sources, which its stage's arguments declare."""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import fields
+from typing import Any, get_type_hints
 
-from cpgg_hf.data_policy import strictest
+from cpgg_hf.data_policy import UNKNOWN_POLICY
 from cpgg_hf.hub.policy import policy_of
+from cpgg_hf.training.argument_fields import is_free_text
 from cpgg_hf.training.arguments import TrainingArguments
 
-_DATA = ("data", "validation_data")
-_NETWORKS = ("vae", "phenotype_vae", "init_from")
 
+def source_policies(arguments: TrainingArguments) -> dict[str, str]:
+    """The policy of every source that is given, by the name of its argument.
 
-def inherited_policy(arguments: TrainingArguments) -> str:
-    """The strictest policy of the data sets and networks that a stage's arguments name."""
-    sources = [(name, "dataset") for name in _DATA] + [(name, "model") for name in _NETWORKS]
-    named = [(getattr(arguments, name, None), repo_type) for name, repo_type in sources]
-    return strictest(policy_of(source, repo_type) for source, repo_type in named if source)
+    A source is any free text that is not declared to be none (see `argument`). A source that states no policy has the
+    one that the user states for it, else it is restricted; a statement never loosens what a source states itself.
+    """
+    kinds, policies = get_type_hints(type(arguments)), {}
+    for entry in fields(arguments):
+        value, source = getattr(arguments, entry.name), entry.metadata.get("source", "undeclared")
+        if not entry.init or not value or source == "none" or not is_free_text(kinds[entry.name]):
+            continue
+        if source == "phantoms":
+            policies[entry.name] = "phantom"
+        elif value in entry.metadata.get("public", ()):
+            policies[entry.name] = "public"
+        elif source in ("model", "dataset"):
+            policies[entry.name] = policy_of(value, source, arguments.source_policies.get(entry.name))
+        else:
+            policies[entry.name] = UNKNOWN_POLICY
+    return policies
 
 
 def record_policy(network: Any, policy: str) -> None:

@@ -1,4 +1,4 @@
-"""When a run stops before its end: its time is over, its node is taken away, or a batch breaks it."""
+"""Reasons to stop a run early: its time limit, SIGTERM, or a batch with a loss that is not finite."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ class StopRequest:
 
 
 def refuse_step(output_dir: Path, step: int, what: str, samples: list[int] | None, is_main_process: bool) -> NoReturn:
-    """Say which samples broke a step, in `not_finite.json` and in the error that ends the run.
+    """End a run whose step is not finite; the samples are named in the error and in `not_finite.json`.
 
     Args:
-        output_dir: of the run.
-        step: none of whose gradients has changed a weight.
-        what: is not finite.
-        samples: of the training split; None where a stream gave them, which step and seed determine.
-        is_main_process: writes the file.
+        output_dir: folder of the run.
+        step: the step, whose gradients have not changed a weight.
+        what: a sentence naming what is not finite.
+        samples: indices in the training split; None for a stream, where step and seed determine them.
+        is_main_process: whether this process writes the file.
 
     Raises:
         TrainingError: always.
@@ -49,11 +49,11 @@ def refuse_step(output_dir: Path, step: int, what: str, samples: list[int] | Non
     path = output_dir / "not_finite.json"
     if is_main_process:
         path.write_text(json.dumps({"step": step, "what": what, "samples": samples}))
-    named = "samples: those that the stream gives at this step"
+    named = "the samples are those of the stream at this step"
     if samples is not None:
         shown = ", ".join(map(str, samples[:16])) + (", ..." if len(samples) > 16 else "")
         named = f"samples of the training split: {shown} (all in {path})"
     raise TrainingError(
-        f"step {step}: {what}; {named}. Weights were not changed by this batch and earlier checkpoints are intact: "
-        "look at these samples, or lower the learning rate."
+        f"step {step}: {what}, {named}; weights and earlier checkpoints are intact, so inspect these samples or lower "
+        "the learning rate."
     )

@@ -1,9 +1,9 @@
-"""What a run is made of before its first step: accelerator, batches, and what tells it apart from other runs."""
+"""Prepares a run: its accelerator, its batches, and the identity by which a checkpoint is recognised."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from datetime import timedelta
 from typing import Any
 
@@ -12,20 +12,22 @@ from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs
 from torch.utils.data import DataLoader
 
-from cpgg_hf.errors import TrainingError
-from cpgg_hf.training.arguments import OPERATIONAL, TrainingArguments
+from cpgg_hf.errors import TrainingError, brief
+from cpgg_hf.training.argument_fields import is_operational
+from cpgg_hf.training.arguments import TrainingArguments
 from cpgg_hf.training.data_order import BatchPlan, DataOrder
 from cpgg_hf.training.stage import Batch, Stage
 from cpgg_hf.training.streamed_cines import StreamedCines
 
+CHECKPOINT_FORMAT = 2  # 2: the seeds of a step are those of `derive_seed`
 _SLOW_BF16 = ("DEFAULT", "AVX2")  # what torch calls processors without AVX-512
 
 
 def make_accelerator(arguments: TrainingArguments) -> tuple[Accelerator, BatchPlan]:
-    """The accelerator of a run, and how its global batch is shared out over the processes that were launched.
+    """The accelerator of a run, and how its global batch is divided among the launched processes.
 
     Raises:
-        TrainingError: a precision that this device has not, or processes that would be left without a sample.
+        TrainingError: the device lacks this precision, or a process would have no sample.
     """
     if arguments.allow_tf32:
         torch.backends.cuda.matmul.allow_tf32 = True
@@ -39,7 +41,9 @@ def make_accelerator(arguments: TrainingArguments) -> tuple[Accelerator, BatchPl
             kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(hours=12))],
         )
     except ValueError as error:  # fp16 on a CPU, bf16 on an old GPU
-        raise TrainingError(f"mixed_precision is {arguments.mixed_precision}: {error}") from None
+        raise TrainingError(
+            f"mixed_precision {arguments.mixed_precision} is not available here ({brief(error)}); use another one."
+        ) from None
     plan = BatchPlan.of(
         arguments.batch_size,
         arguments.gradient_accumulation_steps,
@@ -50,28 +54,28 @@ def make_accelerator(arguments: TrainingArguments) -> tuple[Accelerator, BatchPl
     capability = torch.backends.cpu.get_cpu_capability()
     if accelerator.device.type == "cpu" and accelerator.mixed_precision == "bf16" and capability in _SLOW_BF16:
         accelerator.print(
-            f"mixed_precision is bf16, which this processor ({capability}) emulates some 20 times slower than "
-            "float32: give --mixed_precision no."
+            f"bf16 is emulated on this processor ({capability}) and about 20 times slower than float32; use "
+            "--mixed_precision no."
         )
     return accelerator, plan
 
 
 def checkpoint_activations(network: Any) -> None:
-    """Let the network compute its activations again in the backward pass.
+    """Let the network recompute its activations in the backward pass.
 
     Raises:
-        TrainingError: it cannot.
+        TrainingError: the network does not support it.
     """
     if hasattr(network, "gradient_checkpointing_enable"):  # transformers
         network.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     elif getattr(network, "_supports_gradient_checkpointing", False):  # diffusers
         network.enable_gradient_checkpointing()
     else:
-        raise TrainingError(f"{type(network).__name__} is too small for gradient_checkpointing; leave the flag out.")
+        raise TrainingError(f"{type(network).__name__} does not support gradient_checkpointing; leave it out.")
 
 
 def load_batches(data: Any, order: DataOrder, arguments: TrainingArguments, device: torch.device) -> Iterator[Batch]:
-    """This process's micro-batches from `order.first_step` on, for ever, read ahead where there are workers."""
+    """An endless iterator over this process's micro-batches from `order.first_step` on; workers read ahead."""
     if isinstance(data, StreamedCines):
         return data.training_batches(order.plan, order.seed, order.process_index, order.first_step)
     # The loader's own generator: making its iterator must not advance torch's.
@@ -88,14 +92,17 @@ def load_batches(data: Any, order: DataOrder, arguments: TrainingArguments, devi
 
 
 def identify(stage: Stage, plan: BatchPlan, data: Any, data_fingerprint: str) -> dict[str, Any]:
-    """What must be equal for a checkpoint to be resumed.
+    """The properties of a run that must be equal for a checkpoint to be resumed.
 
-    How the global batch is cut may change, if neither samples that influence each other nor the shares of a stream
-    depend on it; the run then goes on with the same samples and noise, and sums rounded in another order.
+    The split of the global batch may change, unless samples of a micro-batch influence each other or the data is a
+    stream; the run then continues with the same samples and noise, and sums rounded in another order.
     """
-    settings = {key: value for key, value in asdict(stage.arguments).items() if key not in OPERATIONAL}
+    compared = {entry.name for entry in fields(stage.arguments) if not is_operational(entry)}
+    settings = {key: value for key, value in asdict(stage.arguments).items() if key in compared}
     identity = {
+        "format": CHECKPOINT_FORMAT,
         "stage": stage.name,
+        "data_policy": stage.data_policy(),
         "data_fingerprint": data_fingerprint,
         "global_batch_size": plan.global_batch_size,
         "arguments": settings,

@@ -1,8 +1,8 @@
-"""What a step of a stage costs, counted and not measured: FLOPs, and bytes of weights, optimizer and activations.
+"""Estimated compute and memory of a training step: FLOPs, and bytes of weights, optimizer and activations.
 
-The network runs on tensors without storage (`FakeTensorMode`), so that the paper's configurations can be counted
-anywhere. FLOPs are those of matrix products, attentions and convolutions, forward and backward; activations are what
-autograd saves under bf16 autocast. Workspaces, the allocator's fragments and communication buffers are not in it.
+The network runs on tensors without storage (`FakeTensorMode`), so that large configurations can be counted anywhere.
+FLOPs are those of matrix products, attentions and convolutions, forward and backward; activations are the tensors that
+autograd saves under bf16 autocast. Workspaces, memory fragmentation and communication buffers are not counted.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from cpgg_hf.models.phenotype_vae import CPGGPhenotypeVAE
 from cpgg_hf.phantom import LABELS
 from cpgg_hf.segmentation.segmenter import CineSegmenter
 
-# Bytes a parameter in float32: weight, gradient, AdamW's two moments, moving average.
+# Bytes per parameter in float32: weight, gradient, AdamW's two moments, moving average.
 BYTES_PER_PARAMETER = 5 * 4
-# Passes of a step over them in float32: the weight is read three times and written, the others read and written.
+# Passes over them per step: the weight is read three times and written, the others are read and written.
 _PASSES_OVER_PARAMETERS = 12
 
 
 @dataclass(frozen=True)
 class StageSize:
-    """What one network costs.
+    """Size and cost of one network.
 
     Attributes:
-        num_parameters: of the network.
-        flops_per_sample: of a training step, forward and backward.
-        activation_bytes_per_sample: what autograd keeps from the forward to the backward pass.
+        num_parameters: number of parameters.
+        flops_per_sample: FLOPs of a training step per sample, forward and backward.
+        activation_bytes_per_sample: bytes that autograd keeps from the forward to the backward pass.
     """
 
     num_parameters: int
@@ -42,16 +42,16 @@ class StageSize:
     activation_bytes_per_sample: float
 
     def memory_bytes(self, batch_size: int) -> float:
-        """What a device holds at most that has `batch_size` samples of a micro-batch."""
+        """Peak memory of a device with `batch_size` samples per micro-batch."""
         return self.num_parameters * BYTES_PER_PARAMETER + batch_size * self.activation_bytes_per_sample
 
     def traffic_bytes(self, num_samples: int) -> float:
-        """What a step moves at least: activations written and read once, parameters and their moments."""
+        """Least memory traffic of a step: activations written and read once, parameters and their moments."""
         return self.num_parameters * 4 * _PASSES_OVER_PARAMETERS + num_samples * 2 * self.activation_bytes_per_sample
 
 
 def size_of_vae(**config) -> StageSize:
-    """The 3D-VAE with the settings under `model:`."""
+    """The 3D-VAE configured under `model:`."""
 
     def build_and_run(batch_size: int) -> tuple[torch.nn.Module, Callable[[], torch.Tensor]]:
         network = AutoencoderKLCPGG(**config)
@@ -63,7 +63,7 @@ def size_of_vae(**config) -> StageSize:
 
 
 def size_of_mar(config: CPGGMARConfig) -> StageSize:
-    """The MAR, with as many masked tokens as its distribution gives on average."""
+    """The MAR with the average number of masked tokens."""
     shares = [CPGGMARModel.num_masked(config, (index + 0.5) / 64) for index in range(64)]
     num_masked = round(sum(shares) / len(shares))
 
@@ -86,7 +86,7 @@ def size_of_mar(config: CPGGMARConfig) -> StageSize:
 
 
 def size_of_phenotype_vae(**config) -> StageSize:
-    """The phenotype VAE with the settings under `model:`."""
+    """The phenotype VAE configured under `model:`."""
 
     def build_and_run(batch_size: int) -> tuple[torch.nn.Module, Callable[[], torch.Tensor]]:
         network = CPGGPhenotypeVAE(**config)
@@ -102,7 +102,7 @@ def size_of_phenotype_vae(**config) -> StageSize:
 
 
 def size_of_segmenter(**config) -> StageSize:
-    """The segmenter with the settings under `model:`; a sample is one frame of 96 x 96 between two others."""
+    """The segmenter configured under `model:`; a sample is one frame of 96 x 96 with its context frames."""
 
     def build_and_run(batch_size: int) -> tuple[torch.nn.Module, Callable[[], torch.Tensor]]:
         network = CineSegmenter(**config)
@@ -118,7 +118,7 @@ def _count(
 ) -> StageSize:
     saved: dict[int, int] = {}
 
-    def note(tensor: torch.Tensor) -> torch.Tensor:
+    def record(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
         saved[storage._cdata] = storage.nbytes()
         return tensor
@@ -128,7 +128,7 @@ def _count(
         network.train()
         own = {parameter.untyped_storage()._cdata for parameter in network.parameters()}
         with FlopCounterMode(display=False) as counter:
-            hooks = torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor)
+            hooks = torch.autograd.graph.saved_tensors_hooks(record, lambda tensor: tensor)
             with hooks, torch.autocast("cpu", torch.bfloat16):
                 loss = run()
             loss.backward()

@@ -1,4 +1,4 @@
-"""What a stage gives the loop: data, network, loss, validation; and the module that the loop runs."""
+"""The interface of a stage: data, network, loss, validation; and the module that the loop runs."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from typing import Any, ClassVar
 import torch
 from accelerate import Accelerator
 
+from cpgg_hf.data_policy import strictest
 from cpgg_hf.training.arguments import TrainingArguments
-from cpgg_hf.training.policy import inherited_policy
+from cpgg_hf.training.policy import source_policies
 from cpgg_hf.training.randomness import StepRandomness
 
 Batch = dict[str, torch.Tensor]
@@ -20,19 +21,19 @@ Loss = Callable[[Any, Batch, StepRandomness], dict[str, torch.Tensor]]
 
 
 @dataclass
-class Adversary:
-    """A second network with an optimizer of its own, which judges what the first one makes (a GAN's discriminator).
+class DiscriminatorTraining:
+    """A GAN's discriminator: a second network with its own loss and optimizer.
 
-    In every micro-batch from `first_step` on, the loop calls the stage's `loss`, during which this network is frozen,
-    and then `loss` of this network; both optimizers step on the gradients of the same weights.
+    In every micro-batch from `first_step` on, the loop calls the stage's `loss`, during which the discriminator is
+    frozen, and then the `loss` of the discriminator; both optimizers then step.
 
     Attributes:
         network: a module; the stage keeps a reference to use it in its own `loss`.
-        loss: (network, batch, draws) -> scalars to log, of which `loss` is minimised. What the first network made for
-            this batch is the stage's to keep, detached, from its own `loss` to this one.
-        learning_rate: of its AdamW; its schedule is the run's, begun at `first_step`; gradients are clipped alike.
-        adam_betas: of its AdamW.
-        first_step: the step from which on it learns.
+        loss: (network, batch, randomness) -> scalars to log, of which `loss` is minimised. The stage keeps the
+            detached output of the first network between the two losses.
+        learning_rate: peak rate of its AdamW, with the run's schedule from `first_step` on and the run's clipping.
+        adam_betas: betas of its AdamW.
+        first_step: step from which it learns, counted from 0.
     """
 
     network: torch.nn.Module
@@ -43,14 +44,14 @@ class Adversary:
 
 
 class Stage(ABC):
-    """One trainable part of CPGG. The loop calls `load_data`, `build`, then `loss` and `validate`, at last `finish`.
+    """One trainable part of CPGG. The loop calls `load_data`, `build`, then `loss` and `validate`, finally `finish`.
 
-    A data set takes a list of indices and gives a batch: `data[[3, 17]] -> {"cine": (2, T, H, W), ...}`, whose
-    tensors the loop moves to the device; or it is a `StreamedCines`.
+    A data set maps a list of indices to a batch, `data[[3, 17]] -> {"cine": (2, T, H, W), ...}`, whose tensors the
+    loop moves to the device; or it is a `StreamedCines`.
 
     Attributes:
-        mixes_samples: whether a sample's loss depends on the others of its micro-batch (batch normalisation): then a
-            run cannot go on with other micro-batches than it began with.
+        mixes_samples: whether the loss of a sample depends on the others of its micro-batch (batch normalisation);
+            such a run can only be resumed with the same micro-batches.
     """
 
     name: ClassVar[str]
@@ -62,22 +63,22 @@ class Stage(ABC):
 
     @abstractmethod
     def load_data(self, accelerator: Accelerator) -> tuple[Any, str]:
-        """The training split and a fingerprint of its content; held-out data stays with the stage."""
+        """The training split and a fingerprint of its content; the stage keeps the held-out data."""
 
     @abstractmethod
     def build(self) -> Any:
         """The network to train: a module with `save_pretrained`. Called after `load_data`, under the run's seed."""
 
-    def build_adversary(self, network: Any) -> Adversary | None:  # noqa: ARG002 - most stages have none
-        """A second network that is trained against the first, or None. Called after `build`."""
+    def build_discriminator(self, network: Any) -> DiscriminatorTraining | None:  # noqa: ARG002 - most stages have none
+        """A discriminator to train against the network, or None. Called after `build`."""
         return None
 
     @abstractmethod
-    def loss(self, network: Any, batch: Batch, draws: StepRandomness) -> dict[str, torch.Tensor]:
-        """Scalars to log, each a mean over the samples; `loss` is the one that is minimised.
+    def loss(self, network: Any, batch: Batch, randomness: StepRandomness) -> dict[str, torch.Tensor]:
+        """Scalars to log, each a mean over the samples; `loss` is minimised.
 
-        Randomness comes from `draws`, so that a sample has the same noise however the step is shared out. What draws
-        from torch's global generator (dropout) is repeatable too, but belongs to the micro-batch.
+        Random numbers come from `randomness`, so that a sample has the same noise however the step is distributed.
+        torch's global generator (dropout) is repeatable too, but depends on the micro-batch.
         """
 
     @abstractmethod
@@ -85,14 +86,14 @@ class Stage(ABC):
         """Figures on held-out data under a fixed seed, without gradients; pictures go into `folder`."""
 
     def data_policy(self) -> str:
-        """Who may see what is trained here: the strictest policy of the data and networks it comes from."""
-        return inherited_policy(self.arguments)
+        """The data policy of the trained network: the strictest of its sources, which the arguments declare."""
+        return strictest(source_policies(self.arguments).values())
 
     def finish(self, network: Any) -> None:  # noqa: B027 - most stages have nothing to add
-        """What the trained network still needs before `save_pretrained`, such as measured statistics."""
+        """Complete the trained network before `save_pretrained`, for example with measured statistics."""
 
     def tokens_per_sample(self, network: Any) -> int | None:  # noqa: ARG002 - most networks have none
-        """Tokens that a sample is made of, for the log; None where there are none."""
+        """Number of tokens per sample, for the log; None for networks without tokens."""
         return None
 
 
@@ -104,11 +105,11 @@ class LossModule(torch.nn.Module):
         self.network = network
         self._loss = loss
 
-    def forward(self, batch: Batch, draws: StepRandomness) -> dict[str, torch.Tensor]:
+    def forward(self, batch: Batch, randomness: StepRandomness) -> dict[str, torch.Tensor]:
         """The loss terms of a batch."""
-        return self._loss(self.network, batch, draws)
+        return self._loss(self.network, batch, randomness)
 
 
 def at_least_float32(tensor: torch.Tensor) -> torch.Tensor:
-    """Losses are computed in float32 where a network has less; a network in float64 keeps it."""
+    """A tensor as float32, or as float64 if it is that: losses are never computed in half precision."""
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

@@ -1,6 +1,6 @@
-"""Cines read as a stream, from a folder or the hub: nothing is copied first, and every process reads its own share.
+"""Cines read as a stream, from a folder or the Hub: nothing is copied first, and each process reads its own share.
 
-`CineBatches` is the other way: it unpacks the data set into a memory-mapped cache once and reads single cines of it.
+`CineBatches` instead unpacks the data set into a memory-mapped cache once and reads single cines from it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class StreamedCines:
     """One split, in shuffled batches for training or in its own order.
 
     Args:
-        path_or_repo: a folder written by `cpgg prepare`, or a data set repository on the hub.
+        path_or_repo: a folder written by `cpgg prepare`, or a data set repository on the Hub.
         split: "train", "validation" or "test".
     """
 
@@ -32,11 +32,11 @@ class StreamedCines:
         return len(self._stored)
 
     def fingerprint(self) -> str:
-        """A hash of `dataset.json`: tells data of other counts, sources or seeds apart."""
+        """A hash of `dataset.json`, which differs for data with other counts, sources or seeds."""
         return self._stored.state_dict()["data"]
 
     def batches(self, batch_size: int, limit: int | None = None) -> Iterator[dict[str, torch.Tensor]]:
-        """The split in its own order, the first `limit` cines or all."""
+        """The split in order, the first `limit` cines or all."""
         left = len(self) if limit is None else min(limit, len(self))
         stream = CineStream(*self._place, batch_size=batch_size, seed=None)
         for batch in islice(stream, -(-left // batch_size)):
@@ -46,7 +46,7 @@ class StreamedCines:
     def training_batches(
         self, plan: BatchPlan, seed: int, process_index: int, first_step: int
     ) -> Iterator[dict[str, torch.Tensor]]:
-        """One process's micro-batches from a step on, for ever; every epoch has an order of its own.
+        """One process's endless micro-batches from a step on; every epoch has its own order.
 
         Raises:
             TrainingError: the plan gives processes parts of different sizes.
@@ -54,8 +54,8 @@ class StreamedCines:
         parts = plan.accumulation * plan.num_processes
         if plan.global_batch_size % parts:
             raise TrainingError(
-                f"a stream shares a global batch of {plan.global_batch_size} in {parts} equal parts only; choose a "
-                "multiple, or leave out streaming."
+                f"a stream needs {parts} equal parts, but the global batch has {plan.global_batch_size} samples; "
+                f"choose a multiple of {parts}, or leave out streaming."
             )
         stream = CineStream(
             *self._place,

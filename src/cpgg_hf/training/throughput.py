@@ -1,4 +1,4 @@
-"""How fast a run is: samples, tokens and FLOPs a second, the share of the time it waits for data, peak memory."""
+"""Speed of a run: samples, tokens and FLOPs per second, share of time waiting for data, peak memory."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-# Dense bf16 TFLOP/s of the data sheets; the first name that a device's name contains counts.
+# Dense bf16 TFLOP/s from the data sheets; the first key that the device's name contains is used.
 PEAK_TFLOPS = {"H200": 989.0, "H100 PCIe": 756.0, "H100": 989.0, "A800": 312.0, "A100": 312.0}
 
 
 def count_flops(compute: Callable[[], Any]) -> int:
-    """FLOPs (2 a multiply-add) of the matrix products, attentions and convolutions that `compute` runs."""
+    """FLOPs (2 per multiply-add) of the matrix products, attentions and convolutions that `compute` runs."""
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         compute()
     return counter.get_total_flops()
 
 
 def peak_tflops(device_name: str) -> float | None:
-    """Dense bf16 TFLOP/s of a device, None where it is not known."""
+    """Dense bf16 TFLOP/s of a device, None if unknown."""
     return next((peak for name, peak in PEAK_TFLOPS.items() if name in device_name), None)
 
 
 class Throughput:
-    """Measures a run between two lines of its log.
+    """Measures the steps between two lines of the log.
 
     Args:
-        device: of this process.
-        samples_per_step: on all processes.
-        num_processes: how many devices share them.
-        tokens_per_sample: None where a sample has no tokens.
-        forward_flops: of one sample; a training step takes three times as many (forward once, backward twice).
+        device: device of this process.
+        samples_per_step: samples per step over all processes.
+        num_processes: number of processes.
+        tokens_per_sample: None if samples have no tokens.
+        forward_flops: FLOPs of one sample; a training step takes three times as many (forward once, backward twice).
     """
 
     def __init__(
@@ -57,27 +57,27 @@ class Throughput:
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Around the request for the next batch."""
+        """Context of the request for the next batch."""
         started = time.perf_counter()
         yield
         self._waited += time.perf_counter() - started
 
     @contextmanager
     def pause(self) -> Iterator[None]:
-        """Around what is no training: validation and checkpoints."""
+        """Context of validation and checkpoints, which do not count as training."""
         started = time.perf_counter()
         yield
         self._paused += time.perf_counter() - started
 
     def step(self) -> None:
-        """A step has ended."""
+        """Count a step."""
         self._steps += 1
 
     def figures(self) -> dict[str, float]:
-        """What the steps since the last call were like.
+        """Figures of the steps since the last call.
 
-        `model_tflops` are those of forward and backward pass per second on all processes, without what gradient
-        checkpointing computes again; `mfu` is their share of the devices' dense bf16 peak, where that is known.
+        `model_tflops` counts forward and backward pass per second over all processes, without the recomputation of
+        gradient checkpointing; `mfu` is its share of the devices' dense bf16 peak, if that is known.
         """
         elapsed = time.perf_counter() - self._started - self._paused
         samples = self._steps * self._samples_per_step / elapsed
@@ -94,7 +94,7 @@ class Throughput:
 
 
 def _peak_memory(device: torch.device) -> int:
-    """Bytes: what torch allocated on a GPU at most, or what the process held of main memory."""
+    """Peak bytes: allocated by torch on a GPU, or held by the process in main memory."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     import resource

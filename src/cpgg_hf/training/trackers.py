@@ -1,4 +1,4 @@
-"""TensorBoard, Weights & Biases and trackio, beside `log.jsonl`: the same figures, and the pictures of validations."""
+"""TensorBoard, Weights & Biases and trackio: the figures of `log.jsonl`, and the pictures of validations."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ def check_tracker(report_to: str) -> None:
     if report_to != "none" and importlib.util.find_spec(report_to) is None:
         raise TrainingError(
             f"report_to is {report_to}, which is not installed; pip install {report_to}, or pass --report_to none "
-            "(log.jsonl is written all the same)."
+            "(log.jsonl is written anyway)."
         )
 
 
 def start_tracker(accelerator: Accelerator, stage_name: str, arguments: TrainingArguments) -> None:
-    """Begin the tracker's run, which holds the settings that are numbers, texts or switches."""
+    """Start the tracker with the settings that are numbers, text or switches."""
     if arguments.report_to == "none":
         return
     settings = {key: value for key, value in asdict(arguments).items() if isinstance(value, int | float | str)}
@@ -37,7 +37,7 @@ def start_tracker(accelerator: Accelerator, stage_name: str, arguments: Training
 
 
 def log_pictures(accelerator: Accelerator, folder: Path, step: int) -> None:
-    """Give the tracker what a validation left in its folder: PNG sheets, and GIFs, which it plays."""
+    """Send the PNG and GIF files of a validation to the tracker."""
     pictures = sorted(path for path in folder.iterdir() if path.suffix in (".png", ".gif"))
     for tracker in accelerator.trackers if accelerator.is_main_process else ():
         for path in pictures:

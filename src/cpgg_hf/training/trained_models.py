@@ -1,4 +1,4 @@
-"""Trained networks that a stage builds on."""
+"""Loads trained networks that a stage builds on."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from cpgg_hf.models.checkpoint_files import check_model
 
 
 def load_trained(model_class: Any, source: str) -> Any:
-    """The network in a folder, whose files are checked first, or in a hub repository.
+    """The network in a folder, whose files are checked first, or in a Hub repository.
 
     Raises:
         CheckpointError: the folder holds no such network, or a damaged one.
-        TrainingError: there is no such folder, and no such repository.
+        TrainingError: there is neither such a folder nor such a repository.
     """
     folder = Path(source)
     if folder.is_dir():
@@ -25,23 +25,23 @@ def load_trained(model_class: Any, source: str) -> Any:
         return model_class.from_pretrained(source, use_safetensors=True)
     except OSError as error:
         raise TrainingError(
-            f"there is no folder {source}, and no {model_class.__name__} came from the hub repository of that name "
-            f"({brief(error)}); check the name, the network and the access rights."
+            f"{source} is neither a local folder nor a Hub repository with a {model_class.__name__} "
+            f"({brief(error)}); check the name, the connection and the access rights."
         ) from error
 
 
 def load_autoencoder_2d(source: str) -> AutoencoderKL:
-    """The 2D autoencoder in a folder or a hub repository; diffusers renames the attention of older ones.
+    """The 2D autoencoder in a folder or a Hub repository; diffusers renames the attention layers of older ones.
 
     Raises:
-        TrainingError: there is none, or some of its weights are missing.
+        TrainingError: it cannot be loaded, or some of its weights are missing.
     """
     try:
         network, loading = AutoencoderKL.from_pretrained(source, use_safetensors=True, output_loading_info=True)
     except OSError as error:
         raise TrainingError(
-            f"no AutoencoderKL came from the folder or repository {source} ({brief(error)}); give the folder `vae` "
-            "of a Stable Diffusion pipeline with its safetensors, or a repository that is one."
+            f"cannot load an AutoencoderKL from {source} ({brief(error)}); pass the folder `vae` of a Stable "
+            "Diffusion pipeline with safetensors, or a repository that holds one."
         ) from error
     if loading["missing_keys"]:
         raise TrainingError(

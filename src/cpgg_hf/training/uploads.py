@@ -1,7 +1,7 @@
-"""`--push_to_hub`: the network of every checkpoint goes to a hub while the training goes on.
+"""`--push_to_hub`: pushes the network of every checkpoint in the background.
 
-The moving average where there is one, since that is the better network to use. A push that fails stops nothing; it is
-reported at the end, and only if no later one arrived.
+It pushes the moving average where there is one. A failed push does not stop the training; it is reported at the end,
+and only if no later push succeeded.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from cpgg_hf.errors import TrainingError
 from cpgg_hf.release.checkpoint_description import RECORD_FILE
 from cpgg_hf.release.model_card import write_model_card
 from cpgg_hf.training.checkpoints import RunState
+from cpgg_hf.training.policy import source_policies
 from cpgg_hf.training.stage import Stage
 
 _LOG_FILE = "log.jsonl"
@@ -27,10 +28,10 @@ _STAGING = ".hub"
 
 
 class RunUploads:
-    """The pushes of one run, from its main process; does nothing where none was asked for.
+    """The pushes of one run, from its main process; does nothing without `push_to_hub`.
 
     Raises:
-        TrainingError: what will be trained is restricted, which is known before the first step.
+        TrainingError: the network will be restricted, which is known before the first step.
     """
 
     def __init__(self, stage: Stage, accelerator: Accelerator, output_dir: Path, global_batch_size: int) -> None:
@@ -42,8 +43,8 @@ class RunUploads:
         repo_id = arguments.hub_model_id or output_dir.resolve().name
         if policy == UNKNOWN_POLICY and not arguments.hub_override_policy:
             raise TrainingError(
-                f"the network will be restricted, as what it is trained on is, and is not pushed to {repo_id}; leave "
-                "out --push_to_hub, or give the reason why it may go there with --hub_override_policy."
+                f"the network will be restricted like its sources and is not pushed to {repo_id}; leave out "
+                "--push_to_hub, or give the reason to push it with --hub_override_policy."
             )
         if accelerator.is_main_process:
             from cpgg_hf.hub.background import BackgroundPushes
@@ -57,7 +58,7 @@ class RunUploads:
             self.stage, self.hardware, self.global_batch_size = stage, _hardware(accelerator), global_batch_size
 
     def start(self, folder: Path, state: RunState, last: bool = False) -> None:
-        """Push a network in the background, with a card; left out while another push runs, unless it is the last."""
+        """Push a network with its card in the background; skipped while another push runs, unless it is the last."""
         if self.pushes is None or not folder.is_dir():
             return
         repo_id, record = self.pushes.repo_id, self._record(state)
@@ -69,11 +70,11 @@ class RunUploads:
         self.pushes.start(folder, complete, wait=last)
 
     def finish(self) -> None:
-        """Wait for the last push and say on stderr what did not arrive."""
+        """Wait for the last push and report failures on stderr."""
         if self.pushes is None:
             return
         for error in self.pushes.finish()[-1:]:
-            print(f"error: the training is done and saved, but {error}", file=sys.stderr)
+            print(f"error: training is complete and saved, but {error}", file=sys.stderr)
 
     def _record(self, state: RunState) -> dict[str, Any]:
         arguments = asdict(self.stage.arguments)
@@ -83,10 +84,12 @@ class RunUploads:
             "minutes": round(state.seconds / 60, 2),
             "reached": _last_validation(self.output_dir / _LOG_FILE),
         }
-        # Names, not paths: where something lies on this machine is nobody's business.
-        sources = [arguments.get(key) for key in ("data", "vae", "phenotype_vae", "init_from")]
-        data = ", ".join(Path(source).name for source in sources if source)
-        return {"data": data, "hardware": self.hardware, "runs": [run]}
+        # Names, not paths: the record is published.
+        data = ", ".join(Path(arguments[name]).name for name in source_policies(self.stage.arguments))
+        record: dict[str, Any] = {"data": data, "hardware": self.hardware, "runs": [run]}
+        if self.stage.arguments.source_policies:
+            record["source_policies"] = self.stage.arguments.source_policies
+        return record
 
 
 def _hardware(accelerator: Accelerator) -> str:

@@ -1,4 +1,4 @@
-"""The trained weights and their moving average, whole wherever they lie: on every process, or sharded over all."""
+"""The trained weights and their moving average, on every process or sharded over all."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from cpgg_hf.training.stage import Stage
 
 
 class MovingAverage(EMAModel):
-    """diffusers' `EMAModel` whose state is whole, so that any number of processes can load it, sharded or not."""
+    """diffusers' `EMAModel` with an unsharded state, so that any number of processes can load it."""
 
     def state_dict(self) -> dict[str, Any]:
         """The settings, and the averages gathered from all processes."""
         return {**super().state_dict(), "shadow_params": [_whole(average) for average in self.shadow_params]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore them, each where and how the average lies that it replaces."""
+        """Restore them, each with the device and sharding of the average that it replaces."""
         present = self.shadow_params
         super().load_state_dict(state_dict)
         self.shadow_params = [
@@ -34,12 +34,12 @@ class MovingAverage(EMAModel):
 
 
 class TrainedWeights:
-    """The network that is trained, beside the moving average of its weights.
+    """The network in training and the moving average of its weights.
 
     Args:
-        accelerator: has prepared the network.
-        network: bare, as the stage built it.
-        ema_decay: of the average; None for no average.
+        accelerator: the accelerator that prepared the network.
+        network: the network as the stage built it.
+        ema_decay: decay of the average; None for no average.
     """
 
     def __init__(self, accelerator: Accelerator, network: Any, ema_decay: float | None) -> None:
@@ -50,7 +50,7 @@ class TrainedWeights:
             self.average = MovingAverage(network.parameters(), decay=ema_decay, foreach=True)
 
     def step(self) -> None:
-        """Let the average follow the weights."""
+        """Update the average."""
         if self.average is not None:
             self.average.step(self._network.parameters())
 
@@ -58,7 +58,7 @@ class TrainedWeights:
     def whole_network(self, averaged: bool) -> Iterator[Any]:
         """The network in evaluation mode, without gradients, with its own or the averaged weights.
 
-        All processes enter together. Where weights are sharded the main process gets a whole copy, the others None.
+        All processes enter together. If weights are sharded, the main process gets an unsharded copy, the others None.
         """
         parameters = list(self._network.parameters())
         average = self.average if averaged else None
@@ -78,14 +78,14 @@ class TrainedWeights:
                 average.restore(parameters)
 
     def save_average(self, folder: Path) -> None:
-        """`save_pretrained` of the averaged network, if there is an average; all processes call it."""
+        """`save_pretrained` of the averaged network, if there is one; all processes call it."""
         if self.average is not None:
             with self.whole_network(averaged=True) as network:
                 if self._accelerator.is_main_process:
                     network.save_pretrained(folder)
 
     def save_finished(self, stage: Stage, output_dir: Path) -> None:
-        """Write `model/`, and `ema/` where there is an average, each after the stage's `finish`."""
+        """Write `model/`, and `ema/` if there is an average, each after the stage's `finish`."""
         for name in ("model",) if self.average is None else ("model", "ema"):
             with self.whole_network(averaged=name == "ema") as network:
                 if self._accelerator.is_main_process:
@@ -94,12 +94,12 @@ class TrainedWeights:
         self._accelerator.wait_for_everyone()
 
     def _gather(self, tensors: list[torch.Tensor]) -> Any:
-        """A whole network on the main process, in evaluation mode, with these tensors as its parameters."""
+        """An unsharded network on the main process, in evaluation mode, with these tensors as its parameters."""
         from transformers import PreTrainedModel
 
         if not isinstance(self._network, PreTrainedModel):
             raise TrainingError(
-                f"FSDP shards transformers models (the MAR), given {type(self._network).__name__}; launch with DDP."
+                f"FSDP is supported for the MAR only, given {type(self._network).__name__}; launch with DDP."
             )
         whole = None
         if self._accelerator.is_main_process:

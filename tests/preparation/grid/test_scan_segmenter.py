@@ -1,4 +1,4 @@
-"""The shipped field segmenter finds hearts in scans that it never saw, and what is no four-chamber view."""
+"""The shipped scan segmenter finds hearts in scans that it never saw, and what is no four-chamber view."""
 
 from pathlib import Path
 

@@ -2,7 +2,7 @@ import pytest
 
 from cpgg_hf.errors import TrainingError
 from cpgg_hf.segmentation.segmenter import CineSegmenter
-from cpgg_hf.training.arguments import parse_arguments
+from cpgg_hf.training.configuration import parse_arguments
 from cpgg_hf.training.loop import train
 from cpgg_hf.training.stages.cine_segmenter import CineSegmenterArguments, CineSegmenterStage
 

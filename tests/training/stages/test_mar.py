@@ -27,14 +27,14 @@ def test_the_model_sees_latents_standardised_by_the_vaes_statistics(mar_settings
     stage = MARStage(arguments)
     moments, _ = stage.load_data(Accelerator())
     batch = moments[range(len(moments))]
-    draws = torch.stack(
-        [stage._draw_latents(batch, StepRandomness(0, step, 0, len(moments), "cpu")) for step in range(400)]
+    samples = torch.stack(
+        [stage._sample_latents(batch, StepRandomness(0, step, 0, len(moments), "cpu")) for step in range(400)]
     )
     config = AutoencoderKLCPGG.load_config(vae)
     mean, std = (torch.tensor(config[key]).view(1, -1, 1, 1, 1) for key in ("latents_mean", "latents_std"))
-    torch.testing.assert_close(draws.mean(0), (batch["mean"].float() - mean) / std, atol=0.5, rtol=0)
+    torch.testing.assert_close(samples.mean(0), (batch["mean"].float() - mean) / std, atol=0.5, rtol=0)
     expected = (0.5 * batch["logvar"].float()).exp() / std
-    torch.testing.assert_close(draws.std(0).mean(), expected.mean(), atol=0, rtol=0.01)
+    torch.testing.assert_close(samples.std(0).mean(), expected.mean(), atol=0, rtol=0.01)
 
 
 def test_a_flow_matching_head_trains_on_timesteps_that_are_no_integers(mar_settings, tmp_path, monkeypatch):
@@ -97,7 +97,7 @@ def test_a_trained_mar_goes_on_under_another_vae(mar_settings, tmp_path):
         run(MARStage, TINY_MAR, mar_settings, init_from=start, output_dir=str(tmp_path / "a"))
     before.config.phenotype_mean[0] += 1.0
     before.save_pretrained(tmp_path / "another_scaler")
-    with pytest.raises(TrainingError, match=r"phenotype_mean of .* is not that of these VAEs"):
+    with pytest.raises(TrainingError, match=r"phenotype_mean of .* does not match the VAEs"):
         run(MARStage, {}, mar_settings, init_from=str(tmp_path / "another_scaler"), output_dir=str(tmp_path / "b"))
 
 
@@ -107,5 +107,5 @@ def test_unfit_vaes_and_shapes_are_refused(mar_settings, tmp_path):
     AutoencoderKLCPGG(**TINY_VAE).save_pretrained(tmp_path / "unfinished")
     with pytest.raises(TrainingError, match="has no latents_mean"):
         run(MARStage, TINY_MAR, mar_settings, vae=str(tmp_path / "unfinished"))
-    with pytest.raises(TrainingError, match="pass its folder with --vae"):
+    with pytest.raises(TrainingError, match="vae is empty; give a value or leave it out"):
         run(MARStage, TINY_MAR, {**mar_settings, "vae": ""})

@@ -51,7 +51,7 @@ def test_unfit_tables_are_refused(phenotype_settings, tmp_path):
     phenotypes[7, 0] = np.nan
     incomplete = tmp_path / "incomplete.csv"
     write_csv(phenotypes, incomplete)
-    with pytest.raises(TrainingError, match=r"lacks LVEDV in row 7 \(1 incomplete rows in all\)"):
+    with pytest.raises(TrainingError, match=r"lacks LVEDV in row 7 \(1 incomplete rows in total\)"):
         run(PhenotypeVAEStage, TINY_PHENOTYPE_VAE, phenotype_settings, data=str(incomplete))
     with pytest.raises(TrainingError, match="pass held-out rows with --validation_data"):
         run(PhenotypeVAEStage, TINY_PHENOTYPE_VAE, {**phenotype_settings, "validation_data": None})

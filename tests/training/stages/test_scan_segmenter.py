@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from cpgg_hf.segmentation.segmenter import CineSegmenter
-from cpgg_hf.training.arguments import parse_arguments
+from cpgg_hf.training.configuration import parse_arguments
 from cpgg_hf.training.loop import train
 from cpgg_hf.training.stages import scan_segmenter
 from cpgg_hf.training.stages.scan_segmenter import ScanSegmenterArguments, ScanSegmenterStage, soft_dice

@@ -12,7 +12,7 @@ from cpgg_hf.dataset import decode_cine, load_cines
 from cpgg_hf.errors import TrainingError
 from cpgg_hf.models.autoencoder_kl_cpgg import AutoencoderKLCPGG
 from cpgg_hf.training.cine_batches import CineBatches
-from cpgg_hf.training.stages.vae import VAEStage, beat_weights, kl_per_element, local_strengths
+from cpgg_hf.training.stages.vae import VAEStage, kl_per_element
 
 from ..conftest import TINY_VAE, log_of, run
 
@@ -53,31 +53,6 @@ def test_kl_is_that_of_the_textbook(data):
     _, posterior = encode(AutoencoderKLCPGG(**TINY_VAE), data, "validation")
     expected = kl_divergence(Normal(posterior.mean, posterior.std), Normal(0.0, 1.0)).mean()
     torch.testing.assert_close(kl_per_element(posterior), expected)
-
-
-def test_local_strengths_are_slopes_and_know_no_place_in_a_window():
-    rows, columns = torch.meshgrid(torch.arange(25.0), torch.arange(25.0), indexing="ij")
-    frames = torch.arange(3.0).view(3, 1, 1)
-    ramp = (0.3 * rows + 0.4 * columns + 0.2 * frames)[None, None]
-    edges, motion = local_strengths(ramp)
-    assert (edges.shape, motion.shape) == ((1, 1, 3, 4, 4), (1, 1, 2, 4, 4))
-    torch.testing.assert_close(edges[..., :3, :3], torch.full((1, 1, 3, 3, 3), 0.5), rtol=1e-4, atol=0)
-    torch.testing.assert_close(motion, torch.full((1, 1, 2, 4, 4), 0.2), rtol=1e-4, atol=0)
-    line = torch.zeros(1, 1, 2, 16, 16)
-    line[..., 2] = 1.0
-    torch.testing.assert_close(local_strengths(line.roll(3, -1))[0], local_strengths(line)[0])
-
-
-def test_beat_weights_are_one_on_average_and_follow_the_change_over_the_beat():
-    cines = torch.zeros(2, 1, 4, 20, 20)
-    cines[0, :, ::2, :, 10:] = 0.3
-    cines[1] = 0.7  # nothing moves: nothing to choose between
-    weights = beat_weights(cines, strength=2.0)
-    assert weights.shape == (2, 1, 1, 20, 20)
-    torch.testing.assert_close(weights[0].mean(), torch.tensor(1.0))
-    still, moving = weights[0, 0, 0, :, 3], weights[0, 0, 0, :, 16]
-    torch.testing.assert_close(moving / still, torch.full((20,), 1 + 2.0 * 2.0), rtol=1e-3, atol=0)
-    torch.testing.assert_close(weights[1], torch.ones(1, 1, 20, 20))
 
 
 def test_training_lowers_the_loss_in_bf16_too(settings, tmp_path):

@@ -1,1 +1,1 @@
-"""The stages that can be trained: data, network, loss and validation of each."""
+"""One file per trainable network: its arguments, data, loss and validation."""

@@ -1,13 +1,13 @@
 """The segmenter of `cpgg_hf.measure`: cross-entropy against the share of each pixel that each structure covers.
 
-Its data are phantoms of seeds of its own (`data` is the folder where they are kept); it never sees generated cines.
+It learns from phantoms with seeds reserved for it (kept in the folder `data`), never from generated cines.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
@@ -22,7 +22,8 @@ from cpgg_hf.phantom import PhantomHeart
 from cpgg_hf.segmentation.augmentation import augment
 from cpgg_hf.segmentation.phantom_frames import CONTEXT_FRAMES, SEED_ROOTS, PhantomFrames, render_subject
 from cpgg_hf.segmentation.segmenter import CineSegmenter
-from cpgg_hf.training.arguments import TrainingArguments, check_keys
+from cpgg_hf.training.argument_fields import argument, check_keys
+from cpgg_hf.training.arguments import TrainingArguments
 from cpgg_hf.training.randomness import StepRandomness
 from cpgg_hf.training.stage import Batch, Stage
 
@@ -39,18 +40,19 @@ _WATCHED = (
 )
 
 
-@dataclass
+@dataclass(kw_only=True)
 class CineSegmenterArguments(TrainingArguments):
     """Arguments of the segmenter's stage."""
 
-    num_subjects: int = field(default=550, metadata={"help": "Training phantoms, six frames each."})
-    test_samples: int = field(default=200, metadata={"help": "Test phantoms whose R2 the trained network records."})
+    data: str = argument(help="Folder of the rendered phantoms; made if missing.", source="phantoms", operational=True)
+    num_subjects: int = argument(550, "Number of training phantoms, six frames each.", minimum=1)
+    test_samples: int = argument(200, "Test phantoms whose R2 the trained network records.", minimum=1)
 
 
 class CineSegmenterStage(Stage):
     """Trains `CineSegmenter`; validation is the R2 of what is measured in held-out phantoms."""
 
-    name: ClassVar[str] = "segmenter"
+    name: ClassVar[str] = "cine_segmenter"
     arguments_class: ClassVar[type[TrainingArguments]] = CineSegmenterArguments
     arguments: CineSegmenterArguments
 
@@ -66,11 +68,11 @@ class CineSegmenterStage(Stage):
         return frames, frames.fingerprint()  # type: ignore[return-value]
 
     def build(self) -> CineSegmenter:
-        """The segmenter of the settings under `model:`."""
+        """The segmenter configured under `model:`."""
         check_keys(self.arguments.model, list(inspect.signature(CineSegmenter.__init__).parameters)[1:], "model")
         return CineSegmenter(**{"context_frames": CONTEXT_FRAMES, **self.arguments.model})
 
-    def loss(self, network: CineSegmenter, batch: Batch, draws: StepRandomness) -> dict[str, torch.Tensor]:  # noqa: ARG002
+    def loss(self, network: CineSegmenter, batch: Batch, randomness: StepRandomness) -> dict[str, torch.Tensor]:  # noqa: ARG002
         """Cross-entropy per pixel against the coverage of augmented frames."""
         frames, coverage = augment(batch["frames"].float() / 255, batch["coverage"].float() / 255)
         logits = network(2 * frames - 1).float()
@@ -78,22 +80,18 @@ class CineSegmenterStage(Stage):
         target = torch.cat([background, coverage], dim=1)
         return {"loss": torch.nn.functional.cross_entropy(logits, target)}
 
-    def validate(self, network: CineSegmenter, folder: Path) -> dict[str, float]:  # noqa: ARG002 - draws nothing
+    def validate(self, network: CineSegmenter, folder: Path) -> dict[str, float]:  # noqa: ARG002
         """R2 of some phenotypes measured in the held-out cines."""
         r2 = measured_r2(network, self.held_out)
         return {f"r2_{name}": r2[name] for name in _WATCHED}
 
-    def data_policy(self) -> str:
-        """Of phantoms alone, which the stage renders itself."""
-        return "phantom"
-
     def finish(self, network: CineSegmenter) -> None:
-        """Say in the configuration how the weights were trained, and what they reach on the test phantoms."""
+        """Record in the configuration how the weights were trained, and their R2 on the test phantoms."""
         if not self.test_subjects:
             self.test_subjects = [render_subject("test", index) for index in range(self.arguments.test_samples)]
         record = {
-            "command": "python training_scripts/train_segmenter.py "
-            "--config training_scripts/configs/phantom_small_segmenter.yaml",
+            "command": "python training_scripts/train_cine_segmenter.py "
+            "--config training_scripts/configs/phantom_small_cine_segmenter.yaml",
             "training_phantoms": f"{self.arguments.num_subjects} of numpy SeedSequence([{SEED_ROOTS['train']}, i])",
             "steps": self.arguments.max_train_steps,
             "batch_size": self.arguments.batch_size,
@@ -104,7 +102,7 @@ class CineSegmenterStage(Stage):
 
 
 def measured_r2(segmenter: CineSegmenter, subjects: Sequence[PhantomHeart]) -> dict[str, float]:
-    """R2 = 1 - SSE / SST of what is measured in phantoms: each measurable phenotype, septal and lateral wall."""
+    """R2 = 1 - SSE / SST of measured phenotypes in phantoms: each measurable one, septal and lateral wall."""
     measured = measure_cines((subject.cine for subject in subjects), segmenter)
     table = controllability(np.stack([subject.phenotypes for subject in subjects]), measured, num_resamples=1)
     return table.loc[table["measurable"], "r2"].astype(float).to_dict()

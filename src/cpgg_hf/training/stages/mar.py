@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from dataclasses import fields as dataclass_fields
 from pathlib import Path
 from typing import Any, ClassVar
@@ -23,9 +23,10 @@ from cpgg_hf.models.configuration_cpgg_mar import CPGGMARConfig
 from cpgg_hf.models.modeling_cpgg_mar import CPGGMARModel
 from cpgg_hf.segmentation.segmenter import CineSegmenter
 from cpgg_hf.training.adapters import add_lora
-from cpgg_hf.training.arguments import TrainingArguments, check_keys
+from cpgg_hf.training.argument_fields import argument, check_keys
+from cpgg_hf.training.arguments import TrainingArguments
 from cpgg_hf.training.cine_batches import CineBatches
-from cpgg_hf.training.generated_cines import HeldOutHearts, generate_cines, judge_cines
+from cpgg_hf.training.generated_cines import HeldOutHearts, evaluate_cines, generate_cines
 from cpgg_hf.training.latent_cache import encode_split
 from cpgg_hf.training.phenotype_scaler import fit_scaler, read_scaler
 from cpgg_hf.training.randomness import StepRandomness
@@ -33,60 +34,65 @@ from cpgg_hf.training.stage import Batch, Stage
 from cpgg_hf.training.trained_models import load_trained
 
 
-@dataclass
+@dataclass(kw_only=True)
 class MARArguments(TrainingArguments):
     """Arguments of the MAR stage."""
 
-    vae: str = field(default="", metadata={"help": "Folder or repository of the trained 3D-VAE."})
-    phenotype_vae: str | None = field(
-        default=None,
-        metadata={"help": "Phenotype VAE whose scaler to use; unset: fitted on the training split."},
+    vae: str = argument(help="Folder or repository of the trained 3D-VAE.", source="model", operational=True)
+    phenotype_vae: str | None = argument(
+        None,
+        "Folder or repository of a phenotype VAE whose scaler to use; default: fitted on the training split.",
+        source="model",
+        operational=True,
     )
-    init_from: str | None = field(
-        default=None, metadata={"help": "Trained MAR to start from, say on an earlier 3D-VAE; its configuration."}
+    init_from: str | None = argument(
+        None, "Folder or repository of a trained MAR to start from, with its configuration.", source="model"
     )
-    lora_rank: int = field(
-        default=0, metadata={"help": "Train a LoRA of this rank beside init_from's frozen weights; 0 trains these."}
+    lora_rank: int = argument(
+        0, "Train only a LoRA of this rank on top of init_from's frozen weights; 0 trains the weights.", minimum=0
     )
-    latent_cache: str | None = field(
-        default=None, metadata={"help": "Folder of the cached latents; <output_dir>/latents if unset."}
+    latent_cache: str | None = argument(
+        None, "Folder of the cached latents; default: <output_dir>/latents.", source="none", operational=True
     )
-    generated_cines: int = field(
-        default=0, metadata={"help": "Held-out hearts whose cines a validation generates and judges; 0 for none."}
+    generated_cines: int = argument(
+        0, "Number of held-out hearts whose cines a validation generates and evaluates.", operational=True, minimum=0
     )
-    generated_inference_steps: int = field(default=25, metadata={"help": "Diffusion steps a token of these cines."})
-    segmenter: str | None = field(
-        default=None, metadata={"help": "Segmenter that measures generated cines, for the R2 of their phenotypes."}
+    generated_inference_steps: int = argument(
+        25, "Diffusion steps per token of these cines.", operational=True, minimum=1
     )
-    missing_probability: float = field(
-        default=0.0, metadata={"help": "Probability that a sample loses a random subset of its phenotypes."}
+    segmenter: str | None = argument(
+        None,
+        "Folder or repository of a segmenter, to measure the R2 of phenotypes in generated cines.",
+        source="model",
+        operational=True,
+    )
+    missing_probability: float = argument(
+        0.0, "Probability that a random subset of a sample's phenotypes is hidden.", minimum=0, maximum=1
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.lora_rank < 0:
-            raise TrainingError(f"lora_rank must be at least 0, given {self.lora_rank}.")
         if self.lora_rank > 0 and self.init_from is None:
-            raise TrainingError(f"lora_rank is {self.lora_rank}, but nothing is trained yet; name a MAR by init_from.")
+            raise TrainingError(
+                f"lora_rank is {self.lora_rank}, but there is no trained MAR; pass one with --init_from."
+            )
 
 
 class MARStage(Stage):
-    """Trains `CPGGMARModel` on draws from the latents' cached moments, standardised by the VAE's statistics."""
+    """Trains `CPGGMARModel` on latents sampled from cached moments, standardised by the statistics of the VAE."""
 
     name: ClassVar[str] = "mar"
     arguments_class: ClassVar[type[TrainingArguments]] = MARArguments
     arguments: MARArguments
 
     def load_data(self, accelerator: Accelerator) -> tuple[Dataset, str]:
-        """Encodes both splits where the cache lacks them, and settles the phenotype scaler."""
+        """The cached latents of the training split, encoded first where the cache lacks them."""
         arguments, self.accelerator = self.arguments, accelerator
-        if not arguments.vae:
-            raise TrainingError("the MAR needs a trained 3D-VAE; pass its folder with --vae.")
         vae = load_trained(AutoencoderKLCPGG, arguments.vae).to(accelerator.device).eval()
         if vae.config.latents_mean is None or vae.config.latents_std is None:
             raise TrainingError(
-                f"the VAE {arguments.vae} has no latents_mean and latents_std in its configuration; take one that "
-                "train_vae.py has finished."
+                f"the VAE {arguments.vae} has no latents_mean and latents_std in its configuration; use the output of "
+                "train_vae.py."
             )
         shape = (1, -1, 1, 1, 1)
         self.latents_mean = torch.tensor(vae.config.latents_mean, device=accelerator.device).view(shape)
@@ -99,7 +105,7 @@ class MARStage(Stage):
         self.training_moments, fingerprint = encode_split(accelerator, vae, training_cines, "train", cache)
         self.validation_moments, _ = encode_split(accelerator, vae, validation_cines, "validation", cache)
         if arguments.generated_cines > 0:
-            self.held_out = self._hearts_to_judge(validation_cines)
+            self.held_out = self._held_out_hearts(validation_cines)
             self.vae = vae.cpu()
         self.segmenter = None if arguments.segmenter is None else load_trained(CineSegmenter, arguments.segmenter)
 
@@ -111,7 +117,7 @@ class MARStage(Stage):
         return self.training_moments, hashlib.sha256(fingerprint.encode() + scaler.tobytes()).hexdigest()
 
     def build(self) -> CPGGMARModel:
-        """The MAR of the settings under `model:`, for latents of the VAE's shape, with the scaler inside."""
+        """The MAR configured under `model:`, for latents of the VAE's shape, with the phenotype scaler."""
         settings = self.arguments.model
         channels, *size = self.training_moments.latent_shape
         given: dict[str, Any] = {"latent_channels": channels, "latent_size": tuple(size)}
@@ -122,7 +128,9 @@ class MARStage(Stage):
             network = load_trained(CPGGMARModel, self.arguments.init_from)
             for key, expected in {**given, **scaler}.items():
                 if list(np.ravel(getattr(network.config, key))) != list(np.ravel(expected)):
-                    raise TrainingError(f"{key} of {self.arguments.init_from} is not that of these VAEs; train anew.")
+                    raise TrainingError(
+                        f"{key} of {self.arguments.init_from} does not match the VAEs; retrain without init_from."
+                    )
             if self.arguments.lora_rank > 0:
                 add_lora(network, self.arguments.lora_rank, self.accelerator)
             return network
@@ -135,48 +143,48 @@ class MARStage(Stage):
                 )
         return CPGGMARModel(CPGGMARConfig(**{**settings, **given, **scaler}))
 
-    def loss(self, network: CPGGMARModel, batch: Batch, draws: StepRandomness) -> dict[str, torch.Tensor]:
-        """MSE + VLB of the masked tokens' noise (a flow's velocity: MSE), for one draw of each cine's latents.
+    def loss(self, network: CPGGMARModel, batch: Batch, randomness: StepRandomness) -> dict[str, torch.Tensor]:
+        """MSE + VLB of masked tokens' noise (flow matching: MSE of the velocity), for one latent sample per cine.
 
-        All samples of a step have as many masked tokens: their share is the step's, which tokens is the sample's.
+        The share of masked tokens is the same for all samples of a step; which tokens are masked differs by sample.
         """
         config, phenotypes = network.config, batch["phenotypes"]
         if network.training and self.arguments.missing_probability > 0:
-            phenotypes = hide_phenotypes(phenotypes, self.arguments.missing_probability, draws)
+            phenotypes = hide_phenotypes(phenotypes, self.arguments.missing_probability, randomness)
         # On the CPU, where the number of masked tokens is known without waiting for the device.
-        order = draws.on("cpu").uniform("order", config.num_tokens)
-        mask = network.mask_of(draws.of_step("mask ratio"), order)
+        order = randomness.on("cpu").uniform("order", config.num_tokens)
+        mask = network.mask_of(randomness.of_step("mask ratio"), order)
         tokens = (config.timesteps_per_token, int(mask[0].sum()))
-        drop_condition = draws.uniform("drop condition") < config.condition_dropout if network.training else None
+        drop_condition = randomness.uniform("drop condition") < config.condition_dropout if network.training else None
         if config.head_type == "flow_matching":
-            timesteps = config.num_train_timesteps * draws.uniform("timesteps", *tokens)
+            timesteps = config.num_train_timesteps * randomness.uniform("timesteps", *tokens)
         else:
-            timesteps = draws.integers("timesteps", config.num_train_timesteps, *tokens)
+            timesteps = randomness.integers("timesteps", config.num_train_timesteps, *tokens)
         with _attention_for_training(network):
             output = network(
-                latents=self._draw_latents(batch, draws, network.dtype),
+                latents=self._sample_latents(batch, randomness, network.dtype),
                 phenotypes=phenotypes,
                 mask=mask,
                 drop_condition=drop_condition,
-                noise=draws.normal("noise", *tokens, config.token_dim),
+                noise=randomness.normal("noise", *tokens, config.token_dim),
                 timesteps=timesteps,
             )
         terms = {"loss": output.loss, "mse": output.loss_mse, "vlb": output.loss_vlb}
         return {name: term for name, term in terms.items() if term is not None}
 
     def validate(self, network: CPGGMARModel, folder: Path) -> dict[str, float]:
-        """The loss terms on held-out latents, each batch weighted by its size and with a mask ratio of its own.
+        """The loss terms on held-out latents, each batch weighted by its size and with its own mask ratio.
 
-        With `generated_cines` also what `judge_cines` says of cines generated from held-out phenotypes, and a grid of
-        pairs: the true cine of a heart, and the one generated from its phenotypes.
+        With `generated_cines` also the figures of `evaluate_cines` for cines generated from held-out phenotypes, and
+        a GIF of pairs: the reference cine of a heart, and the cine generated from its phenotypes.
         """
         count = min(self.arguments.validation_samples, len(self.validation_moments))
         sums: dict[str, float] = {}
         for first in range(0, count, self.arguments.batch_size):
             indices = range(first, min(first + self.arguments.batch_size, count))
             batch = {name: part.to(network.device) for name, part in self.validation_moments[indices].items()}
-            draws = StepRandomness(self.arguments.seed, first, first, len(indices), network.device)
-            for name, term in self.loss(network, batch, draws).items():
+            randomness = StepRandomness(self.arguments.seed, first, first, len(indices), network.device)
+            for name, term in self.loss(network, batch, randomness).items():
                 sums[name] = sums.get(name, 0.0) + float(term) * len(indices)
         figures = {name: total / count for name, total in sums.items()}
         if self.arguments.generated_cines > 0:
@@ -191,45 +199,45 @@ class MARStage(Stage):
             arguments.batch_size, arguments.seed,
         )  # fmt: skip
         self.vae.cpu()
-        pairs = [
-            cine for true, made in zip(hearts.cines / np.float32(255), cines, strict=False) for cine in (true, made)
-        ]
         frame_time_ms = float(hearts.frame_time_ms.mean())
+        pairs = [cine for pair in zip(hearts.cines / np.float32(255), cines, strict=False) for cine in pair]
         shown = [Cine(pixels=one, frame_time_ms=frame_time_ms) for one in pairs[:32]]
         write_gif(folder / "generated.gif", shown, columns=8)
-        return judge_cines(cines, hearts, self.segmenter)
+        return evaluate_cines(cines, hearts, self.segmenter)
 
     def tokens_per_sample(self, network: CPGGMARModel) -> int:
         """Tokens of a cine."""
         return network.config.num_tokens
 
-    def _hearts_to_judge(self, cines: CineBatches) -> HeldOutHearts:
+    def _held_out_hearts(self, cines: CineBatches) -> HeldOutHearts:
         count = 2 * self.arguments.generated_cines
         if count > len(cines):
             raise TrainingError(
-                f"generated_cines is {self.arguments.generated_cines}, which takes {count} held-out cines (half of "
-                f"them for the floor); the validation split has {len(cines)}: generate fewer."
+                f"generated_cines is {self.arguments.generated_cines}, which needs {count} held-out cines (half of "
+                f"them for the floor), but the validation split has {len(cines)}; generate fewer."
             )
         batch = cines[range(count)]
         return HeldOutHearts(batch["cine"].numpy(), batch["phenotypes"], *cines.geometry(count))
 
-    def _draw_latents(self, batch: Batch, draws: StepRandomness, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    def _sample_latents(
+        self, batch: Batch, randomness: StepRandomness, dtype: torch.dtype = torch.float32
+    ) -> torch.Tensor:
         mean, logvar = (batch[name].to(torch.promote_types(dtype, torch.float32)) for name in ("mean", "logvar"))
-        drawn = mean + (0.5 * logvar).exp() * draws.normal("latents", *mean.shape[1:])
+        drawn = mean + (0.5 * logvar).exp() * randomness.normal("latents", *mean.shape[1:])
         return (drawn - self.latents_mean) / self.latents_std
 
 
 def _attention_for_training(network: CPGGMARModel) -> AbstractContextManager:
-    """On a CPU plain attention: the fused one's backward pass is slower for few tokens (0.70 s a step, 0.64 s so).
+    """Plain attention on a CPU: for few tokens the backward pass of the fused one is slower (0.70 s against 0.64 s).
 
-    Not where activations are computed again: that happens in the backward pass, outside of this.
+    Not with gradient checkpointing, which recomputes activations in the backward pass, outside this context.
     """
     plain = network.device.type == "cpu" and not network.is_gradient_checkpointing
     return sdpa_kernel(SDPBackend.MATH) if plain else nullcontext()
 
 
-def hide_phenotypes(phenotypes: torch.Tensor, probability: float, draws: StepRandomness) -> torch.Tensor:
-    """With `probability` a row of (B, 82) loses a subset of its values to NaN; its share is uniform in (0, 1)."""
-    chosen, share = draws.uniform("hidden rows", 2, 1).unbind(1)
-    hidden = (chosen < probability) & (draws.uniform("hidden values", phenotypes.shape[1]) < share)
+def hide_phenotypes(phenotypes: torch.Tensor, probability: float, randomness: StepRandomness) -> torch.Tensor:
+    """Set a subset of the values of each row of (B, 82) to NaN with `probability`; its share is uniform in (0, 1)."""
+    chosen, share = randomness.uniform("hidden rows", 2, 1).unbind(1)
+    hidden = (chosen < probability) & (randomness.uniform("hidden values", phenotypes.shape[1]) < share)
     return phenotypes.masked_fill(hidden, float("nan"))

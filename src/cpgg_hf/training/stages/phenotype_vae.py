@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
@@ -17,21 +17,22 @@ from torch.utils.data import Dataset
 from cpgg_hf.errors import TrainingError
 from cpgg_hf.models.phenotype_vae import CPGGPhenotypeVAE
 from cpgg_hf.phenotypes import NAMES, read_csv
-from cpgg_hf.training.arguments import TrainingArguments, check_keys
+from cpgg_hf.training.argument_fields import argument, check_keys
+from cpgg_hf.training.arguments import TrainingArguments
 from cpgg_hf.training.cine_batches import CineBatches
 from cpgg_hf.training.randomness import StepRandomness
 from cpgg_hf.training.stage import Batch, Stage
 
-# The training split determines these, not a setting.
+# Fitted on the training split, not settings.
 _FITTED = ("phenotype_mean", "phenotype_sd", "coordinate_mean", "coordinate_sd", "sampler_fitted")
 
 
-@dataclass
+@dataclass(kw_only=True)
 class PhenotypeVAEArguments(TrainingArguments):
     """Arguments of the phenotype VAE stage. `data` may be a CSV of phenotypes instead of a cine data set."""
 
-    validation_data: str | None = field(
-        default=None, metadata={"help": "CSV of held-out phenotypes; needed where data is a CSV."}
+    validation_data: str | None = argument(
+        None, "CSV of held-out phenotypes; required if data is a CSV.", source="dataset"
     )
 
 
@@ -68,28 +69,28 @@ class PhenotypeVAEStage(Stage):
         return PhenotypeRows(self.training_phenotypes), hashlib.sha256(self.training_phenotypes.tobytes()).hexdigest()
 
     def build(self) -> CPGGPhenotypeVAE:
-        """The VAE of the settings under `model:`, with the training split's scaler inside."""
+        """The VAE configured under `model:`, with the scaler of the training split."""
         settings = self.arguments.model
         valid = set(inspect.signature(CPGGPhenotypeVAE.__init__).parameters)
         check_keys(settings, valid.difference(_FITTED, ("self",)), "model")
         try:
             return CPGGPhenotypeVAE.from_phenotypes(self.training_phenotypes, **settings)
         except ValueError as error:
-            raise TrainingError(f"{self.arguments.data} cannot be trained on: {error}") from None
+            raise TrainingError(f"cannot train on {self.arguments.data}: {error}") from None
 
-    def loss(self, network: CPGGPhenotypeVAE, batch: Batch, draws: StepRandomness) -> dict[str, torch.Tensor]:
-        """Mean squared error + weighted KL of standardised phenotypes; the weight is the network's own setting."""
-        output = network(phenotypes=batch["phenotypes"], noise=draws.normal("latents", network.config.latent_dim))
+    def loss(self, network: CPGGPhenotypeVAE, batch: Batch, randomness: StepRandomness) -> dict[str, torch.Tensor]:
+        """Mean squared error + weighted KL of standardised phenotypes; the network holds the weight."""
+        output = network(phenotypes=batch["phenotypes"], noise=randomness.normal("latents", network.config.latent_dim))
         return {"loss": output.loss, "reconstruction": output.reconstruction_loss, "kl": output.kl_loss}
 
     def validate(self, network: CPGGPhenotypeVAE, folder: Path) -> dict[str, float]:  # noqa: ARG002
         """The loss terms on all held-out rows."""
         rows = torch.from_numpy(self.validation_phenotypes).to(network.device)
-        draws = StepRandomness(self.arguments.seed, 0, 0, len(rows), network.device)
-        return {name: float(term) for name, term in self.loss(network, {"phenotypes": rows}, draws).items()}
+        randomness = StepRandomness(self.arguments.seed, 0, 0, len(rows), network.device)
+        return {name: float(term) for name, term in self.loss(network, {"phenotypes": rows}, randomness).items()}
 
     def finish(self, network: CPGGPhenotypeVAE) -> None:
-        """Fit what the network samples with; the published network has no such step."""
+        """Fit the network's sampler; the published network has no such step."""
         network.fit_sampler(self.training_phenotypes, seed=self.arguments.seed)
 
     def _read(self, split: str) -> np.ndarray:
@@ -105,6 +106,6 @@ class PhenotypeVAEStage(Stage):
             row, column = np.argwhere(missing)[0]
             raise TrainingError(
                 f"{data} ({split}) lacks {NAMES[column]} in row {row} ({int(missing.any(axis=1).sum())} incomplete "
-                "rows in all); the phenotype VAE learns from complete rows: leave the others out."
+                "rows in total), but the phenotype VAE learns from complete rows; remove incomplete ones."
             )
         return phenotypes

@@ -1,13 +1,13 @@
-"""The field segmenter of `cpgg_hf.measure`: hearts found and segmented in whole scans that it never saw the like of.
+"""The scan segmenter, which locates and segments the heart in full scans.
 
-Cross-entropy and Dice on randomised fields (`random_fields.py`). Its data are phantoms of seeds of its own (`data` is
-the folder where they are kept).
+Cross-entropy and Dice on randomised fields (`random_fields.py`) of phantoms with seeds reserved for it (kept in the
+folder `data`).
 """
 
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
@@ -19,7 +19,8 @@ from cpgg_hf.grid import NUM_FRAMES
 from cpgg_hf.segmentation.heart_shapes import NUM_TIMES, SEED_ROOTS, STRUCTURES, HeartShapes
 from cpgg_hf.segmentation.random_fields import CONTEXT_TIMES, random_fields
 from cpgg_hf.segmentation.segmenter import CineSegmenter
-from cpgg_hf.training.arguments import TrainingArguments, check_keys
+from cpgg_hf.training.argument_fields import argument, check_keys
+from cpgg_hf.training.arguments import TrainingArguments
 from cpgg_hf.training.randomness import StepRandomness
 from cpgg_hf.training.stage import Batch, Stage
 from cpgg_hf.training.trained_models import load_trained
@@ -27,18 +28,21 @@ from cpgg_hf.training.trained_models import load_trained
 _VALIDATION_HEARTS = 50
 
 
-@dataclass
+@dataclass(kw_only=True)
 class ScanSegmenterArguments(TrainingArguments):
-    """Arguments of the field segmenter's stage."""
+    """Arguments of the scan segmenter's stage."""
 
-    num_subjects: int = field(default=600, metadata={"help": "Moving hearts to train on, ten times of the beat each."})
-    init_from: str | None = field(default=None, metadata={"help": "Trained field segmenter to go on from."})
+    data: str = argument(help="Folder of the rendered hearts; made if missing.", source="phantoms", operational=True)
+    num_subjects: int = argument(600, "Number of training hearts, ten phases each.", minimum=1)
+    init_from: str | None = argument(
+        None, "Folder or repository of a trained scan segmenter to start from.", source="model"
+    )
 
 
 class ScanSegmenterStage(Stage):
     """Trains `CineSegmenter` on randomised fields; validation is the Dice overlap in fields of held-out hearts."""
 
-    name: ClassVar[str] = "field_segmenter"
+    name: ClassVar[str] = "scan_segmenter"
     arguments_class: ClassVar[type[TrainingArguments]] = ScanSegmenterArguments
     arguments: ScanSegmenterArguments
 
@@ -51,15 +55,15 @@ class ScanSegmenterStage(Stage):
         return hearts, hearts.fingerprint()  # type: ignore[return-value]
 
     def build(self) -> CineSegmenter:
-        """The segmenter of the settings under `model:`, or the trained one to go on from."""
+        """The segmenter configured under `model:`, or the trained one to start from."""
         if self.arguments.init_from is not None:
             return load_trained(CineSegmenter, self.arguments.init_from)
         check_keys(self.arguments.model, list(inspect.signature(CineSegmenter.__init__).parameters)[1:], "model")
         frames = tuple(time * NUM_FRAMES // NUM_TIMES for time in CONTEXT_TIMES)
         return CineSegmenter(**{"context_frames": frames, **self.arguments.model})
 
-    def loss(self, network: CineSegmenter, batch: Batch, draws: StepRandomness) -> dict[str, torch.Tensor]:  # noqa: ARG002
-        """Cross-entropy per pixel + 1 - Dice of the structures that are there."""
+    def loss(self, network: CineSegmenter, batch: Batch, randomness: StepRandomness) -> dict[str, torch.Tensor]:  # noqa: ARG002
+        """Cross-entropy per pixel + 0.5 (1 - Dice) of the structures that are present."""
         frames, coverage = _fields(batch)
         # On a CPU convolutions are twice as fast where channels lie innermost.
         frames = frames.contiguous(memory_format=torch.channels_last)
@@ -70,8 +74,8 @@ class ScanSegmenterStage(Stage):
         missed = 1 - dice[coverage.sum(dim=(2, 3)) > 0].mean()
         return {"loss": cross_entropy + 0.5 * missed, "cross_entropy": cross_entropy, "missed": missed}
 
-    def validate(self, network: CineSegmenter, folder: Path) -> dict[str, float]:  # noqa: ARG002 - draws nothing
-        """Mean Dice overlap of each structure where it is there; the loop fixes the seed of the fields."""
+    def validate(self, network: CineSegmenter, folder: Path) -> dict[str, float]:  # noqa: ARG002
+        """Mean Dice overlap of each structure where it is present; the loop fixes the seed of the fields."""
         overlaps = []
         for first in range(0, len(self.held_out), self.arguments.batch_size):
             indices = list(range(first, min(first + self.arguments.batch_size, len(self.held_out))))
@@ -82,15 +86,11 @@ class ScanSegmenterStage(Stage):
         means = torch.cat(overlaps).nanmean(dim=0)
         return {f"dice_{name.replace(' ', '_')}": float(mean) for name, mean in zip(STRUCTURES, means, strict=True)}
 
-    def data_policy(self) -> str:
-        """Of phantoms alone, which the stage renders itself."""
-        return "phantom"
-
     def finish(self, network: CineSegmenter) -> None:
-        """Say in the configuration how the weights were trained."""
+        """Record in the configuration how the weights were trained."""
         record = {
-            "command": "python training_scripts/train_field_segmenter.py "
-            "--config training_scripts/configs/phantom_small_field_segmenter.yaml",
+            "command": "python training_scripts/train_scan_segmenter.py "
+            "--config training_scripts/configs/phantom_small_scan_segmenter.yaml",
             "training_hearts": f"{self.arguments.num_subjects} of numpy SeedSequence([{SEED_ROOTS['train']}, i])",
             "steps": self.arguments.max_train_steps,
             "batch_size": self.arguments.batch_size,

@@ -1,19 +1,17 @@
 """The 3D-VAE stage (paper, section 2.2): L1 + perceptual + KL + adversarial, and the latents' statistics for the MAR.
 
-A decoder can be refined under a MAR that exists already: `init_from` a trained VAE with `freeze_encoder`, and its
-latents stay what the MAR has learned.
+A decoder can be refined for an existing MAR: with `init_from` and `freeze_encoder` the latents stay unchanged.
 """
 
 from __future__ import annotations
 
 import inspect
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import nn
 
@@ -25,67 +23,56 @@ from cpgg_hf.models.autoencoder_inflation import inflate
 from cpgg_hf.models.autoencoder_kl_cpgg import AutoencoderKLCPGG
 from cpgg_hf.models.autoencoder_surgery import add_refiner
 from cpgg_hf.models.gaussian import kl_to_standard_normal
-from cpgg_hf.training.arguments import TrainingArguments, check_keys
+from cpgg_hf.training.argument_fields import argument, check_keys
+from cpgg_hf.training.arguments import TrainingArguments
 from cpgg_hf.training.cine_batches import CineBatches
-from cpgg_hf.training.discriminator import PatchDiscriminator, adaptive_weight, judge
+from cpgg_hf.training.discriminator import PatchDiscriminator, adaptive_weight, discriminator_loss
 from cpgg_hf.training.perceptual import load_perceptual_distance
 from cpgg_hf.training.pictures import save_reconstruction_sheet
 from cpgg_hf.training.randomness import StepRandomness
-from cpgg_hf.training.stage import Adversary, Batch, Stage, at_least_float32
+from cpgg_hf.training.stage import Batch, DiscriminatorTraining, Stage, at_least_float32
+from cpgg_hf.training.stages.vae_losses import VAELossArguments, reconstruction_terms
 from cpgg_hf.training.streamed_cines import StreamedCines
 from cpgg_hf.training.trained_models import load_autoencoder_2d, load_trained
 
 
-@dataclass
-class VAEArguments(TrainingArguments):
+@dataclass(kw_only=True)
+class VAEArguments(VAELossArguments):
     """Arguments of the 3D-VAE stage."""
 
-    streaming: bool = field(
-        default=False,
-        metadata={"help": "Read the data as a stream, from a folder or the hub, without unpacking it first."},
+    streaming: bool = argument(
+        False, "Read the data as a stream, from a folder or the Hub, without unpacking it first.", operational=True
     )
-    kl_weight: float = field(
-        default=1e-6, metadata={"help": "Weight of the KL term, averaged per latent element (L1: per pixel)."}
+    perceptual_network: str | None = argument(
+        None,
+        "'lpips', or a segmenter: its folder or repository.",
+        source="model",
+        public=("lpips",),
     )
-    motion_weight: float = field(
-        default=0.0, metadata={"help": "Weight of the L1 of the error's change from each frame to the next."}
+    adversarial_start_step: int = argument(
+        1, "First step with the adversarial term, counted from 1 (paper: 10001).", minimum=1
     )
-    detail_weight: float = field(
-        default=0.0, metadata={"help": "Weight of the L1 between local strengths of edges and of motion."}
+    discriminator_channels: int = argument(
+        64, "Channels of the discriminator's first layer, a multiple of 4.", minimum=4
     )
-    beat_weight: float = field(
-        default=0.0, metadata={"help": "Extra weight of a pixel's error for how much it changes over the beat."}
+    discriminator_layers: int = argument(
+        3, "Number of the discriminator's layers between the first and the last.", minimum=1
     )
-    perceptual_weight: float = field(
-        default=0.0, metadata={"help": "Weight of the distance in the features of perceptual_network (paper: 0.1)."}
+    latent_noise: float = argument(
+        0.0, "Noise added to the latents before decoding, in standard deviations per channel.", minimum=0
     )
-    perceptual_network: str | None = field(
-        default=None, metadata={"help": "'lpips', or a segmenter: its folder or repository."}
+    init_from: str | None = argument(
+        None, "Folder or repository of a trained 3D-VAE to start from, with its configuration.", source="model"
     )
-    adversarial_weight: float = field(
-        default=0.0, metadata={"help": "Weight of the patch discriminator's judgement (paper: 0.05), times adaptive."}
+    init_from_2d: str | None = argument(
+        None, "Folder or repository of a 2D AutoencoderKL to inflate and start from.", source="model"
     )
-    adversarial_start_step: int = field(
-        default=1, metadata={"help": "The first step with the adversarial term, counted from 1 (paper: 10001)."}
+    refiner_channels: int = argument(
+        0, "With init_from: first add a refiner with this many channels to its decoder.", minimum=0
     )
-    discriminator_channels: int = field(default=64, metadata={"help": "Channels of the discriminator's first layer."})
-    discriminator_layers: int = field(default=3, metadata={"help": "Its layers between the first and the last."})
-    latent_noise: float = field(
-        default=0.0, metadata={"help": "Noise on the latents before decoding, in deviations of each channel."}
-    )
-    init_from: str | None = field(default=None, metadata={"help": "Trained 3D-VAE to start from; its configuration."})
-    init_from_2d: str | None = field(
-        default=None, metadata={"help": "2D AutoencoderKL, a folder or hub repository, to inflate and start from."}
-    )
-    refiner_channels: int = field(
-        default=0, metadata={"help": "With init_from: give its decoder a refiner of so many channels first."}
-    )
-    freeze_encoder: bool = field(
-        default=False, metadata={"help": "Train the decoder alone; latents and their statistics stay as they are."}
-    )
-    latent_statistics_cines: int | None = field(
-        default=None,
-        metadata={"help": "Training cines that latents_mean and latents_std are measured on; all if unset."},
+    freeze_encoder: bool = argument(False, "Train only the decoder; latents and their statistics do not change.")
+    latent_statistics_cines: int | None = argument(
+        None, "Training cines to measure latents_mean and latents_std on; default: all.", minimum=1
     )
 
 
@@ -99,12 +86,12 @@ class VAEStage(Stage):
     discriminator: PatchDiscriminator | None = None
 
     def load_data(self, accelerator: Accelerator) -> tuple[CineBatches | StreamedCines, str]:
-        """Cines of the training split; those of the validation split, and the perceptual network, are kept."""
+        """The training split; the stage keeps the validation split and the perceptual network."""
         arguments = self.arguments
         if (arguments.perceptual_weight > 0) != (arguments.perceptual_network is not None):
             raise TrainingError(
                 f"perceptual_weight is {arguments.perceptual_weight} and perceptual_network is "
-                f"{arguments.perceptual_network}; the term needs both, or leave out both."
+                f"{arguments.perceptual_network}; give both or neither."
             )
         if arguments.perceptual_network is not None:
             distance = load_perceptual_distance(arguments.perceptual_network)
@@ -117,12 +104,12 @@ class VAEStage(Stage):
         return self.training_cines, self.training_cines.fingerprint()
 
     def build(self) -> AutoencoderKLCPGG:
-        """The VAE of the settings under `model:`."""
+        """The VAE configured under `model:`, or the one to start from."""
         arguments = self.arguments
         if arguments.freeze_encoder and arguments.init_from is None:
             raise TrainingError("freeze_encoder needs a trained encoder; pass a 3D-VAE with --init_from.")
         if arguments.init_from is not None and arguments.init_from_2d is not None:
-            raise TrainingError("init_from and init_from_2d are both given; a run starts from one of them.")
+            raise TrainingError("init_from and init_from_2d are both given; leave one of them out.")
         if arguments.init_from is None:
             check_keys(arguments.model, list(inspect.signature(AutoencoderKLCPGG.__init__).parameters)[1:], "model")
             network = AutoencoderKLCPGG(**arguments.model)
@@ -140,8 +127,8 @@ class VAEStage(Stage):
                     part.requires_grad_(False)
         return network
 
-    def build_adversary(self, network: AutoencoderKLCPGG) -> Adversary | None:
-        """A patch discriminator, where the adversarial term has a weight; it learns as fast as the network."""
+    def build_discriminator(self, network: AutoencoderKLCPGG) -> DiscriminatorTraining | None:
+        """A patch discriminator if the adversarial term has a weight, with the learning rate of the network."""
         arguments = self.arguments
         if arguments.adversarial_weight == 0:
             return None
@@ -150,19 +137,22 @@ class VAEStage(Stage):
         ).to(network.dtype)
         beta1, beta2 = arguments.adam_betas
         first_step = arguments.adversarial_start_step - 1
-        return Adversary(self.discriminator, self._judge, arguments.learning_rate, (beta1, beta2), first_step)
+        return DiscriminatorTraining(
+            self.discriminator, self._discriminator_loss, arguments.learning_rate, (beta1, beta2), first_step
+        )
 
-    def _judge(
+    def _discriminator_loss(
         self,
         discriminator: PatchDiscriminator,
         batch: Batch,
-        draws: StepRandomness,  # noqa: ARG002
+        randomness: StepRandomness,  # noqa: ARG002
     ) -> dict[str, torch.Tensor]:
-        """Cines against their reconstructions of this step's `loss`."""
-        return judge(discriminator, to_network(batch["cine"]).to(self._reconstruction.dtype), self._reconstruction)
+        """Cines against their reconstructions from this step's `loss`."""
+        cines = to_network(batch["cine"]).to(self._reconstruction.dtype)
+        return discriminator_loss(discriminator, cines, self._reconstruction)
 
     def _inflate(self, network: AutoencoderKLCPGG, source: str) -> None:
-        """Start from 2D weights; says which tensors are not theirs as they were, and lists all in the run's folder."""
+        """Start from 2D weights; prints the changed and the new tensors, and lists all in the run's folder."""
         try:
             origin = inflate(network, load_autoencoder_2d(source))
         except ValueError as error:
@@ -174,45 +164,26 @@ class VAEStage(Stage):
         for kind in ("summed", "averaged", "new"):
             self.accelerator.print(f"{kind}: {', '.join(origin[kind]) or 'none'}")
 
-    def loss(self, network: AutoencoderKLCPGG, batch: Batch, draws: StepRandomness) -> dict[str, torch.Tensor]:
-        """L1 per pixel + `kl_weight` x KL per latent element, one sample of the posterior a cine.
+    def loss(self, network: AutoencoderKLCPGG, batch: Batch, randomness: StepRandomness) -> dict[str, torch.Tensor]:
+        """The weighted sum of the terms of `vae_losses.py`, the adversarial term and the KL, for one posterior sample.
 
-        `motion_weight` adds the L1 of the error's change from frame to frame: it holds together the blocks of frames
-        that a stem draws at once. `detail_weight` adds the L1 between the local strengths of edges and of motion in
-        both: where L1 alone would blur or still what it is unsure of, as much detail has to stay. `beat_weight` moves
-        the first two from the still chest to the beating heart, whose walls are a few pixels of many.
-        `perceptual_weight` and `adversarial_weight` add the terms of `perceptual.py` and `adversarial.py`; the latter
-        is measured against all others but the KL.
+        The adaptive weight of the adversarial term balances it against all others but the KL.
         """
+        arguments = self.arguments
         cines = to_network(batch["cine"]).to(network.dtype)
-        noise = draws.normal("latents", 2, *network.latent_size)
-        output = network(cines, sample_posterior=True, latent_noise=self.arguments.latent_noise, noise=noise)
-        sample = at_least_float32(output.sample)
-        error = sample - cines
-        if self.arguments.beat_weight > 0:
-            error = error * beat_weights(cines, self.arguments.beat_weight)
-        l1 = error.abs().mean()
-        kl = kl_per_element(output.latent_dist)
-        terms = {"loss": l1, "l1": l1, "kl": kl}
-        if self.arguments.motion_weight > 0:
-            terms["motion"] = error.diff(dim=2).abs().mean()
-            terms["loss"] = terms["loss"] + self.arguments.motion_weight * terms["motion"]
-        if self.arguments.detail_weight > 0:
-            pairs = zip(local_strengths(sample), local_strengths(cines), strict=True)
-            terms["detail"] = torch.stack([F.l1_loss(*pair) for pair in pairs]).sum()
-            terms["loss"] = terms["loss"] + self.arguments.detail_weight * terms["detail"]
-        if self.perceptual_distance is not None:
-            terms["perceptual"] = self.perceptual_distance(sample, cines)
-            terms["loss"] = terms["loss"] + self.arguments.perceptual_weight * terms["perceptual"]
-        if self.discriminator is not None and draws.step + 1 >= self.arguments.adversarial_start_step:
+        noise = randomness.normal("latents", 2, *network.latent_size)
+        output = network(cines, sample_posterior=True, latent_noise=arguments.latent_noise, noise=noise)
+        terms = reconstruction_terms(at_least_float32(output.sample), cines, arguments, self.perceptual_distance)
+        if self.discriminator is not None and randomness.step + 1 >= arguments.adversarial_start_step:
             terms |= self._adversarial_terms(network, output.sample, terms["loss"])
-        terms["loss"] = terms["loss"] + self.arguments.kl_weight * kl
+        terms["kl"] = kl_per_element(output.latent_dist)
+        terms["loss"] = terms["loss"] + arguments.kl_weight * terms["kl"]
         return terms
 
     def _adversarial_terms(
         self, network: AutoencoderKLCPGG, sample: torch.Tensor, reconstruction_loss: torch.Tensor
     ) -> dict[str, torch.Tensor]:
-        """How real the reconstructions look, and the loss with it; they are kept for `_judge`."""
+        """Minus the mean logit of the reconstructions, and the loss with it; `_discriminator_loss` uses them again."""
         adversarial = -at_least_float32(self.discriminator(sample)).mean()  # type: ignore[misc]
         self._reconstruction = sample.detach()
         if not torch.is_grad_enabled():  # the loop counts FLOPs without gradients, which the weight is made of
@@ -253,48 +224,9 @@ def kl_per_element(posterior: Any) -> torch.Tensor:
     return kl_to_standard_normal(at_least_float32(posterior.mean), at_least_float32(posterior.logvar)).mean()
 
 
-def local_strengths(cines: torch.Tensor, window: int = 8) -> tuple[torch.Tensor, torch.Tensor]:
-    """Root mean square, in windows of each frame, of the spatial gradient and of the change to the next frame.
-
-    Args:
-        cines: (B, C, T, H, W).
-        window: its height and width in pixels; a window at the end may be smaller.
-
-    Returns:
-        (B, C, T, h, w) and (B, C, T - 1, h, w) with h = ceil(H / window), w = ceil(W / window).
-    """
-    gradient = F.pad(cines.diff(dim=3), (0, 0, 0, 1)).square() + F.pad(cines.diff(dim=4), (0, 1)).square()
-    # The slope of a root is infinite at 0.
-    edges, motion = (
-        (F.avg_pool3d(square, (1, window, window), ceil_mode=True) + 1e-6).sqrt()
-        for square in (gradient, cines.diff(dim=2).square())
-    )
-    return edges, motion
-
-
-def beat_weights(cines: torch.Tensor, strength: float, window: int = 5) -> torch.Tensor:
-    """Weights of pixels, 1 on average in each cine: (1 + strength s) / (1 + strength).
-
-    s is the standard deviation of a pixel over the frames, averaged over a window around it (a wall moves at its edges
-    only) and divided by its mean over the picture.
-
-    Args:
-        cines: (B, C, T, H, W).
-        strength: 0 weighs all pixels alike; far above 1, a pixel that never changes weighs nothing.
-        window: odd height and width in pixels of the average.
-
-    Returns:
-        (B, C, 1, H, W).
-    """
-    change = F.avg_pool2d(cines.std(dim=2), window, stride=1, padding=window // 2, count_include_pad=False)
-    change = change + 1e-6  # where nothing changes at all, all weights are 1
-    relative = (change / change.mean((-2, -1), keepdim=True)).unsqueeze(2)
-    return (1.0 + strength * relative) / (1.0 + strength)
-
-
 @torch.no_grad()
 def latent_statistics(network: AutoencoderKLCPGG, batches: Any) -> tuple[list[float], list[float]]:
-    """Per-channel mean and sd of the latents that the posterior of these cines gives, its own variance included."""
+    """Per-channel mean and sd of the latents of these cines, including the variance of the posterior."""
     count = 0
     first: Any = 0.0
     second: Any = 0.0

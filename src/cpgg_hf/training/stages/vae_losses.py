@@ -1,0 +1,138 @@
+"""The loss of the 3D-VAE (paper, section 2.2): one function per term, and the weights of the terms.
+
+L1 has weight 1. To add a term, write a function of a `Reconstruction`, enter it in `TERMS` and add its argument
+`<name>_weight` to `VAELossArguments`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+from cpgg_hf.training.argument_fields import argument
+from cpgg_hf.training.arguments import TrainingArguments
+
+
+@dataclass(kw_only=True)
+class VAELossArguments(TrainingArguments):
+    """Weights of the loss terms other than L1."""
+
+    kl_weight: float = argument(
+        1e-6, "Weight of the KL divergence, averaged over latent elements (L1: over pixels).", minimum=0
+    )
+    motion_weight: float = argument(
+        0.0, "Weight of the L1 of the change of the error from each frame to the next.", minimum=0
+    )
+    detail_weight: float = argument(0.0, "Weight of the L1 between local edge and motion strengths.", minimum=0)
+    beat_weight: float = argument(
+        0.0, "Emphasis of L1 and motion on pixels that change over the heart beat.", minimum=0
+    )
+    perceptual_weight: float = argument(
+        0.0, "Weight of the distance between features of perceptual_network (paper: 0.1).", minimum=0
+    )
+    adversarial_weight: float = argument(
+        0.0, "Weight of the patch discriminator (paper: 0.05), times the adaptive weight.", minimum=0
+    )
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """What the terms compare.
+
+    Attributes:
+        sample: the reconstruction (B, C, T, H, W), float32 or float64.
+        cines: the reference (B, C, T, H, W) in [-1, 1].
+        error: `sample - cines`, multiplied by `beat_weights` if there is a `beat_weight`.
+        perceptual_distance: (cines, cines) -> their mean distance; None without a perceptual term.
+    """
+
+    sample: torch.Tensor
+    cines: torch.Tensor
+    error: torch.Tensor
+    perceptual_distance: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None
+
+
+def motion(reconstruction: Reconstruction) -> torch.Tensor:
+    """L1 of the change of the error between frames: a stem that decodes several frames at once leaves no jumps."""
+    return reconstruction.error.diff(dim=2).abs().mean()
+
+
+def detail(reconstruction: Reconstruction) -> torch.Tensor:
+    """L1 between the local strengths of edges and of motion: L1 alone blurs or stills whatever is uncertain."""
+    pairs = zip(local_strengths(reconstruction.sample), local_strengths(reconstruction.cines), strict=True)
+    return torch.stack([F.l1_loss(*pair) for pair in pairs]).sum()
+
+
+def perceptual(reconstruction: Reconstruction) -> torch.Tensor:
+    """Distance between the features of a frozen network (`perceptual.py`)."""
+    assert reconstruction.perceptual_distance is not None, "load_data loads it where the term has a weight"
+    return reconstruction.perceptual_distance(reconstruction.sample, reconstruction.cines)
+
+
+TERMS: dict[str, Callable[[Reconstruction], torch.Tensor]] = {
+    "motion": motion,
+    "detail": detail,
+    "perceptual": perceptual,
+}
+
+
+def reconstruction_terms(
+    sample: torch.Tensor,
+    cines: torch.Tensor,
+    arguments: VAELossArguments,
+    perceptual_distance: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
+) -> dict[str, torch.Tensor]:
+    """L1, the terms with a weight and `loss`, their weighted sum; the stage adds the adversarial term and KL."""
+    error = sample - cines
+    if arguments.beat_weight > 0:
+        error = error * beat_weights(cines, arguments.beat_weight)
+    reconstruction = Reconstruction(sample, cines, error, perceptual_distance)
+    terms = dict.fromkeys(("loss", "l1"), error.abs().mean())
+    for name, term in TERMS.items():
+        weight = getattr(arguments, f"{name}_weight")
+        if weight > 0:
+            terms[name] = term(reconstruction)
+            terms["loss"] = terms["loss"] + weight * terms[name]
+    return terms
+
+
+def local_strengths(cines: torch.Tensor, window: int = 8) -> tuple[torch.Tensor, torch.Tensor]:
+    """Root mean square of the spatial gradient and of the change to the next frame, in windows of each frame.
+
+    Args:
+        cines: (B, C, T, H, W).
+        window: height and width of the windows in pixels; those at the end may be smaller.
+
+    Returns:
+        (B, C, T, h, w) and (B, C, T - 1, h, w) with h = ceil(H / window), w = ceil(W / window).
+    """
+    gradient = F.pad(cines.diff(dim=3), (0, 0, 0, 1)).square() + F.pad(cines.diff(dim=4), (0, 1)).square()
+    # The derivative of a root is infinite at 0.
+    edges, motion = (
+        (F.avg_pool3d(square, (1, window, window), ceil_mode=True) + 1e-6).sqrt()
+        for square in (gradient, cines.diff(dim=2).square())
+    )
+    return edges, motion
+
+
+def beat_weights(cines: torch.Tensor, strength: float, window: int = 5) -> torch.Tensor:
+    """Weights of pixels, 1 on average in each cine: (1 + strength s) / (1 + strength).
+
+    s is the standard deviation of a pixel over the frames, averaged over a window around it (a wall moves only at its
+    edges) and divided by its mean over the image.
+
+    Args:
+        cines: (B, C, T, H, W).
+        strength: at 0 all weights are 1; for large values the weight of a pixel that never changes approaches 0.
+        window: height and width of the averaging window in pixels, odd.
+
+    Returns:
+        (B, C, 1, H, W).
+    """
+    change = F.avg_pool2d(cines.std(dim=2), window, stride=1, padding=window // 2, count_include_pad=False)
+    change = change + 1e-6  # all weights are 1 where nothing changes
+    relative = (change / change.mean((-2, -1), keepdim=True)).unsqueeze(2)
+    return (1.0 + strength * relative) / (1.0 + strength)
