@@ -29,7 +29,6 @@ import reprlib
 import torch
 from transformers import PreTrainedModel
 from typing import Any
-from typing import NamedTuple
 
 
 # ---- cpgg_hf.data_policy
@@ -58,40 +57,32 @@ def from_network(cines: 'Any') -> 'Any':
 # ---- cpgg_hf.models.guidance
 
 
-class GuidanceStep(NamedTuple):
-
-    decoding_step: int
-    num_decoding_steps: int
-    diffusion_step: int
-    num_diffusion_steps: int
-
-
 class Guidance:
 
-    def scale(self, step: GuidanceStep) -> float:
+    def scale(self, step: 'GuidanceStep') -> 'float':
         raise NotImplementedError
 
-    def passes(self, steps: Iterable[GuidanceStep]) -> tuple[bool, bool]:
+    def passes(self, steps: 'Iterable[GuidanceStep]') -> 'tuple[bool, bool]':
         scales = {float(self.scale(step)) for step in steps}
         return scales != {0.0}, scales != {1.0}
 
-    def unconditional(self, phenotypes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        return phenotypes, torch.ones(len(phenotypes), dtype=torch.bool, device=phenotypes.device)
+    def unconditional(self, phenotypes: 'torch.Tensor') -> 'tuple[torch.Tensor, torch.Tensor]':
+        return phenotypes, phenotypes.new_ones(len(phenotypes)).bool()
 
-    def combine(self, conditional: torch.Tensor, unconditional: torch.Tensor, step: GuidanceStep) -> torch.Tensor:
-        return torch.lerp(unconditional, conditional, self.scale(step))
+    def combine(self, conditional: 'torch.Tensor', unconditional: 'torch.Tensor', step: 'GuidanceStep') -> 'torch.Tensor':
+        return unconditional.lerp(conditional, self.scale(step))
 
 
 @dataclass(frozen=True)
 class ConstantGuidance(Guidance):
 
-    guidance_scale: float
+    guidance_scale: 'float'
 
-    def scale(self, step: GuidanceStep) -> float:  # noqa: ARG002
+    def scale(self, step: 'GuidanceStep') -> 'float':  # noqa: ARG002
         return self.guidance_scale
 
 
-def as_guidance(guidance_scale: Any) -> Guidance:
+def as_guidance(guidance_scale: 'Any') -> 'Guidance':
     if hasattr(guidance_scale, "combine"):  # not isinstance: remote code has one copy of the class per file
         return guidance_scale
     if not isinstance(guidance_scale, Real) or not 0 <= float(guidance_scale) < np.inf:
@@ -174,11 +165,19 @@ class PhenotypeError(CPGGError, ValueError):
 _COLUMN = re.compile(r"(?:participant\.)?(?:f\.|p)?(\d{5})(?:-\d+\.\d+|\.\d+\.\d+|(?:_i\d+)?(?:_a\d+)?)")
 
 
+# AHA segments that a four-chamber plane cuts, base to apex (inferoseptal, then apical septal; anterolateral, then
+# apical lateral).
+SEPTAL_SEGMENTS = (3, 9, 14)
+
+
+LATERAL_SEGMENTS = (6, 12, 16)
+
+
 _IN_FOUR_CHAMBER_VIEW = frozenset(
     ["LVEDV", "LVESV", "LVSV", "LVEF", "LVCO", "RVEDV", "RVESV", "RVSV", "RVEF"]
     + [f"{chamber}{quantity}" for chamber in ("LA", "RA") for quantity in ("V_max", "V_min", "SV", "EF")]
     + ["DAo_max_area", "DAo_min_area"]
-    + [f"WT_AHA_{segment}" for segment in (3, 9, 14, 6, 12, 16)]
+    + [f"WT_AHA_{segment}" for segment in SEPTAL_SEGMENTS + LATERAL_SEGMENTS]
     + [f"Ell_{segment}" for segment in range(1, 7)]
     + ["Ell_Global"]
 )
@@ -488,7 +487,7 @@ def _shown(given: np.ndarray, row: int, indices: tuple[int, ...]) -> str:
 
 def _check_fraction(given: np.ndarray, fraction: int) -> None:
     for row in map(int, np.flatnonzero((given[:, fraction] <= 0) | (given[:, fraction] >= 100))):
-        raise PhenotypeError(f"{_shown(given, row, (fraction,))}: an ejection fraction lies between 0 and 100 %")
+        raise PhenotypeError(f"{_shown(given, row, (fraction,))}: an ejection fraction lies between 0 and 100 %.")
 
 
 def _check_order(array: np.ndarray, group: tuple[int, ...], given: np.ndarray) -> None:
@@ -496,7 +495,7 @@ def _check_order(array: np.ndarray, group: tuple[int, ...], given: np.ndarray) -
     for row in map(int, np.flatnonzero((largest <= smallest) | (smallest <= 0))):
         raise PhenotypeError(
             f"{_shown(given, row, group)}: {NAMES[group[0]]} must be above {NAMES[group[1]]} and both positive, but"
-            f" they are {largest[row]:.6g} and {smallest[row]:.6g} {PHENOTYPES[group[0]].unit}; leave out one"
+            f" they are {largest[row]:.6g} and {smallest[row]:.6g} {PHENOTYPES[group[0]].unit}; leave out one."
         )
 
 
@@ -508,7 +507,7 @@ def _check_agreement(array: np.ndarray, given: np.ndarray) -> None:
         implied = array[row, index] - residuals[row, identity]
         raise PhenotypeError(
             f"{_shown(given, row, group)} contradict each other: the others imply {NAMES[index]} = {implied:.6g}"
-            f" {PHENOTYPES[index].unit}; leave one of them out"
+            f" {PHENOTYPES[index].unit}; leave one of them out."
         )
 
 

@@ -70,17 +70,26 @@ def _stated_in(path: Path) -> str | None:
         content: Any = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return content.get("data_policy") if isinstance(content, dict) else None
+    policy = content.get("data_policy") if isinstance(content, dict) else None
+    return None if policy is None else str(policy)
 
 
 # ---- cpgg_hf.phenotypes.schema
+
+
+# AHA segments that a four-chamber plane cuts, base to apex (inferoseptal, then apical septal; anterolateral, then
+# apical lateral).
+SEPTAL_SEGMENTS = (3, 9, 14)
+
+
+LATERAL_SEGMENTS = (6, 12, 16)
 
 
 _IN_FOUR_CHAMBER_VIEW = frozenset(
     ["LVEDV", "LVESV", "LVSV", "LVEF", "LVCO", "RVEDV", "RVESV", "RVSV", "RVEF"]
     + [f"{chamber}{quantity}" for chamber in ("LA", "RA") for quantity in ("V_max", "V_min", "SV", "EF")]
     + ["DAo_max_area", "DAo_min_area"]
-    + [f"WT_AHA_{segment}" for segment in (3, 9, 14, 6, 12, 16)]
+    + [f"WT_AHA_{segment}" for segment in SEPTAL_SEGMENTS + LATERAL_SEGMENTS]
     + [f"Ell_{segment}" for segment in range(1, 7)]
     + ["Ell_Global"]
 )
@@ -317,38 +326,38 @@ class CPGGMARConfig(PreTrainedConfig):
 
 class GuidanceStep(NamedTuple):
 
-    decoding_step: int
-    num_decoding_steps: int
-    diffusion_step: int
-    num_diffusion_steps: int
+    decoding_step: 'int'
+    num_decoding_steps: 'int'
+    diffusion_step: 'int'
+    num_diffusion_steps: 'int'
 
 
 class Guidance:
 
-    def scale(self, step: GuidanceStep) -> float:
+    def scale(self, step: 'GuidanceStep') -> 'float':
         raise NotImplementedError
 
-    def passes(self, steps: Iterable[GuidanceStep]) -> tuple[bool, bool]:
+    def passes(self, steps: 'Iterable[GuidanceStep]') -> 'tuple[bool, bool]':
         scales = {float(self.scale(step)) for step in steps}
         return scales != {0.0}, scales != {1.0}
 
-    def unconditional(self, phenotypes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        return phenotypes, torch.ones(len(phenotypes), dtype=torch.bool, device=phenotypes.device)
+    def unconditional(self, phenotypes: 'torch.Tensor') -> 'tuple[torch.Tensor, torch.Tensor]':
+        return phenotypes, phenotypes.new_ones(len(phenotypes)).bool()
 
-    def combine(self, conditional: torch.Tensor, unconditional: torch.Tensor, step: GuidanceStep) -> torch.Tensor:
-        return torch.lerp(unconditional, conditional, self.scale(step))
+    def combine(self, conditional: 'torch.Tensor', unconditional: 'torch.Tensor', step: 'GuidanceStep') -> 'torch.Tensor':
+        return unconditional.lerp(conditional, self.scale(step))
 
 
 @dataclass(frozen=True)
 class ConstantGuidance(Guidance):
 
-    guidance_scale: float
+    guidance_scale: 'float'
 
-    def scale(self, step: GuidanceStep) -> float:  # noqa: ARG002
+    def scale(self, step: 'GuidanceStep') -> 'float':  # noqa: ARG002
         return self.guidance_scale
 
 
-def as_guidance(guidance_scale: Any) -> Guidance:
+def as_guidance(guidance_scale: 'Any') -> 'Guidance':
     if hasattr(guidance_scale, "combine"):  # not isinstance: remote code has one copy of the class per file
         return guidance_scale
     if not isinstance(guidance_scale, Real) or not 0 <= float(guidance_scale) < np.inf:

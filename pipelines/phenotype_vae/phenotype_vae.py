@@ -40,11 +40,19 @@ class PhenotypeError(CPGGError, ValueError):
 _COLUMN = re.compile(r"(?:participant\.)?(?:f\.|p)?(\d{5})(?:-\d+\.\d+|\.\d+\.\d+|(?:_i\d+)?(?:_a\d+)?)")
 
 
+# AHA segments that a four-chamber plane cuts, base to apex (inferoseptal, then apical septal; anterolateral, then
+# apical lateral).
+SEPTAL_SEGMENTS = (3, 9, 14)
+
+
+LATERAL_SEGMENTS = (6, 12, 16)
+
+
 _IN_FOUR_CHAMBER_VIEW = frozenset(
     ["LVEDV", "LVESV", "LVSV", "LVEF", "LVCO", "RVEDV", "RVESV", "RVSV", "RVEF"]
     + [f"{chamber}{quantity}" for chamber in ("LA", "RA") for quantity in ("V_max", "V_min", "SV", "EF")]
     + ["DAo_max_area", "DAo_min_area"]
-    + [f"WT_AHA_{segment}" for segment in (3, 9, 14, 6, 12, 16)]
+    + [f"WT_AHA_{segment}" for segment in SEPTAL_SEGMENTS + LATERAL_SEGMENTS]
     + [f"Ell_{segment}" for segment in range(1, 7)]
     + ["Ell_Global"]
 )
@@ -361,7 +369,7 @@ def _shown(given: np.ndarray, row: int, indices: tuple[int, ...]) -> str:
 
 def _check_fraction(given: np.ndarray, fraction: int) -> None:
     for row in map(int, np.flatnonzero((given[:, fraction] <= 0) | (given[:, fraction] >= 100))):
-        raise PhenotypeError(f"{_shown(given, row, (fraction,))}: an ejection fraction lies between 0 and 100 %")
+        raise PhenotypeError(f"{_shown(given, row, (fraction,))}: an ejection fraction lies between 0 and 100 %.")
 
 
 def _check_order(array: np.ndarray, group: tuple[int, ...], given: np.ndarray) -> None:
@@ -369,7 +377,7 @@ def _check_order(array: np.ndarray, group: tuple[int, ...], given: np.ndarray) -
     for row in map(int, np.flatnonzero((largest <= smallest) | (smallest <= 0))):
         raise PhenotypeError(
             f"{_shown(given, row, group)}: {NAMES[group[0]]} must be above {NAMES[group[1]]} and both positive, but"
-            f" they are {largest[row]:.6g} and {smallest[row]:.6g} {PHENOTYPES[group[0]].unit}; leave out one"
+            f" they are {largest[row]:.6g} and {smallest[row]:.6g} {PHENOTYPES[group[0]].unit}; leave out one."
         )
 
 
@@ -381,7 +389,7 @@ def _check_agreement(array: np.ndarray, given: np.ndarray) -> None:
         implied = array[row, index] - residuals[row, identity]
         raise PhenotypeError(
             f"{_shown(given, row, group)} contradict each other: the others imply {NAMES[index]} = {implied:.6g}"
-            f" {PHENOTYPES[index].unit}; leave one of them out"
+            f" {PHENOTYPES[index].unit}; leave one of them out."
         )
 
 
