@@ -8,8 +8,9 @@ import pytest
 
 from cpgg_hf import phantom
 from cpgg_hf.dataset import decode_cine, load_cines
-from cpgg_hf.errors import InputError, RequestError
+from cpgg_hf.errors import InputError, OutputError, RequestError
 from cpgg_hf.preparation.phantom import phantom_cine, prepare_phantom
+from cpgg_hf.shards import locked
 
 
 def digests(folder) -> dict[str, str]:
@@ -100,3 +101,9 @@ def test_data_of_an_unknown_plan_is_left_alone(made, tmp_path):
     shutil.copytree(folder, tmp_path / "old", ignore=shutil.ignore_patterns(".shards"))
     with pytest.raises(InputError, match="was made differently; choose another folder"):
         prepare_phantom(tmp_path / "old", 3, 1, 1, seed=7, shard_size=2, progress=False)
+
+
+def test_a_refused_run_leaves_the_plan_alone(tmp_path):
+    with locked(tmp_path, "phantoms"), pytest.raises(OutputError, match="another run"):
+        prepare_phantom(tmp_path, 1, seed=9, progress=False)
+    assert prepare_phantom(tmp_path, 1, seed=1, progress=False)["seed"] == 1

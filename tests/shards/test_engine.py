@@ -130,6 +130,44 @@ def test_a_full_disk_is_one_sentence_and_what_is_finished_is_kept(tmp_path, expe
     assert contents(tmp_path) == expected
 
 
+def test_a_run_with_another_number_of_workers_is_refused_and_changes_nothing(tmp_path, expected):
+    """It would share out the shards differently: both would write and discard the same ones."""
+
+    def write_while_another_starts(shard, path):
+        with staged_file(path) as partial:
+            partial.write_bytes(bytes(range(shard.first, shard.last)))
+            if shard.first <= 10:  # the other one's shards are missing still
+                with pytest.raises(OutputError, match=r"another run \(1 workers\) is active"):
+                    make_shards(tmp_path, plan_of(), write, worker=1, num_workers=2)
+
+    assert make_shards(tmp_path, plan_of(), write_while_another_starts)
+    assert contents(tmp_path) == expected
+    assert make_shards(tmp_path, plan_of(), write, worker=1, num_workers=2)
+
+
+def test_workers_of_one_run_work_at_the_same_time(tmp_path, expected):
+    def write_while_worker_1_works(shard, path):
+        make_shards(tmp_path, plan_of(), write, worker=1, num_workers=2)
+        write(shard, path)
+
+    assert make_shards(tmp_path, plan_of(), write_while_worker_1_works, worker=0, num_workers=2)
+    assert contents(tmp_path) == expected
+
+
+def test_a_complete_folder_needs_no_lock(tmp_path):
+    make_shards(tmp_path, plan_of(), write)
+    with locked(tmp_path, "worker 0"):
+        assert make_shards(tmp_path, plan_of(), write)
+
+
+def test_a_folders_checksum_separates_its_files(tmp_path):
+    for folder, files in (("two", {"a": "x", "b": "y"}), ("one", {"a": "xb\0y"}), ("sized", {"a": "xb\x001\0y"})):
+        (tmp_path / folder).mkdir()
+        for name, content in files.items():
+            (tmp_path / folder / name).write_text(content)
+    assert len({checksum(tmp_path / folder) for folder in ("two", "one", "sized")}) == 3
+
+
 SCRIPT = """
 import os, signal, sys
 from pathlib import Path

@@ -34,6 +34,12 @@ def test_the_streams_of_two_names_are_independent():
     assert abs(np.corrcoef(draws)[0, 1]) < 4 / np.sqrt(4000)
 
 
-def test_negative_numbers_are_refused():
+def test_numpys_integers_are_numbers():
+    assert derive_seed(np.int64(7), np.uint8(2)) == derive_seed(7, 2)
+    assert derive_seed(np.int64(7), "pose") == derive_seed(7, "pose")
+
+
+@pytest.mark.parametrize("parts", [(-1,), (-1, "pose")])
+def test_negative_numbers_are_refused(parts):
     with pytest.raises(ValueError):
-        derive_seed(-1)
+        derive_seed(*parts)

@@ -17,7 +17,7 @@ from cpgg_hf.dataset import SPLITS, cine_row, shard_path, write_description, wri
 from cpgg_hf.dataset.card import write_card
 from cpgg_hf.errors import InputError
 from cpgg_hf.grid import SPACING_MM
-from cpgg_hf.shards import Shard, ShardPlan, derive_seed, keep_plan, make_shards_in_processes
+from cpgg_hf.shards import Shard, ShardPlan, derive_seed, keep_plan, locked, make_shards_in_processes
 from cpgg_hf.shards.engine import RECORDS_FOLDER
 
 _PLAN_FILE = f"{RECORDS_FOLDER}/plan.json"
@@ -78,8 +78,11 @@ def prepare_phantom(
     plan = ShardPlan(details, tuple(shard for split in SPLITS for shard in _shards(split, counts[split], shard_size)))
     if not (out / _PLAN_FILE).exists() and any(out.glob("*.parquet")):
         raise InputError(f"{out} holds a data set that was made differently; choose another folder.")
-    keep_plan(out / _PLAN_FILE, {**details, "num_cines": counts, "shard_size": shard_size})
-    with tqdm(total=plan.num_items, unit="cine", desc="rendering phantoms", disable=not progress) as bar:
+    with (
+        locked(out, "phantoms"),
+        tqdm(total=plan.num_items, unit="cine", desc="rendering phantoms", disable=not progress) as bar,
+    ):
+        keep_plan(out / _PLAN_FILE, {**details, "num_cines": counts, "shard_size": shard_size})
         make_shards_in_processes(
             out, plan, partial(_job, seed), num_processes, on_shard=lambda shard: bar.update(len(shard))
         )

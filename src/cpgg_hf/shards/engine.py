@@ -97,7 +97,7 @@ def make_shards(
     num_workers: int = 1,
     on_shard: Callable[[Shard], None] = lambda _: None,
 ) -> bool:
-    """Make the shards of one worker that are not complete yet.
+    """Make the shards of one worker that are not complete yet; if none is missing, the folder may be read-only.
 
     Args:
         folder: where; see `keep_plan` for the plan's file.
@@ -111,27 +111,53 @@ def make_shards(
         Whether the shards of all workers are there; each worker verifies the checksums of its own.
 
     Raises:
-        OutputError: a full disk, or another run of this worker is active in the folder.
+        OutputError: a full disk, or this worker or a run with another number of workers is active in the folder.
     """
     shards = ShardFolder(folder, plan)
-    with locked(folder, f"worker {worker}"), disk_full_as_error(folder):
-        for shard in plan.shards[worker::num_workers]:
-            if not shards.is_complete(shard):
-                shards.discard(shard)
-                write(shard, shards.path(shard))
-                shards.add(shard)
+    missing = []
+    for shard in plan.shards[worker::num_workers]:
+        if shards.is_complete(shard):
             on_shard(shard)
+        else:
+            missing.append(shard)
+    if missing:
+        with working(folder, worker, num_workers), disk_full_as_error(folder):
+            for shard in missing:
+                if not shards.is_complete(shard):  # another run may have ended meanwhile
+                    shards.discard(shard)
+                    write(shard, shards.path(shard))
+                    shards.add(shard)
+                on_shard(shard)
     return not shards.missing(verify=False)
 
 
 @contextmanager
-def locked(folder: Path, name: str, wait: bool = False) -> Iterator[None]:
+def working(folder: Path, worker: int = 0, num_workers: int = 1) -> Iterator[None]:
+    """Hold the locks of one worker: its own, and one that keeps out runs with another number of workers.
+
+    Such runs share out the shards differently, so two workers would write and discard the same one.
+
+    Raises:
+        OutputError: this worker or a run with another number of workers is active, or the folder cannot be written.
+    """
+    name = f"{num_workers} workers"
+    with locked(folder, f"worker {worker}"), locked(folder, name, shared=True):
+        for other in sorted((folder / RECORDS_FOLDER).glob("*-workers.lock")):
+            if other.stem != name.replace(" ", "-"):
+                with locked(folder, other.stem.replace("-", " ")):
+                    pass
+        yield
+
+
+@contextmanager
+def locked(folder: Path, name: str, wait: bool = False, shared: bool = False) -> Iterator[None]:
     """Hold a lock until the block or the process ends, however it ends; file systems without locks hold none.
 
     Args:
         folder: what is protected.
         name: of the lock.
         wait: whether to wait for another process that holds it.
+        shared: whether others that also share it may hold it at the same time.
 
     Raises:
         OutputError: another process holds it, or the folder cannot be written.
@@ -146,7 +172,7 @@ def locked(folder: Path, name: str, wait: bool = False) -> Iterator[None]:
         raise OutputError(f"cannot write to {folder} ({error.strerror}); choose another folder.") from None
     with file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             raise OutputError(
                 f"another run ({name}) is active in {folder}; wait until it ends, or choose another folder."
@@ -162,7 +188,7 @@ def checksum(path: Path) -> str:
     for part in sorted(path.rglob("*")) if path.is_dir() else [path]:
         if part.is_file():
             if part != path:
-                digest.update(f"{part.relative_to(path)}\0".encode())
+                digest.update(f"{part.relative_to(path)}\0{part.stat().st_size}\0".encode())
             with part.open("rb") as file:
                 while block := file.read(_BLOCK):
                     digest.update(block)

@@ -17,7 +17,7 @@ from typing import TypeVar
 
 from cpgg_hf.errors import OutputError
 from cpgg_hf.files.staging import disk_full_as_error
-from cpgg_hf.shards.engine import ShardFolder, locked, make_shards
+from cpgg_hf.shards.engine import ShardFolder, make_shards, working
 from cpgg_hf.shards.plan import Shard, ShardPlan
 
 _SHARDS_AHEAD = 2  # per process, so that none waits
@@ -55,7 +55,7 @@ def make_shards_in_processes(
         shards.add(shard)
         on_shard(shard)
 
-    with locked(folder, "worker 0"), disk_full_as_error(folder):
+    with working(folder), disk_full_as_error(folder):
         missing = shards.missing()
         for shard in plan.shards:
             if shard not in missing:

@@ -1,6 +1,7 @@
 """The one function that derives seeds: what is drawn follows from a root seed, a named domain and numbers only."""
 
 import hashlib
+from operator import index
 
 import numpy as np
 
@@ -15,6 +16,9 @@ def derive_seed(*parts: int | str) -> int:
     Args:
         parts: names, and numbers of at least 0.
     """
+    parts = tuple(part if isinstance(part, str) else index(part) for part in parts)  # numpy's integers are numbers too
+    if any(isinstance(part, int) and part < 0 for part in parts):
+        raise ValueError(f"the numbers of a seed must be at least 0, given {parts}.")
     if all(isinstance(part, int) for part in parts):
         return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> 1)  # type: ignore[arg-type]
     return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=8).digest(), "little") >> 1
