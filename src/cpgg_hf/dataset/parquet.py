@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -52,16 +52,11 @@ def write_shard(rows: Iterable[Mapping[str, Any]], path: str | os.PathLike[str])
     }
     num_rows = 0
     with staged_file(path) as partial, pq.ParquetWriter(partial, schema, **settings) as writer:
-        for group in _grouped(rows, ROWS_PER_GROUP):
+        remaining = iter(rows)
+        while group := list(islice(remaining, ROWS_PER_GROUP)):
             writer.write_table(pa.Table.from_pylist(group, schema=schema))
             num_rows += len(group)
     return num_rows
-
-
-def _grouped(rows: Iterable[Mapping[str, Any]], size: int) -> Iterator[list[Mapping[str, Any]]]:
-    remaining = iter(rows)
-    while group := list(islice(remaining, size)):
-        yield group
 
 
 def group_sizes(num_rows: int) -> list[int]:
@@ -131,12 +126,7 @@ def write_description(folder: str | os.PathLike[str], **details: Any) -> dict[st
         counts = [pq.read_metadata(path).num_rows for path in find_shards(folder, split)]
         if counts:
             splits[split] = {"num_cines": sum(counts), "num_shards": len(counts), "cines_per_shard": counts}
-    description = {
-        "format_version": FORMAT_VERSION,
-        "splits": splits,
-        "cines_per_group": ROWS_PER_GROUP,
-        **details,
-    }
+    description = {"format_version": FORMAT_VERSION, "splits": splits, "cines_per_group": ROWS_PER_GROUP, **details}
     with staged_file(Path(folder) / DESCRIPTION_FILE) as partial:
         partial.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
     return description
@@ -159,7 +149,7 @@ def read_description(folder: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def parse_description(text: str, place: object) -> dict[str, Any]:
-    """The content of a `dataset.json` that was read from `place`; errors as `read_description`."""
+    """The content of a `dataset.json` read from `place`; errors as `read_description`."""
     try:
         description = json.loads(text)
         version, _ = description["format_version"], description["splits"]
