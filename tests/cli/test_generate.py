@@ -79,9 +79,9 @@ def test_every_format_appears_under_its_name(model, tmp_path):
         ("LVEDV,LVESV,LVEF\n150,60,30\n", "contradict each other"),
         ("LVEDV,LVESV\n100,130\n", "LVEDV must be above LVESV"),
         ("LVEF\n0.3\n", "multiply by 100"),
-        ("LVEF\nthirty\n", "is no number"),
+        ("LVEF\nthirty\n", "is not a number"),
         ("LVEF,24103\n55,55\n", "both LVEF"),
-        ("", "no readable CSV"),
+        ("", "not a readable CSV"),
     ],
 )
 @pytest.mark.parametrize("command", ["generate", "sample-phenotypes"])

@@ -121,7 +121,7 @@ def test_a_hub_that_stays_broken_is_told_and_what_was_sent_is_not_sent_again(hub
     before = len(hub.httpd.log)
     with (
         faults(hub, "POST", "/commit/", "cut") as fault,
-        pytest.raises(PublishingError, match="could not be reached 5 times; push again later"),
+        pytest.raises(PublishingError, match="could not be reached 5 times; push again to resume"),
     ):
         push_folder(folder, "user/broken")
     assert [seconds for seconds in no_waiting if seconds > 8] == [16, 60], "the client's own waits end at 8 s"

@@ -14,4 +14,4 @@ def test_an_implausible_value_takes_its_chamber_with_it():
     assert values == {"LVEF": 61.0}
     (doubt,) = doubts
     low = PHENOTYPES[phenotype_index("RVEF")].minimum
-    assert doubt.startswith(f"RVEF was measured as -78.8 %, hearts have {low:g} to")
+    assert doubt.startswith(f"RVEF was measured as -78.8 %, outside {low:g} to")

@@ -62,14 +62,14 @@ def test_csv_from_uk_biobank_is_read_with_its_subject_column(tmp_path):
         ("LVEDV,LVEDV\n150,160\n", "LVEDV"),
         ("24103-2.0,24103-3.0\n60,61\n", "24103-3.0"),
         ("LVEDV\nbig\n", "big"),
-        ("LVEDV\n1_50\n", "'1_50' is no number"),
-        (f"LVEDV\n{100_000 * 'x'}\n", r"LVEDV = 'x{10,20}\.\.\.x{10,20}' is no number"),
+        ("LVEDV\n1_50\n", "'1_50' is not a number"),
+        (f"LVEDV\n{100_000 * 'x'}\n", r"LVEDV = 'x{10,20}\.\.\.x{10,20}' is not a number"),
         (f"{100_000 * 'x'}\n1\n", r"unknown phenotype 'x{10,20}\.\.\.x{10,20}': "),
         (f"{5000 * '9'}\n1\n", r"unknown phenotype '9+\.\.\.9+': "),
         ("2²\n1\n", "unknown phenotype '2²': "),
         ("LVEDV\n", "is empty: give at least one row"),
         (",LVEDV\n0,150\n", "has no name"),
-        ("", "no readable CSV"),
+        ("", "not a readable CSV"),
     ],
 )
 def test_a_csv_that_cannot_be_meant_is_refused_with_file_and_column(tmp_path, content, named):

@@ -87,8 +87,8 @@ def test_a_short_axis_series_needs_view_any(tmp_path, heart):
         ('{"phenotypes": {"LVEDV": -100}}', r"known\.json: .*LVEDV"),
         ('{"phenotypes": {"LVEF": [60, 50]}}', "lists of 2 values; expected one heart"),
         ('{"phenotypes": {"LVEF": 60, "LVEF": 50}}', "'LVEF' is there 2 times"),
-        ('{"phenotypes": {"LVEF": true}}', "LVEF = True is no number"),
-        (f'{{"phenotypes": {{"LVEF": {400 * "9"}}}}}', r"LVEF = 9+\.\.\.9+ is no number"),
+        ('{"phenotypes": {"LVEF": true}}', "LVEF = True is not a number"),
+        (f'{{"phenotypes": {{"LVEF": {400 * "9"}}}}}', r"LVEF = 9+\.\.\.9+ is not a number"),
         (f'{{"phenotypes": {100_000 * "["}{100_000 * "]"}}}', "cannot be read as JSON"),
     ],
 )

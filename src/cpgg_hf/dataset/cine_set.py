@@ -30,7 +30,7 @@ def read_cines(
     """
     folder = Path(folder)
     if (folder / DESCRIPTION_FILE).is_file():
-        return _read_dataset(folder, _only_or_test(folder) if split is None else split)
+        return [cine_of(row) for row in load_cines(folder, split or _only_or_test(folder))]
     paths = sorted(folder.glob("*.nii.gz"))
     if not paths:
         raise RequestError(f"{folder} has neither {DESCRIPTION_FILE} nor .nii.gz files; give a folder of cines.")
@@ -43,10 +43,6 @@ def read_cines(
     if len(phenotypes) != len(paths):
         raise RequestError(f"{table} has {len(phenotypes)} rows for {len(paths)} cines; expected one per cine.")
     return [replace(read_file(path), phenotypes=row) for path, row in zip(paths, phenotypes, strict=True)]
-
-
-def _read_dataset(folder: Path, split: str) -> list[Cine]:
-    return [cine_of(row) for row in load_cines(folder, split)]
 
 
 def _only_or_test(folder: Path) -> str:

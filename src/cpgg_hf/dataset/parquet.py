@@ -8,23 +8,20 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cpgg_hf.dataset.rows import GENERATED_COLUMNS, PREVIEW_COLUMN, row_schema
 from cpgg_hf.errors import InputError, brief
 from cpgg_hf.files.staging import staged_file
 
-if TYPE_CHECKING:
-    import pyarrow
-
 DESCRIPTION_FILE = "dataset.json"
 FORMAT_VERSION = 2
 SPLITS = ("train", "validation", "test")
 ROWS_PER_GROUP = 50  # about 8 MB on disk, 23 MB of pixels: the unit a stream fetches, unpacks and shuffles
-_PLAN, _VERSION = b"cpgg_plan", b"cpgg_format_version"
+_VERSION = b"cpgg_format_version"
 
 
 def shard_name(split: str, index: int, num_shards: int) -> str:
@@ -39,17 +36,13 @@ def shard_path(folder: str | os.PathLike[str], split: str, index: int, num_shard
     return Path(folder) / shard_name(split, index, num_shards)
 
 
-def write_shard(rows: Iterable[Mapping[str, Any]], path: str | os.PathLike[str], plan: str = "") -> int:
-    """Write rows from `cine_row` as one parquet file that appears complete or not at all.
-
-    `plan` records the shard's inputs; `read_plan` returns it, so that a resumed run recognises its own shards.
-    Returns the number of rows.
-    """
+def write_shard(rows: Iterable[Mapping[str, Any]], path: str | os.PathLike[str]) -> int:
+    """Write rows from `cine_row` as one parquet file that appears complete or not at all; returns their number."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     schema = row_schema()
-    schema = schema.with_metadata({**schema.metadata, _PLAN: plan, _VERSION: str(FORMAT_VERSION)})
+    schema = schema.with_metadata({**schema.metadata, _VERSION: str(FORMAT_VERSION)})
     # Dictionaries and statistics of whole cines would only cost time and space.
     settings = {
         "compression": "zstd",
@@ -59,16 +52,11 @@ def write_shard(rows: Iterable[Mapping[str, Any]], path: str | os.PathLike[str],
     }
     num_rows = 0
     with staged_file(path) as partial, pq.ParquetWriter(partial, schema, **settings) as writer:
-        for group in _grouped(rows, ROWS_PER_GROUP):
+        remaining = iter(rows)
+        while group := list(islice(remaining, ROWS_PER_GROUP)):
             writer.write_table(pa.Table.from_pylist(group, schema=schema))
             num_rows += len(group)
     return num_rows
-
-
-def _grouped(rows: Iterable[Mapping[str, Any]], size: int) -> Iterator[list[Mapping[str, Any]]]:
-    remaining = iter(rows)
-    while group := list(islice(remaining, size)):
-        yield group
 
 
 def group_sizes(num_rows: int) -> list[int]:
@@ -76,17 +64,8 @@ def group_sizes(num_rows: int) -> list[int]:
     return [min(ROWS_PER_GROUP, num_rows - first) for first in range(0, num_rows, ROWS_PER_GROUP)]
 
 
-def read_plan(path: str | os.PathLike[str]) -> str:
-    """The plan that `write_shard` stored.
-
-    Raises:
-        InputError: the file is not a shard, or has another format version.
-    """
-    return check_shard(path).metadata.get(_PLAN, b"").decode()
-
-
-def check_shard(path: str | os.PathLike[str]) -> pyarrow.Schema:
-    """The schema of a shard on disk; InputError for a file that is damaged, foreign or of another format."""
+def check_shard(path: str | os.PathLike[str]) -> None:
+    """InputError for a shard on disk that is damaged, foreign or of another format."""
     import pyarrow.parquet as pq
 
     try:
@@ -105,7 +84,6 @@ def check_shard(path: str | os.PathLike[str]) -> pyarrow.Schema:
         )
     if version != str(FORMAT_VERSION):
         raise InputError(f"{path} {other_version(version)}")
-    return schema
 
 
 def other_version(version: object) -> str:
@@ -148,12 +126,7 @@ def write_description(folder: str | os.PathLike[str], **details: Any) -> dict[st
         counts = [pq.read_metadata(path).num_rows for path in find_shards(folder, split)]
         if counts:
             splits[split] = {"num_cines": sum(counts), "num_shards": len(counts), "cines_per_shard": counts}
-    description = {
-        "format_version": FORMAT_VERSION,
-        "splits": splits,
-        "cines_per_group": ROWS_PER_GROUP,
-        **details,
-    }
+    description = {"format_version": FORMAT_VERSION, "splits": splits, "cines_per_group": ROWS_PER_GROUP, **details}
     with staged_file(Path(folder) / DESCRIPTION_FILE) as partial:
         partial.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
     return description
@@ -176,7 +149,7 @@ def read_description(folder: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def parse_description(text: str, place: object) -> dict[str, Any]:
-    """The content of a `dataset.json` that was read from `place`; errors as `read_description`."""
+    """The content of a `dataset.json` read from `place`; errors as `read_description`."""
     try:
         description = json.loads(text)
         version, _ = description["format_version"], description["splits"]

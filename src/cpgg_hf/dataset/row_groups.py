@@ -49,12 +49,11 @@ class GroupReader:
     def __init__(self, source: CineSource, split: str) -> None:
         self._source = source
         self._groups: list[tuple[str, int]] = []  # of every group: its shard, and its number in there
-        self._counts: dict[str, int] = {}
         self.group_sizes: list[int] = []
         self._footers: dict[str, pyarrow.parquet.FileMetaData] = {}
-        counts = source.description["splits"].get(split, {}).get("cines_per_shard", [])
-        for path, count in zip(source.shards(split), counts, strict=True):
-            self._counts[path] = count
+        shards = source.shards(split)
+        self._counts = dict(zip(shards, source.description["splits"][split]["cines_per_shard"], strict=True))
+        for path, count in self._counts.items():
             sizes = group_sizes(count)
             self._groups += [(path, index) for index in range(len(sizes))]
             self.group_sizes += sizes

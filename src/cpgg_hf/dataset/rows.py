@@ -1,12 +1,9 @@
 """The row format: one row of a cine data set is one cine, with its geometry, provenance and phenotypes.
 
-Shards hold rows, and plain `datasets.load_dataset` returns them. The pixels are stored as differences between frames:
-a heart moves little in a fiftieth of a beat, so frame t is stored as frame t minus frame t - 1, modulo 256, and frame
-0 unchanged. This is exact for every uint8 cine; Parquet's own zstd (level 1) compresses the result. Chosen by
-measurement (`python benchmarks/cine_encoding.py`): a generated cine takes 152 kB instead of 273 kB for raw bytes under
-the same zstd, and one core reads 1,670 per second instead of 1,970. zstd level 9 saves 6% more and writes six times
-slower; lz4 reads 1.7 times faster at 1.6 times the size; PNG and lossless WebP are larger and read at an eighth of the
-speed.
+Frame t is stored as frame t minus frame t - 1, modulo 256, and frame 0 unchanged, which is lossless; Parquet's zstd
+(level 1) compresses the result. Measured by `benchmarks/cine_encoding.py`: a generated cine takes 152 kB instead of
+273 kB for raw bytes, and one core reads 1,670 per second instead of 1,970. zstd level 9 saves 6% more and writes six
+times slower; lz4 reads 1.7 times faster at 1.6 times the size; PNG and lossless WebP are larger and 8 times slower.
 
 Without this package, NumPy decodes a row:
 `np.cumsum(np.frombuffer(row["cine"], np.uint8).reshape(row["shape"]), axis=0, dtype=np.uint8)`.
@@ -29,7 +26,7 @@ if TYPE_CHECKING:
 PREVIEW_COLUMN = "preview"
 GENERATED_COLUMNS = ("measured", "attempt")
 _WEBP_QUALITY = 80  # 2 kB next to a cine of 150 kB (PNG: 10 kB)
-# Where `datasets` and dataset viewers look up the content of a column, beyond its parquet type.
+# Where `datasets` and dataset viewers find that a column holds images.
 _FEATURES = {"info": {"features": {PREVIEW_COLUMN: {"_type": "Image"}}}}
 
 

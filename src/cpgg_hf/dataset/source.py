@@ -47,7 +47,9 @@ class CineSource:
 
     def filesystem(self) -> fsspec.AbstractFileSystem:
         """The filesystem that contains `root` and the shards."""
-        return _hub() if self.on_hub else _local()
+        from fsspec.implementations.local import LocalFileSystem
+
+        return _hub() if self.on_hub else LocalFileSystem()
 
     def shards(self, split: str) -> list[str]:
         """The paths of all shards of a split in their filesystem, in order.
@@ -115,9 +117,3 @@ def _hub() -> fsspec.AbstractFileSystem:
     from huggingface_hub import HfFileSystem
 
     return HfFileSystem()
-
-
-def _local() -> fsspec.AbstractFileSystem:
-    from fsspec.implementations.local import LocalFileSystem
-
-    return LocalFileSystem()

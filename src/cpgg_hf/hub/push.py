@@ -111,9 +111,9 @@ def _with_retries(push: Callable[[], Result], failure: str) -> Result:
                 remedy = _REMEDIES.get(status, brief(cause))
                 raise PublishingError(f"{failure} ({status}): {remedy}.") from error
             if seconds is None:
-                said = "could not be reached" if status is None else f"answered {status}"
+                problem = "could not be reached" if status is None else f"answered {status}"
                 raise PublishingError(
-                    f"{failure}: the Hub {said} {len(_SECONDS_BETWEEN_TRIES) + 1} times; push again later to resume."
+                    f"{failure}: the Hub {problem} {len(_SECONDS_BETWEEN_TRIES) + 1} times; push again to resume."
                 ) from error
             _logger.warning("%s (%s), trying again in %d s", failure, brief(cause), seconds)
             time.sleep(seconds)

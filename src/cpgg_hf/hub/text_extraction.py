@@ -68,9 +68,8 @@ def _parquet(path: Path) -> Iterator[tuple[str, str]]:
         columns = [field.name for field in file.schema_arrow if _may_contain_text(field.type, pa)]
         for batch in file.iter_batches(batch_size=256, columns=columns):
             for name, column in zip(batch.schema.names, batch.columns, strict=True):
-                for value in (
-                    column.unique().to_pylist() if not pa.types.is_nested(column.type) else column.to_pylist()
-                ):
+                values = column if pa.types.is_nested(column.type) else column.unique()
+                for value in values.to_pylist():
                     if isinstance(value, Mapping) and isinstance(value.get("bytes"), bytes):  # an encoded picture
                         yield f"column {name}", f"{name}: {value.get('path')}"
                         yield from ((f"column {name}", text) for _, text in _picture_bytes(value["bytes"]))

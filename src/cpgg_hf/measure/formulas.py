@@ -1,8 +1,8 @@
-"""From label probabilities to phenotypes, by the phantom's stated formulas (`phantom/geometry.py`).
+"""From label probabilities to phenotypes, by the phantom's formulas (`phantom/geometry.py`).
 
-Areas are sums of probabilities, lengths come from `heart_frame.py`; nothing is thresholded, so that a slight blur
-moves nothing. LV, LA and RA: V = 8 A^2 / (3 pi L); RV: V = 1.8 A^2 / L. End diastole is frame 0, end systole the
-frame of the smallest LV.
+Areas are sums of probabilities and lengths come from `heart_frame.py`, both without thresholds, so that a slight blur
+does not change them. LV, LA and RA: V = 8 A^2 / (3 pi L); RV: V = 1.8 A^2 / L. End diastole is frame 0, end systole
+the frame of the smallest LV.
 """
 
 from __future__ import annotations

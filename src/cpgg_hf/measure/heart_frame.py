@@ -83,8 +83,8 @@ def pointed_end(
 ) -> np.ndarray:
     """Where a chamber that narrows to a tip begins, extrapolated from its cumulative area.
 
-    Near the tip the area grows as distance ** exponent (1.5 for a round tip), so two heights of known area share give
-    the height of none.
+    Near the tip the area grows as distance ** exponent (1.5 for a round tip), so the heights of two area shares give
+    that of zero area.
 
     Args:
         profile: (T, N) width over height, starting outside the tip.
@@ -104,7 +104,7 @@ def pointed_end(
 
 
 def flat_end(maps: np.ndarray, across_mm: np.ndarray, along_mm: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The line at which a chamber ends at its valve: what each middle column still covers beyond a level.
+    """The line at which a chamber ends at its valve: from the length of each middle column beyond a level.
 
     Args:
         maps: (T, N, M) probabilities over height and width.

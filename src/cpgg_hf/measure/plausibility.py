@@ -16,7 +16,7 @@ def plausible(measured: np.ndarray) -> tuple[dict[str, float], list[str]]:
             values[phenotype.short_name] = value
         elif np.isfinite(value):
             doubts.append(
-                f"{phenotype.short_name} was measured as {value:.3g} {phenotype.unit}, hearts have "
+                f"{phenotype.short_name} was measured as {value:.3g} {phenotype.unit}, outside "
                 f"{phenotype.minimum:g} to {phenotype.maximum:g}: it is left out; look at the cine."
             )
     doubted = {doubt[:2] for doubt in doubts} & {"LV", "RV", "LA", "RA"}

@@ -1,10 +1,9 @@
-"""Quality of generated cines: fidelity, controllability, phenotype distributions (the paper's Section 3).
+"""Quality of generated cines: fidelity and controllability (the paper's Section 3).
 
 Importing this package loads only numpy; torch, scipy and pandas load with the first metric that needs them.
 """
 
 from cpgg_hf.metrics.controllability import COMBINATIONS, controllability, r2_score
-from cpgg_hf.metrics.distributions import DistributionResult, compare_distributions
 from cpgg_hf.metrics.features import FeatureExtractor, FeatureSet, RandomFeatureNetwork, extract_features
 from cpgg_hf.metrics.fidelity import FidelityReport, fidelity_report
 from cpgg_hf.metrics.frechet import FrechetResult, frechet_distance, frechet_with_floor, gaussian_frechet_distance
@@ -16,7 +15,6 @@ from cpgg_hf.metrics.records import Record, to_plain
 __all__ = [
     "COMBINATIONS",
     "STATISTICS",
-    "DistributionResult",
     "FeatureExtractor",
     "FeatureSet",
     "FidelityReport",
@@ -24,7 +22,6 @@ __all__ = [
     "PrecisionRecallResult",
     "RandomFeatureNetwork",
     "Record",
-    "compare_distributions",
     "controllability",
     "extract_features",
     "fidelity_report",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cpgg_hf.phenotypes import LATERAL_SEGMENTS, PHENOTYPES, SEPTAL_SEGMENTS, phenotype_index
+from cpgg_hf.phenotypes import LATERAL_SEGMENTS, NAMES, PHENOTYPES, SEPTAL_SEGMENTS, phenotype_index
 from cpgg_hf.phenotypes.tables import parse_table
 
 if TYPE_CHECKING:
@@ -19,20 +19,7 @@ COMBINATIONS: Mapping[str, tuple[str, ...]] = {
     "septal_wall": tuple(f"WT_AHA_{segment}" for segment in SEPTAL_SEGMENTS),
     "lateral_wall": tuple(f"WT_AHA_{segment}" for segment in LATERAL_SEGMENTS),
 }
-COLUMNS = (
-    "unit",
-    "measurable",
-    "num_cines",
-    "num_unmeasured",
-    "r2",
-    "r2_low",
-    "r2_high",
-    "rmse",
-    "pearson_r",
-    "slope",
-    "bias",
-    "shuffled_r2",
-)
+_FIGURES = ("r2", "r2_low", "r2_high", "rmse", "pearson_r", "slope", "bias", "shuffled_r2")
 
 
 def r2_score(requested: np.ndarray, measured: np.ndarray) -> np.ndarray:
@@ -60,7 +47,7 @@ def controllability(
         combinations: name -> phenotypes of one unit, whose mean is evaluated as one quantity (NaN if one is NaN).
 
     Returns:
-        DataFrame indexed by `phenotype`, the measurable ones first, with the columns `COLUMNS`: `unit`; `measurable`
+        DataFrame indexed by `phenotype`, the measurable ones first, with the columns `unit`; `measurable`
         (from a four-chamber view, by the schema); `num_cines` with both values, which all figures use, and
         `num_unmeasured` with a requested but no measured value; `r2`, its bootstrap 95% interval `r2_low`, `r2_high`;
         `rmse` and `bias` (mean measured - requested) in units; `pearson_r` and `slope` (of measured on requested);
@@ -72,21 +59,20 @@ def controllability(
     """
     import pandas as pd
 
-    # Not `as_array`, which refuses implausible values: a measurement may be one.
+    # Not `as_array`, which refuses implausible values: a measurement may have some.
     requested, measured = parse_table(requested), parse_table(measured)
     if requested.shape != measured.shape:
         raise ValueError(
             f"{len(requested)} requested rows but {len(measured)} measured ones; give one of each per cine."
         )
-    groups: dict[str, tuple[int, ...]] = {phenotype.short_name: (index,) for index, phenotype in enumerate(PHENOTYPES)}
-    groups.update({name: tuple(phenotype_index(part) for part in parts) for name, parts in combinations.items()})
+    groups = {name: (name,) for name in NAMES} | dict(combinations)
     rows = {}
-    for number, (name, indices) in enumerate(groups.items()):
-        parts = [PHENOTYPES[index] for index in indices]
+    for number, (name, members) in enumerate(groups.items()):
+        columns = [phenotype_index(member) for member in members]
+        parts = [PHENOTYPES[column] for column in columns]
         units = {part.unit for part in parts}
         if len(units) > 1:
             raise ValueError(f"combination {name!r} mixes the units {sorted(units)}; combine phenotypes of one unit.")
-        columns = list(indices)
         rows[name] = {
             "unit": parts[0].unit,
             "measurable": all(part.measurable for part in parts),
@@ -97,7 +83,7 @@ def controllability(
                 num_resamples,
             ),
         }
-    table = pd.DataFrame.from_dict(rows, orient="index", columns=list(COLUMNS)).rename_axis("phenotype")
+    table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("phenotype")
     return table.sort_values("measurable", ascending=False, kind="stable")
 
 
@@ -107,7 +93,7 @@ def _figures(x: np.ndarray, y: np.ndarray, generator: np.random.Generator, num_r
     counts = {"num_cines": int(both.sum()), "num_unmeasured": int(requested.sum() - both.sum())}
     x, y = x[both], y[both]
     if len(x) < 3 or np.ptp(x) == 0:
-        return counts | dict.fromkeys(COLUMNS[COLUMNS.index("r2") :], float("nan"))
+        return counts | dict.fromkeys(_FIGURES, float("nan"))
     resamples = generator.integers(len(x), size=(num_resamples, len(x)))
     low, high = np.nanpercentile(r2_score(x[resamples], y[resamples]), [2.5, 97.5])
     shuffles = generator.permuted(np.tile(np.arange(len(x)), (num_resamples, 1)), axis=1)

@@ -1,10 +1,9 @@
 """A fixed random network of 64 features for cines, and the interface of any other one.
 
-FID and FVD (the paper's Table 1) use networks trained on photographs and sports videos, which must be downloaded and
-know nothing of hearts. Here three layers of fixed random orthonormal filters, in space and time, take their place:
-no training, no download, the same weights everywhere, identified by a hash. Random filters detect the typical faults
-of generated cines (seams between tokens, blur, noise, shaking, misplaced anatomy, wrong motion) but not disease.
-Distances in this space are comparable only with each other, never with a published FID or FVD.
+FID and FVD (the paper's Table 1) use networks trained on photographs and sports videos. Three layers of fixed random
+orthonormal filters, in space and time, replace them: no training, no download, equal weights everywhere. They detect
+the typical faults of generated cines (seams, blur, noise, shaking, misplaced anatomy, wrong motion) but not disease.
+Distances are comparable only with each other, never with a published FID or FVD.
 """
 
 import hashlib
@@ -27,8 +26,8 @@ LAYERS = (
 )
 LAYOUT_CELLS, LAYOUT_PHASES, RESPONSE_CELLS = 6, 10, 3
 FEATURES_PER_BLOCK = 8
-# Total standard deviation of each block over 300 cines of the phantom's population (version 1). Dividing by it lets
-# each kind of feature weigh alike in a distance; brightness, which varies most, would drown motion and seams.
+# Total standard deviation of each block over 300 cines of the phantom's population (version 1); dividing by it gives
+# each kind of feature equal weight in a distance.
 BLOCK_SCALES = {
     "layout": 0.24,
     "motion": 0.051,
@@ -42,10 +41,10 @@ BLOCK_SCALES = {
 
 
 class FeatureExtractor(Protocol):
-    """The interface of a feature network; an I3D or a segmenter's encoder can take the place of the default.
+    """The interface of a feature network, such as an I3D or a segmenter's encoder.
 
     Attributes:
-        identity: a name or hash that changes whenever the features would; figures of different ones never mix.
+        identity: a name or hash that changes whenever the features would.
         num_features: F.
     """
 

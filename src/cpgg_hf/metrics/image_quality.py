@@ -1,4 +1,4 @@
-"""PSNR and SSIM of a cine against its reference: the package's only definition, in cards and training logs alike."""
+"""PSNR and SSIM of a cine against its reference, as in model cards and training logs."""
 
 from collections.abc import Iterable
 

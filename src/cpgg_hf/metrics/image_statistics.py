@@ -70,28 +70,24 @@ def image_statistics(cines: Iterable[Pixels], spatial_stride: int = 16, temporal
     """
     import pandas as pd
 
-    rows = []
-    for cine in unit_pixels(cines):
-        rows.append(
-            (
-                gradient_energy(cine),
-                frame_jitter(cine),
-                face_jump(cine, (1, 2), spatial_stride),
-                face_jump(cine, (0,), temporal_stride),
-            )
+    rows = [
+        (
+            gradient_energy(cine),
+            frame_jitter(cine),
+            face_jump(cine, (1, 2), spatial_stride),
+            face_jump(cine, (0,), temporal_stride),
         )
+        for cine in unit_pixels(cines)
+    ]
     return pd.DataFrame(rows, columns=list(STATISTICS))
 
 
-def share_within_reference_range(
-    reference: "pd.DataFrame", generated: "pd.DataFrame", percentiles: tuple[float, float] = (5.0, 95.0)
-) -> "pd.DataFrame":
-    """Share of generated cines within the reference cines' percentiles, per statistic.
+def share_within_reference_range(reference: "pd.DataFrame", generated: "pd.DataFrame") -> "pd.DataFrame":
+    """Share of generated cines between the 5th and 95th percentile of the reference cines, per statistic.
 
     Args:
         reference: from `image_statistics`.
         generated: from `image_statistics` with the same strides.
-        percentiles: lower and upper; by default 90% of the reference cines lie within them.
 
     Returns:
         One row per statistic (the index): `low`, `high` (reference percentiles), `share` within, `share_below`,
@@ -99,7 +95,7 @@ def share_within_reference_range(
     """
     import pandas as pd
 
-    low, high = reference.quantile(percentiles[0] / 100.0), reference.quantile(percentiles[1] / 100.0)
+    low, high = reference.quantile(0.05), reference.quantile(0.95)
     table = pd.DataFrame(
         {
             "low": low,

@@ -1,4 +1,4 @@
-"""The 82 cardiac phenotypes: schema, tables in and out, identities, validation. Imports numpy only.
+"""The 82 cardiac phenotypes: schema, tables in and out, identities. Imports only numpy.
 
 Every interface of the package speaks physical units and these names; NaN is a missing value.
 """
@@ -22,7 +22,6 @@ from cpgg_hf.phenotypes.schema import (
     phenotype_index,
 )
 from cpgg_hf.phenotypes.tables import as_array, as_frame, read_csv, write_csv
-from cpgg_hf.phenotypes.validation import Finding, ValidationReport, validate
 
 __all__ = [
     "DERIVED_INDICES",
@@ -31,10 +30,8 @@ __all__ = [
     "NAMES",
     "PHENOTYPES",
     "SEPTAL_SEGMENTS",
-    "Finding",
     "Phenotype",
     "PhenotypeError",
-    "ValidationReport",
     "as_array",
     "as_frame",
     "complete_identities",
@@ -44,6 +41,5 @@ __all__ = [
     "phenotype_index",
     "pulse_pressure",
     "read_csv",
-    "validate",
     "write_csv",
 ]

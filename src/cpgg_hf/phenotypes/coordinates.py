@@ -1,10 +1,10 @@
-"""Coordinates in which every combination of values is a possible heart: what a generative model should draw.
+"""Coordinates for generative models, in which every combination of values is a possible heart.
 
 The 82 phenotypes have 73 degrees of freedom and inequalities (ESV < EDV, EF < 100 %, smallest area < largest). A
-*chart* is a choice of 73 coordinates that determine all 82 and obey every inequality by themselves: for each chamber
+*chart* is a choice of 73 coordinates that determine all 82 and satisfy every inequality: for each chamber
 its EF and one of largest volume, smallest volume and SV; for each aorta one of its areas and its relative area change;
-one of pulse pressure and the distensibilities; and the other phenotypes as they are. Which chart fits depends on what
-a user fixes: fixed values are coordinates of the chart, so conditioning on them is conditioning on some coordinates.
+one of pulse pressure and the distensibilities; and the other phenotypes as they are. The chart is chosen such that the
+values a user fixes are among its coordinates, so conditioning on them is conditioning on some coordinates.
 """
 
 from collections.abc import Iterator
@@ -71,7 +71,7 @@ def all_charts() -> Iterator[Chart]:
 
 
 def chart_for(phenotypes: np.ndarray) -> tuple[Chart, np.ndarray]:
-    """The chart that has everything a request fixes among its coordinates.
+    """The chart whose coordinates include everything that a request fixes.
 
     Args:
         phenotypes: (82,), NaN = free, completed by `complete_identities`.

@@ -33,8 +33,7 @@ AORTAS: tuple[tuple[int, int, int], ...] = tuple(
 DERIVED_INDICES: tuple[int, ...] = (*(index for chamber in CHAMBERS for index in chamber[2:]), AORTAS[1][2])
 FREE_INDICES: tuple[int, ...] = tuple(index for index in range(len(NAMES)) if index not in DERIVED_INDICES)
 
-# Relative differences below this are float64 rounding of an exact identity.
-EXACT = 1e-12
+_FLOAT64_ROUNDING = 1e-12  # relative, of an exact identity
 _FLOAT32_ROUNDING = 2.0**-23
 
 
@@ -59,30 +58,6 @@ def enforce_identities(array: np.ndarray) -> np.ndarray:
 def identity_residuals(array: np.ndarray) -> np.ndarray:
     """Given minus recomputed value of each derived phenotype, in its unit: (B, 9), ordered as `DERIVED_INDICES`."""
     return array[:, DERIVED_INDICES] - _derived(array)
-
-
-def disagreements(array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The disagreement of redundant values, and the part that rounding explains.
-
-    What is missing is filled from the rest first, so that any three of a chamber's four values are compared. The
-    decimals of a table are those it is written with, counted per unit (all volumes together); half a unit of the
-    last one is carried through filling and identities to first order. float32 counts as rounding too.
-
-    Args:
-        array: (B, 82) phenotypes, NaN = missing.
-
-    Returns:
-        residuals and rounding tolerances, both (B, 9) in the unit and order of `DERIVED_INDICES`; NaN and 0 where the
-        row has too few values.
-    """
-    residuals = identity_residuals(fill_determined(array))
-    tolerances = EXACT * np.nan_to_num(np.abs(fill_determined(array)[:, DERIVED_INDICES]))
-    half_units = _half_units(array)
-    for index in sorted({index for group in (*CHAMBERS, *AORTAS) for index in group}):
-        moved = np.array(array, dtype=np.float64)
-        moved[:, index] += half_units[:, index]
-        tolerances += np.nan_to_num(np.abs(identity_residuals(fill_determined(moved)) - residuals))
-    return residuals, tolerances
 
 
 def complete_identities(array: np.ndarray) -> np.ndarray:
@@ -142,6 +117,7 @@ def _derived(array: np.ndarray) -> np.ndarray:
 
 
 def _half_units(array: np.ndarray) -> np.ndarray:
+    """Half a unit of the last decimal that the values of each unit are given with, or float32's rounding."""
     result = np.zeros(array.shape)
     for unit in {phenotype.unit for phenotype in PHENOTYPES}:
         columns = [index for index, phenotype in enumerate(PHENOTYPES) if phenotype.unit == unit]
@@ -207,12 +183,19 @@ def _check_order(array: np.ndarray, group: tuple[int, ...], given: np.ndarray) -
 
 
 def _check_agreement(array: np.ndarray, given: np.ndarray) -> None:
-    residuals, tolerances = disagreements(given)
+    """Refuse redundant values that differ by more than the rounding of the given ones, carried to first order."""
+    residuals = identity_residuals(array)
+    tolerances = _FLOAT64_ROUNDING * np.nan_to_num(np.abs(array[:, DERIVED_INDICES]))
+    half_units = _half_units(given)
+    for index in sorted({index for group in (*CHAMBERS, *AORTAS) for index in group}):
+        moved = given.copy()
+        moved[:, index] += half_units[:, index]
+        tolerances += np.nan_to_num(np.abs(identity_residuals(fill_determined(moved)) - residuals))
     for row, identity in np.argwhere(np.abs(residuals) > tolerances).tolist():
         index = DERIVED_INDICES[identity]
         group = next((chamber for chamber in CHAMBERS if index in chamber), AORTAS[0] + AORTAS[1])
         implied = array[row, index] - residuals[row, identity]
         raise PhenotypeError(
             f"{_shown(given, row, group)} contradict each other: the others imply {NAMES[index]} = {implied:.6g}"
-            f" {PHENOTYPES[index].unit}; leave one of them out."
+            f" {PHENOTYPES[index].unit}; leave out one."
         )

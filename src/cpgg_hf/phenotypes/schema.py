@@ -1,8 +1,7 @@
 """The 82 cardiac phenotypes (UK Biobank fields 24100-24181), their names, units and plausible ranges.
 
-CPGG (arXiv 2505.03426) conditions every cine on these 82 numbers. `cpgg_hf.phenotypes` is the one place that defines
-them; all interfaces use physical units. The table itself is `ukb_phenotypes.csv` beside this file;
-definitions follow Bai et al. 2020 (doi 10.1038/s41591-020-1009-y).
+CPGG (arXiv 2505.03426) conditions every cine on them. The table is `ukb_phenotypes.csv` beside this file; definitions
+follow Bai et al. 2020 (doi 10.1038/s41591-020-1009-y).
 """
 
 import csv
@@ -100,12 +99,12 @@ def phenotype_index(name_or_field: str | int) -> int:
     if text in _INDEX_OF_NAME:
         return _INDEX_OF_NAME[text]
     if not text:
-        raise PhenotypeError("a phenotype has no name: give each column the name of its phenotype, or leave it out")
+        raise PhenotypeError("a phenotype has no name: give each column the name of its phenotype, or leave it out.")
     column = _COLUMN.fullmatch(text)
     if column and int(column[1]) in _INDEX_OF_FIELD:
         return _INDEX_OF_FIELD[int(column[1])]
     suggestion = _suggest(text[:100], int(column[1]) if column else None)
-    raise PhenotypeError(f"unknown phenotype {reprlib.repr(text)}: {suggestion}")
+    raise PhenotypeError(f"unknown phenotype {reprlib.repr(text)}: {suggestion}.")
 
 
 def _suggest(text: str, field_id: int | None) -> str:

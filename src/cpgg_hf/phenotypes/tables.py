@@ -1,7 +1,7 @@
-"""Phenotype tables in and out: whatever a user holds becomes one (B, 82) float64 array in physical units.
+"""Phenotype tables in and out: every form becomes one (B, 82) float64 array in physical units.
 
-Dicts, lists of dicts, data frames, arrays, lists of vectors and CSV files are read in any column order, by short name,
-field number or UK Biobank column name. NaN, None and empty cells are missing values.
+Columns may have any order and are named by short name, field number or UK Biobank column name. NaN, None and empty
+cells are missing values.
 """
 
 import os
@@ -18,7 +18,7 @@ from cpgg_hf.phenotypes.units import check_magnitudes
 if TYPE_CHECKING:
     import pandas
 
-# Who a row belongs to is no phenotype: these columns are skipped instead of refused.
+# These columns, which name the subject of a row, are skipped.
 IDENTIFIER_COLUMNS = frozenset(["eid", "f.eid", "participant.eid", "subject", "subject_id"])
 
 
@@ -33,8 +33,8 @@ def as_array(table: Any) -> np.ndarray:
         (B, 82) float64, in the order of `NAMES`.
 
     Raises:
-        PhenotypeError: unknown or repeated columns, wrong shapes, no rows, values that are no numbers or whose
-            magnitude says that the unit is wrong (an LVEF of 0.55, a volume in litres, a negative volume).
+        PhenotypeError: unknown or repeated columns, wrong shapes, no rows, values that are not numbers or are in a
+            wrong unit (an LVEF of 0.55, a volume in litres, a negative volume).
     """
     array = parse_table(table)
     check_magnitudes(array)
@@ -42,17 +42,17 @@ def as_array(table: Any) -> np.ndarray:
 
 
 def parse_table(table: Any) -> np.ndarray:
-    """`as_array` without the check of magnitudes: what `validate` reports on."""
+    """`as_array` without the check of magnitudes, for measured or sampled values."""
     if isinstance(table, Mapping):
         return _from_columns(table)
     if hasattr(table, "columns") and hasattr(table, "iloc"):
         repeated = table.columns[table.columns.duplicated()]
         if len(repeated):
-            raise PhenotypeError(f"column {reprlib.repr(str(repeated[0]))} is there twice: keep one of them")
+            raise PhenotypeError(f"column {reprlib.repr(str(repeated[0]))} is there twice: keep one.")
         return _from_columns({column: table[column].to_list() for column in table.columns})
-    if isinstance(table, Sequence) and not isinstance(table, str) and table and isinstance(table[0], Mapping):
-        return _from_rows(table)
     if isinstance(table, Sequence) and not isinstance(table, str):
+        if table and isinstance(table[0], Mapping):
+            return _from_rows(table)
         return _check_shape(_stack([_to_numpy(vector) for vector in table]))
     return _check_shape(_to_numpy(table))
 
@@ -65,17 +65,16 @@ def as_frame(array: Any) -> "pandas.DataFrame":
 
 
 def read_csv(path: str | os.PathLike[str]) -> np.ndarray:
-    """Read a CSV file with one column a phenotype and one row a subject into (B, 82) float64; see `as_array`.
+    """Read a CSV file with one column per phenotype and one row per subject into (B, 82) float64; see `as_array`.
 
-    A column that says whose row it is (`IDENTIFIER_COLUMNS`: `eid`, `subject`, ...) is skipped; any other unknown one
-    is an error.
+    Columns that name the subject (`IDENTIFIER_COLUMNS`: `eid`, `subject`, ...) are skipped.
     """
     import pandas
 
     try:
         frame = pandas.read_csv(path, header=None, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except (pandas.errors.EmptyDataError, pandas.errors.ParserError, UnicodeDecodeError) as error:
-        raise PhenotypeError(f"{os.fspath(path)} is no readable CSV file with a header row: {error}") from error
+        raise PhenotypeError(f"{os.fspath(path)} is not a readable CSV file with a header row: {error}") from error
     # The header is read as data because pandas would rename a repeated column instead of reporting it.
     frame, frame.columns = frame.iloc[1:], frame.iloc[0]
     try:
@@ -85,7 +84,7 @@ def read_csv(path: str | os.PathLike[str]) -> np.ndarray:
 
 
 def write_csv(array: Any, path: str | os.PathLike[str]) -> None:
-    """Write (B, 82) phenotypes as CSV with `NAMES` as header; `read_csv` gives back the same numbers bit for bit."""
+    """Write (B, 82) phenotypes as CSV with `NAMES` as header; `read_csv` returns exactly the same numbers."""
     as_frame(array).to_csv(path, index=False)
 
 
@@ -97,52 +96,54 @@ def _to_numpy(values: Any) -> np.ndarray:
     except (TypeError, ValueError) as error:
         raise PhenotypeError(
             f"phenotypes of type {type(values).__name__} are not numeric: give a dict, a list of dicts, a DataFrame"
-            f" or a (B, {len(NAMES)}) array ({error})"
+            f" or a (B, {len(NAMES)}) array ({error})."
         ) from error
 
 
 def _stack(vectors: list[np.ndarray]) -> np.ndarray:
     shapes = {vector.shape for vector in vectors}
     if len(shapes) > 1:
-        raise PhenotypeError(f"the phenotype vectors differ in shape, {sorted(shapes)}: each must be ({len(NAMES)},)")
+        raise PhenotypeError(f"the phenotype vectors differ in shape, {sorted(shapes)}: each must be ({len(NAMES)},).")
     return np.array(vectors)
 
 
 def _check_shape(array: np.ndarray) -> np.ndarray:
-    expected = f"expected ({len(NAMES)},) or (B, {len(NAMES)}), in the order of cpgg_hf.phenotypes.NAMES"
     if array.shape == (len(NAMES),):
         return array[None]
     if array.size == 0:
-        raise PhenotypeError("the table of phenotypes is empty: give at least one row")
+        raise PhenotypeError("the table of phenotypes is empty: give at least one row.")
     if array.ndim != 2 or array.shape[1] != len(NAMES):
-        raise PhenotypeError(f"phenotypes of shape {array.shape}: {expected}; name the columns if only some are given")
+        raise PhenotypeError(
+            f"phenotypes of shape {array.shape}: expected ({len(NAMES)},) or (B, {len(NAMES)}), in the order of"
+            " cpgg_hf.phenotypes.NAMES; name the columns if only some are given."
+        )
     return array
 
 
-def _columns_of(names: Iterable[Any]) -> dict[Any, int]:
-    columns: dict[Any, int] = {}
+def _columns_of(names: Iterable[Any]) -> dict[int, Any]:
+    columns: dict[int, Any] = {}
     for name in names:
         if str(name) in IDENTIFIER_COLUMNS:
             continue
         index = phenotype_index(name)
-        for other, taken in columns.items():
-            if taken == index:
-                raise PhenotypeError(
-                    f"columns {str(other)!r} and {str(name)!r} are both {NAMES[index]}: keep one of them"
-                )
-        columns[name] = index
+        if index in columns:
+            other = str(columns[index])
+            raise PhenotypeError(f"columns {other!r} and {str(name)!r} are both {NAMES[index]}: keep one.")
+        columns[index] = name
     return columns
 
 
 def _from_columns(table: Mapping[Any, Any]) -> np.ndarray:
     columns = _columns_of(table)
-    values = {name: _column_values(table[name]) for name in columns}
+    values = {index: _column_values(table[name]) for index, name in columns.items()}
     lengths = {len(column) for column in values.values()} or {1}
     if len(lengths) > 1:
-        raise PhenotypeError(f"columns of different lengths {sorted(lengths)}: give one value a row in every column")
+        raise PhenotypeError(
+            f"columns of different lengths {sorted(lengths)}: give one value per row in every column."
+        )
     array = np.full((lengths.pop(), len(NAMES)), np.nan)
-    for name, index in columns.items():
-        array[:, index] = [_number(value, index, row) for row, value in enumerate(values[name])]
+    for index, column in values.items():
+        array[:, index] = [_number(value, index, row) for row, value in enumerate(column)]
     return _check_shape(array)
 
 
@@ -150,10 +151,8 @@ def _from_rows(rows: Sequence[Mapping[Any, Any]]) -> np.ndarray:
     array = np.full((len(rows), len(NAMES)), np.nan)
     for row, values in enumerate(rows):
         if not isinstance(values, Mapping):
-            raise PhenotypeError(
-                f"row {row} is a {type(values).__name__} among dicts: give every row in the same form"
-            )
-        for name, index in _columns_of(values).items():
+            raise PhenotypeError(f"row {row} is a {type(values).__name__} among dicts: give all rows as dicts.")
+        for index, name in _columns_of(values).items():
             array[row, index] = _number(values[name], index, row)
     return array
 
@@ -167,9 +166,8 @@ def _column_values(values: Any) -> Sequence[Any]:
 
 
 def _number(value: Any, index: int, row: int) -> float:
-    if value is None or (isinstance(value, str) and value.strip().lower() in ("", "na", "nan")):
-        return np.nan
-    if type(value).__name__ == "NAType":
+    # pandas' NA prints as <NA>.
+    if value is None or str(value).strip().lower() in ("", "na", "nan", "<na>"):
         return np.nan
     try:
         if isinstance(value, bool | np.bool_) or "_" in str(value):  # which `float` takes
@@ -177,6 +175,6 @@ def _number(value: Any, index: int, row: int) -> float:
         return float(value)
     except (TypeError, ValueError, OverflowError) as error:
         raise PhenotypeError(
-            f"row {row}: {NAMES[index]} = {reprlib.repr(value)} is no number: give it in {PHENOTYPES[index].unit}, or"
-            " leave it out"
+            f"row {row}: {NAMES[index]} = {reprlib.repr(value)} is not a number: give it in"
+            f" {PHENOTYPES[index].unit}, or leave it out."
         ) from error

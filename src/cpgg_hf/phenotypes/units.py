@@ -1,7 +1,7 @@
 """Values of the wrong magnitude: an ejection fraction of 0.55, a volume in litres, a strain as a fraction.
 
-Such a value is a mistake about units, not an unusual heart, so it is an error in every input. A value
-that is merely outside the plausible range is reported by `validate` and accepted.
+Such a value is a mistake about units, not an unusual heart, so it is an error in every input. A value that is only
+outside the plausible range is accepted.
 """
 
 from collections.abc import Iterator
@@ -32,29 +32,30 @@ _MINIMUM = np.array([phenotype.minimum for phenotype in PHENOTYPES])
 _MAXIMUM = np.array([phenotype.maximum for phenotype in PHENOTYPES])
 
 
-def describe(phenotype: Phenotype, value: float) -> str:
+def _describe(column: int, value: float) -> str:
     """`LVEF = 0.55 % (plausible: 5 to 90 %)`."""
+    phenotype = PHENOTYPES[column]
     limits = f"plausible: {phenotype.minimum:g} to {phenotype.maximum:g} {phenotype.unit}"
     return f"{phenotype.short_name} = {value:.6g} {phenotype.unit} ({limits})"
 
 
-def find_unit_errors(array: np.ndarray) -> Iterator[tuple[int, int, str]]:
-    """Every value whose magnitude shows a wrong unit.
-
-    Args:
-        array: (B, 82) phenotypes in physical units; NaN = missing.
-
-    Yields:
-        row, column, and one sentence naming column, value, unit, plausible range and what to do.
-    """
+def find_unit_errors(array: np.ndarray) -> Iterator[str]:
+    """A sentence, with the row, for every value of (B, 82) phenotypes whose magnitude shows a wrong unit."""
     # Strains may be slightly beyond zero; everything else positive has a sign error or a unit error below half.
     below = np.where(_MINIMUM > 0, _MINIMUM / 2, np.where(_MINIMUM == 0, 0, 2 * _MINIMUM))
     above = np.where(_MAXIMUM > 0, 2 * _MAXIMUM, 1)
     for row, column in np.argwhere((array < below) | (array > above)).tolist():
         remedy = _remedy(PHENOTYPES[column], float(array[row, column]))
         if remedy:
-            yield row, column, f"{describe(PHENOTYPES[column], array[row, column])}: {remedy}"
-    yield from _strains_as_fractions(array)
+            yield f"row {row}: {_describe(column, array[row, column])}: {remedy}."
+    # One nearly still segment is a scar; a whole table of strains below 1 % is a table of fractions.
+    for columns in _STRAIN_GROUPS:
+        given = array[:, columns]
+        present = np.isfinite(given) & (given != 0)
+        if present.any() and np.all(np.abs(given[present]) <= 1):
+            row, position = np.argwhere(present)[0]
+            text = _describe(columns[position], given[row, position])
+            yield f"row {row}: {text}: it looks like a fraction; multiply by 100 to give it in %."
 
 
 def _remedy(phenotype: Phenotype, value: float) -> str:
@@ -70,23 +71,10 @@ def _remedy(phenotype: Phenotype, value: float) -> str:
     return ""
 
 
-def _strains_as_fractions(array: np.ndarray) -> Iterator[tuple[int, int, str]]:
-    # One nearly still segment is a scar; a whole table of strains below 1 % is a table of fractions.
-    for columns in _STRAIN_GROUPS:
-        given = array[:, columns]
-        present = np.isfinite(given) & (given != 0)
-        if present.any() and np.all(np.abs(given[present]) <= 1):
-            row, position = np.argwhere(present)[0]
-            phenotype, value = PHENOTYPES[columns[position]], given[row, position]
-            remedy = f"it looks like a fraction; multiply by 100 to give it in {phenotype.unit}"
-            yield int(row), int(columns[position]), f"{describe(phenotype, value)}: {remedy}"
-
-
 def check_magnitudes(array: np.ndarray) -> None:
     """Raise `PhenotypeError` for the first value of (B, 82) `array` that is infinite or in the wrong unit."""
     for row, column in np.argwhere(np.isinf(array)):
-        raise PhenotypeError(
-            f"row {row}: {describe(PHENOTYPES[column], array[row, column])}: it is not finite; missing values are NaN"
-        )
-    for row, _, sentence in find_unit_errors(array):
-        raise PhenotypeError(f"row {row}: {sentence}")
+        text = _describe(column, array[row, column])
+        raise PhenotypeError(f"row {row}: {text}: it is not finite; missing values are NaN.")
+    for sentence in find_unit_errors(array):
+        raise PhenotypeError(sentence)

@@ -1,7 +1,7 @@
 """Moving hearts for the scan segmenter: phantoms of its own seeds, and planes that are no four-chamber view.
 
-The share of each pixel that each structure covers, at ten times of the beat, and what the phantom's scan shows there.
-A network that has to notice a wrong view must have seen some: short-axis rings, and hearts cut so that chambers lack.
+They hold the share of each pixel that each structure covers, and the phantom's scan, at ten times of the beat. Other
+views (short-axis rings, and hearts without some chambers) teach the network to detect a wrong view.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from cpgg_hf import phantom
 from cpgg_hf.grid import GRID_SIZE, NUM_FRAMES
 from cpgg_hf.phantom import LABELS
 from cpgg_hf.phantom.rasterise import pixel_coordinates
-from cpgg_hf.phenotypes import phenotype_index
+from cpgg_hf.phenotypes import heart_rate, phenotype_index
+from cpgg_hf.phenotypes.identities import CHAMBERS
 from cpgg_hf.segmentation.phantom_frames import coverage
 from cpgg_hf.segmentation.rendered import RenderedSubjects
 from cpgg_hf.shards import derive_seed
@@ -27,7 +28,7 @@ VIEWS = ("4ch", "sax", "4ch", "4ch", "2ch", "4ch", "sax", "4ch", "3ch", "4ch")  
 _MISSING = {"2ch": ("RV cavity", "RA"), "3ch": ("RA",)}
 
 
-class HeartShapes:
+class HeartShapes(RenderedSubjects):
     """Moving hearts, rendered once into a folder: a data set that takes a list of indices.
 
     `shapes[[3, 17]]` is `{"cine": (2, 10, 96, 96) uint8, "coverage": (2, 10, 6, 96, 96) uint8 in 255ths, "is_phantom":
@@ -50,28 +51,20 @@ class HeartShapes:
             "num_times": NUM_TIMES,
             "views": VIEWS,
         }
-        render = partial(_subject, split)
-        self._rendered = RenderedSubjects(folder, f"hearts-{split}", num_subjects, settings, render, progress)
-
-    def __len__(self) -> int:
-        return len(self._rendered)
+        super().__init__(folder, f"hearts-{split}", num_subjects, settings, partial(_subject, split), progress)
 
     def __getitem__(self, indices: list[int]) -> dict[str, object]:
         import torch
 
-        rows = torch.from_numpy(self._rendered.rows(indices))
+        rows = torch.from_numpy(self.rows(indices))
         cine = rows[:, :, 0]
         return {"cine": cine, "coverage": rows[:, :, 1:], "is_phantom": cine.flatten(1).amax(dim=1) > 0}
-
-    def fingerprint(self) -> str:
-        """Changes with the phantom's versions, the seeds, the views and the number of subjects."""
-        return self._rendered.fingerprint
 
 
 def render_subject(split: str, index: int) -> phantom.PhantomHeart:
     """Phantom `index` of a split; its seed gives its phenotypes and its picture.
 
-    Its chambers and walls are stretched beyond what the population holds: real hearts are more varied than phantoms.
+    Its chambers and walls vary more than the population's, since real hearts are more varied than phantoms.
     """
     seed = derive_seed(SEED_ROOTS[split], index)
     usual = phantom.sample_phenotypes(1, seed)[0]
@@ -87,18 +80,13 @@ def render_subject(split: str, index: int) -> phantom.PhantomHeart:
 def _unusual(phenotypes: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
     """(82,) with volumes and ejection of each chamber, and the walls, drawn farther apart; the heart rate stays."""
     row = phenotypes.copy()
-    rate = 1000 * row[phenotype_index("LVCO")] / row[phenotype_index("LVSV")]
-    for largest, smallest, stroke, fraction in (
-        ("LVEDV", "LVESV", "LVSV", "LVEF"),
-        ("RVEDV", "RVESV", "RVSV", "RVEF"),
-        ("LAV_max", "LAV_min", "LASV", "LAEF"),
-        ("RAV_max", "RAV_min", "RASV", "RAEF"),
-    ):
+    rate = heart_rate(row[None])[0]
+    for largest, smallest, stroke, fraction in CHAMBERS:
         volume, ejected = np.exp(strength * np.array([0.3, 0.25]) * rng.standard_normal(2))
-        index = [phenotype_index(name) for name in (largest, smallest, stroke, fraction)]
-        share = float(np.clip(row[index[3]] * ejected, 10, 82))
-        row[index[0]] *= volume
-        row[index[1:]] = row[index[0]] * (1 - share / 100), row[index[0]] * share / 100, share
+        row[largest] *= volume
+        row[fraction] = np.clip(row[fraction] * ejected, 10, 82)
+        row[smallest] = row[largest] * (1 - row[fraction] / 100)
+        row[stroke] = row[largest] * row[fraction] / 100
     row[phenotype_index("LVCO")] = rate * row[phenotype_index("LVSV")] / 1000
     walls = np.exp(strength * 0.25 * rng.standard_normal())
     for segment in range(1, 17):

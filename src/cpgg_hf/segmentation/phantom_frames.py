@@ -1,6 +1,6 @@
-"""What the segmenter learns from: phantom frames with the share of each pixel that each structure covers.
+"""Training data of the cine segmenter: phantom frames with the share of each pixel that each structure covers.
 
-The seeds are its own (`SEED_ROOTS`), far from those of every phantom data set, so that no cine it measures was seen.
+Its seeds (`SEED_ROOTS`) differ from those of every phantom data set, so that it is never trained on a measured cine.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from cpgg_hf.segmentation.rendered import RenderedSubjects
 from cpgg_hf.shards import derive_seed
 
 SEED_ROOTS = {"train": 90210, "validation": 90211, "test": 90212}
-# The frame itself between an earlier and a later one: a moving border is seen more surely than a still one.
+# The frame itself between an earlier and a later one, so that the network sees which borders move.
 CONTEXT_FRAMES = (-2, 0, 2)
 _FRAMES_PER_SUBJECT = 6
 _CIRCLE = np.linspace(0, 2 * np.pi, 96, endpoint=False)
@@ -32,7 +32,7 @@ def subject_seed(split: Split, index: int) -> int:
 
 
 def render_subject(split: Split, index: int) -> phantom.PhantomHeart:
-    """Phantom `index` of a split of the segmenter's own."""
+    """Phantom `index` of a split."""
     seed = subject_seed(split, index)
     return phantom.render(phantom.sample_phenotypes(1, seed)[0], seed)
 
@@ -75,7 +75,7 @@ def coverage(outlines: HeartOutlines, frames: np.ndarray) -> np.ndarray:
     return result
 
 
-class PhantomFrames:
+class PhantomFrames(RenderedSubjects):
     """Training frames, rendered once into a folder: a data set that takes a list of indices.
 
     `frames[[3, 17]]` is `{"frames": (2, 3, 96, 96) uint8, "coverage": (2, 6, 96, 96) uint8}`: a frame between two
@@ -95,20 +95,13 @@ class PhantomFrames:
             "context_frames": CONTEXT_FRAMES,
             "frames_per_subject": _FRAMES_PER_SUBJECT,
         }
-        self._rendered = RenderedSubjects(folder, "frames", num_subjects, settings, _subject_frames, progress)
-
-    def __len__(self) -> int:
-        return len(self._rendered)
+        super().__init__(folder, "frames", num_subjects, settings, _subject_frames, progress)
 
     def __getitem__(self, indices: list[int]) -> dict[str, object]:
         import torch
 
-        rows = torch.from_numpy(self._rendered.rows(indices))
+        rows = torch.from_numpy(self.rows(indices))
         return {"frames": rows[:, : len(CONTEXT_FRAMES)], "coverage": rows[:, len(CONTEXT_FRAMES) :]}
-
-    def fingerprint(self) -> str:
-        """Changes with the phantom's versions, the seeds and the number of subjects."""
-        return self._rendered.fingerprint
 
 
 def _subject_frames(index: int) -> np.ndarray:

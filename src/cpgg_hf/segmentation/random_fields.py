@@ -1,7 +1,7 @@
 """Synthetic fields of view for the scan segmenter: hearts in random contrasts, poses and surroundings.
 
 Domain randomisation (Tobin et al. 2017; SynthSeg, Billot et al. 2023): everything irrelevant is drawn anew for every
-sample, so that a real scan looks like one more sample. Nothing here was chosen on real images.
+sample, so that a real scan looks like one more sample.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def random_fields(cine: Tensor, coverage: Tensor, is_phantom: Tensor, size: int 
 
 
 def random_beats(cine: Tensor, coverage: Tensor, is_phantom: Tensor, size: int = FIELD_SIZE) -> tuple[Tensor, Tensor]:
-    """As `random_fields`, but the whole beat: frames (N, 10, size, size), coverage (N, 10, 6, size, size)."""
+    """As `random_fields`, but the complete beat: frames (N, 10, size, size), coverage (N, 10, 6, size, size)."""
     return _fields(cine, coverage, is_phantom, torch.arange(NUM_TIMES).expand(len(cine), -1), size)
 
 

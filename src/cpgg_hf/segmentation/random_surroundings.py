@@ -1,7 +1,6 @@
-"""What lies around a heart in a field of view that no scanner made: regions of any brightness, lungs, vessels, a body.
+"""Random surroundings of a heart in a synthetic field of view: regions of any brightness, lungs, vessels, a body.
 
-Nothing here was chosen on real images: a chest has large dark lungs beside the heart, a bright rim of fat, organs
-between, round and long vessels, and air outside; each in random shape, place and brightness, or not at all.
+Shapes, places and brightnesses are random, and none was chosen on real images.
 """
 
 from __future__ import annotations
@@ -14,12 +13,12 @@ _VESSELS = 6
 
 
 def uniform(count: int, low: float, high: float, channels: int = 1) -> Tensor:
-    """(count, channels, 1, 1) numbers between two others."""
+    """(count, channels, 1, 1) uniform random numbers."""
     return torch.empty(count, channels, 1, 1).uniform_(low, high)
 
 
 def some(count: int, share: float) -> Tensor:
-    """(count, 1, 1, 1) of ones with this probability, else zeros."""
+    """(count, 1, 1, 1), each one with probability `share`, else zero."""
     return (torch.rand(count, 1, 1, 1) < share).float()
 
 
@@ -60,7 +59,7 @@ def _regions(count: int, size: int) -> Tensor:
 
 
 def tubes(start: Tensor, size: int) -> Tensor:
-    """(count, 1, size, size) in [0, 1]: where a straight vessel runs from a point outwards; none in a third of them.
+    """(count, 1, size, size) in [0, 1]: a straight vessel from a point outwards; none in a third of the samples.
 
     Args:
         start: (count, 2) x and y in [-1, 1].
@@ -74,7 +73,7 @@ def tubes(start: Tensor, size: int) -> Tensor:
 
 
 def organs(middle: Tensor, size: int) -> Tensor:
-    """(count, 1, size, size) in [0, 1]: a large organ, as the liver is, whose wavy edge runs past a point; often none.
+    """(count, 1, size, size) in [0, 1]: a large organ, such as the liver, with a wavy edge near a point, or none.
 
     Args:
         middle: (count, 2) x and y in [-1, 1] of the heart's middle, from which the edge is at most 0.5 away.
@@ -88,7 +87,7 @@ def organs(middle: Tensor, size: int) -> Tensor:
 
 
 def _random_direction(start: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """How far each pixel lies along a random direction from a point (count, 2), and aside of it: (count, 1, H, W)."""
+    """Each pixel's distance from a point (count, 2), along and across a random direction: (count, 1, H, W)."""
     axis = torch.linspace(-1, 1, size)
     angle = uniform(len(start), 0, 6.2832)
     away_x = axis.view(1, 1, 1, -1) - start[:, 0].view(-1, 1, 1, 1)

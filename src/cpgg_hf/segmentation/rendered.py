@@ -17,11 +17,11 @@ SUBJECTS_PER_FILE = 50
 
 
 class RenderedSubjects:
-    """Arrays of subjects, kept in a folder as .npy files: what is missing or damaged is rendered.
+    """Arrays of subjects, kept in a folder as .npy files; missing or damaged files are rendered.
 
     Args:
         folder: created if missing.
-        name: beginning of the files' names; another name stands for other content.
+        name: beginning of the files' names.
         num_subjects: a multiple of 50.
         settings: everything the content follows from.
         render: the rows (rows per subject, ...) uint8 of subject `index`; as many for every subject.
@@ -52,11 +52,15 @@ class RenderedSubjects:
             plan = ShardPlan(settings, (shard,))  # of its own, so that a larger set keeps the files of a smaller one
             make_shards(Path(folder), plan, write)
             self._files.append(np.load(Path(folder) / shard.name, mmap_mode="r"))
-        self.fingerprint = ShardPlan(settings, tuple(shards)).digest
+        self._digest = ShardPlan(settings, tuple(shards)).digest
 
     def __len__(self) -> int:
         """Rows of all subjects."""
         return sum(map(len, self._files))
+
+    def fingerprint(self) -> str:
+        """Changes with the settings and the number of subjects."""
+        return self._digest
 
     def rows(self, indices: Sequence[int]) -> np.ndarray:
         """Rows by index, one after another through all subjects."""

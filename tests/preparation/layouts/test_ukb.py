@@ -125,7 +125,7 @@ def test_rows_that_cannot_be_used_say_why_and_spare_the_others(tmp_path, table):
     assert found["1000001"][3] == 55
     assert "LVEF = 0.55 %" in str(found["1000002"])
     table.loc[1, "24103-2.0"] = "much"
-    assert "LVEF = 'much' is no number" in str(read_table(tmp_path, table)["1000002"])
+    assert "LVEF = 'much' is not a number" in str(read_table(tmp_path, table)["1000002"])
 
 
 def test_a_row_that_was_shifted_is_not_read(tmp_path, table):
