@@ -12,7 +12,11 @@ from cpgg_hf.models.configuration_cpgg_mar import CPGGMARConfig
 from cpgg_hf.training.arguments import TrainingArguments
 from cpgg_hf.training.configuration import parse_arguments
 from cpgg_hf.training.data_order import BatchPlan
-from cpgg_hf.training.sizing import (
+from cpgg_hf.training.stages.cine_segmenter import CineSegmenterStage
+from cpgg_hf.training.stages.mar import MARStage
+from cpgg_hf.training.stages.phenotype_vae import PhenotypeVAEStage
+from cpgg_hf.training.stages.vae import VAEStage
+from sizing import (
     BYTES_PER_PARAMETER,
     StageSize,
     size_of_mar,
@@ -20,10 +24,6 @@ from cpgg_hf.training.sizing import (
     size_of_segmenter,
     size_of_vae,
 )
-from cpgg_hf.training.stages.cine_segmenter import CineSegmenterStage
-from cpgg_hf.training.stages.mar import MARStage
-from cpgg_hf.training.stages.phenotype_vae import PhenotypeVAEStage
-from cpgg_hf.training.stages.vae import VAEStage
 
 HERE = Path(__file__).parent
 PAGE = HERE / "SIZING.md"

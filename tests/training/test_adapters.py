@@ -17,9 +17,8 @@ from cpgg_hf.errors import TrainingError
 from cpgg_hf.models.configuration_cpgg_mar import CPGGMARConfig
 from cpgg_hf.models.modeling_cpgg_mar import CPGGMARModel
 from cpgg_hf.phantom import sample_phenotypes
-from cpgg_hf.training.adapters import add_lora
-from cpgg_hf.training.phenotype_scaler import fit_scaler
-from cpgg_hf.training.stages.mar import MARArguments, MARStage
+from cpgg_hf.training.stages.mar import MARArguments, MARStage, fit_scaler
+from cpgg_hf.training.trained_models import add_lora
 
 from .conftest import TINY_MAR, assert_same_run, run
 

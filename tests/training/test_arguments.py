@@ -16,6 +16,7 @@ from cpgg_hf.training.data_order import BatchPlan
 from cpgg_hf.training.stages.cine_segmenter import CineSegmenterStage
 from cpgg_hf.training.stages.mar import MARArguments, MARStage
 from cpgg_hf.training.stages.phenotype_vae import PhenotypeVAEStage
+from cpgg_hf.training.stages.scan_segmenter import ScanSegmenterStage
 from cpgg_hf.training.stages.vae import VAEArguments, VAEStage
 
 CONFIGS = Path(__file__).parents[2] / "training_scripts" / "configs"
@@ -125,14 +126,9 @@ def test_a_length_is_demanded():
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_configuration_is_one_of_its_stage(path):
-    stages = {
-        "phenotype_vae": PhenotypeVAEStage,
-        "vae": VAEStage,
-        "mar": MARStage,
-        "cine_segmenter": CineSegmenterStage,
-    }
-    stages["lora"] = MARStage
-    stage = next(stage for name, stage in stages.items() if f"_{name}" in path.stem)
+    stages = (PhenotypeVAEStage, VAEStage, MARStage, CineSegmenterStage, ScanSegmenterStage)
+    named = {**{stage.name: stage for stage in stages}, "lora": MARStage}
+    stage = next(stage for name, stage in named.items() if f"_{name}" in path.stem)
     assert parse_arguments(stage.arguments_class, ["--config", str(path)]).output_dir.startswith("runs/")
 
 

@@ -1,11 +1,10 @@
-"""Batches of cines from a memory-mapped data set: no cine is read before a step asks for it."""
+"""Batches of cines from a memory-mapped data set: a cine is read only when a step needs it."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
 
-import datasets
 import numpy as np
 import torch
 from torch.utils.data import Dataset
@@ -22,9 +21,7 @@ class CineBatches(Dataset):
     """
 
     def __init__(self, path: str, split: str) -> None:
-        self.rows: datasets.Dataset = load_cines(path, split).select_columns(
-            ["cine", "shape", "phenotypes", "spacing_mm", "frame_time_ms"]
-        )
+        self.rows = load_cines(path, split).select_columns(["cine", "shape", "phenotypes"])
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -40,11 +37,6 @@ class CineBatches(Dataset):
         """All phenotypes of the split: (N, 82) float64, NaN = missing."""
         rows = self.rows.select_columns(["phenotypes"]).with_format("numpy", dtype=np.float64)
         return np.stack(rows["phenotypes"][:])
-
-    def geometry(self, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """Pixel sizes in mm and frame times in ms of the first `count` cines, (count,) each."""
-        rows = self.rows.select_columns(["spacing_mm", "frame_time_ms"])[:count]
-        return np.array(rows["spacing_mm"]), np.array(rows["frame_time_ms"])
 
     def batches(self, batch_size: int, limit: int | None = None) -> Iterator[dict[str, torch.Tensor]]:
         """The split in its own order, the first `limit` cines or all."""

@@ -13,8 +13,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 import yaml
 
 from cpgg_hf.errors import TrainingError, brief
-from cpgg_hf.training.argument_fields import check_keys, checked, default_of, is_required, without_none
-from cpgg_hf.training.arguments import TrainingArguments
+from cpgg_hf.training.arguments import TrainingArguments, check_keys, checked, default_of, is_required, without_none
 
 MODEL_FLAG = "--model."
 

@@ -12,6 +12,7 @@ average, which is usually better), both for `from_pretrained`.
 from __future__ import annotations
 
 import errno
+import json
 import math
 import sys
 import time
@@ -25,21 +26,19 @@ from accelerate.utils import send_to_device, set_seed
 from tqdm.auto import tqdm
 from transformers.utils.logging import disable_progress_bar
 
-from cpgg_hf.errors import CPGGError
-from cpgg_hf.training.arguments import default_settings
+from cpgg_hf.errors import CPGGError, TrainingError
 from cpgg_hf.training.checkpoints import RunState, find_checkpoint, load_checkpoint, save_checkpoint
 from cpgg_hf.training.configuration import parse_arguments
 from cpgg_hf.training.data_order import DataOrder
-from cpgg_hf.training.log import RunLog
 from cpgg_hf.training.optimizer import OptimizedModule
 from cpgg_hf.training.policy import record_policy, source_policies
-from cpgg_hf.training.preemption import StopRequest, refuse_step
+from cpgg_hf.training.preemption import StopRequest
 from cpgg_hf.training.randomness import StepRandomness, seed_global_generator
 from cpgg_hf.training.setup import checkpoint_activations, identify, load_batches, make_accelerator
 from cpgg_hf.training.stage import Stage
 from cpgg_hf.training.streamed_cines import StreamedCines
 from cpgg_hf.training.throughput import Throughput, count_flops
-from cpgg_hf.training.trackers import check_tracker, log_pictures, start_tracker
+from cpgg_hf.training.tracking import RunLog, check_tracker, log_pictures, start_tracker
 from cpgg_hf.training.uploads import RunUploads
 from cpgg_hf.training.weights import TrainedWeights
 
@@ -118,8 +117,7 @@ class _Run:
         self.identity = identify(stage, self.plan, data, fingerprint)
         self.state = RunState()
         if checkpoint is not None:
-            defaults = default_settings(type(arguments))
-            self.state = load_checkpoint(self.accelerator, checkpoint, self.identity, defaults)
+            self.state = load_checkpoint(self.accelerator, checkpoint, self.identity, type(arguments))
         self.order.first_step, self.streamed = self.state.step, isinstance(data, StreamedCines)
         self.batches = load_batches(data, self.order, arguments, self.accelerator.device)
         self.throughput = self._measure()
@@ -152,14 +150,14 @@ class _Run:
                         self._validate()
                     if state.step % arguments.checkpointing_steps == 0 or last or self.stopped:
                         self._save()
-                        self.uploads.start(self.output_dir / f"checkpoint-{state.step:07d}" / "ema", state)
+                        self.uploads.start(self.output_dir / f"checkpoint-{state.step:07d}" / "ema", state, self.log)
 
     def end(self) -> None:
         """Save the finished networks, or print how to resume."""
         if self.state.step >= self.num_steps:
             self.weights.save_finished(self.stage, self.output_dir)
             best = "model" if self.weights.average is None else "ema"
-            self.uploads.start(self.output_dir / best, self.state, last=True)
+            self.uploads.start(self.output_dir / best, self.state, self.log, last=True)
         else:
             self.accelerator.print(
                 f"stopped at step {self.state.step} of {self.num_steps} ({self.stop.reason}), checkpoint saved; "
@@ -232,9 +230,20 @@ class _Run:
         self.stopped = stopped > 0
         return dict(zip(terms, means, strict=True))
 
-    def _refuse(self, what: str) -> NoReturn:
-        samples = None if self.streamed else self.order.global_batch(self.state.step).tolist()
-        refuse_step(self.output_dir, self.state.step, what, samples, self.accelerator.is_main_process)
+    def _refuse(self, reason: str) -> NoReturn:
+        """End a run whose step is not finite; the samples are named in the error and in `not_finite.json`."""
+        step, path = self.state.step, self.output_dir / "not_finite.json"
+        samples = None if self.streamed else self.order.global_batch(step).tolist()
+        if self.accelerator.is_main_process:
+            path.write_text(json.dumps({"step": step, "what": reason, "samples": samples}))
+        named = "the samples are those of the stream at this step"
+        if samples is not None:
+            shown = ", ".join(map(str, samples[:16])) + (", ..." if len(samples) > 16 else "")
+            named = f"samples of the training split: {shown} (all in {path})"
+        raise TrainingError(
+            f"step {step}: {reason}, {named}; weights and earlier checkpoints are intact, so inspect these samples or "
+            "lower the learning rate."
+        )
 
     def _validate(self) -> None:
         """The stage's figures for the EMA weights; weights, mode and random state do not change."""

@@ -7,8 +7,7 @@ from typing import Any, get_type_hints
 
 from cpgg_hf.data_policy import UNKNOWN_POLICY
 from cpgg_hf.hub.policy import policy_of
-from cpgg_hf.training.argument_fields import is_free_text
-from cpgg_hf.training.arguments import TrainingArguments
+from cpgg_hf.training.arguments import TrainingArguments, is_free_text
 
 
 def source_policies(arguments: TrainingArguments) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from datetime import timedelta
 from typing import Any
 
@@ -13,8 +13,7 @@ from accelerate.utils import InitProcessGroupKwargs
 from torch.utils.data import DataLoader
 
 from cpgg_hf.errors import TrainingError, brief
-from cpgg_hf.training.argument_fields import is_operational
-from cpgg_hf.training.arguments import TrainingArguments
+from cpgg_hf.training.arguments import TrainingArguments, compared_fields
 from cpgg_hf.training.data_order import BatchPlan, DataOrder
 from cpgg_hf.training.stage import Batch, Stage
 from cpgg_hf.training.streamed_cines import StreamedCines
@@ -97,15 +96,14 @@ def identify(stage: Stage, plan: BatchPlan, data: Any, data_fingerprint: str) ->
     The split of the global batch may change, unless samples of a micro-batch influence each other or the data is a
     stream; the run then continues with the same samples and noise, and sums rounded in another order.
     """
-    compared = {entry.name for entry in fields(stage.arguments) if not is_operational(entry)}
-    settings = {key: value for key, value in asdict(stage.arguments).items() if key in compared}
+    settings = asdict(stage.arguments)
     identity = {
         "format": CHECKPOINT_FORMAT,
         "stage": stage.name,
         "data_policy": stage.data_policy(),
         "data_fingerprint": data_fingerprint,
         "global_batch_size": plan.global_batch_size,
-        "arguments": settings,
+        "arguments": {entry.name: settings[entry.name] for entry in compared_fields(type(stage.arguments))},
     }
     if stage.mixes_samples or isinstance(data, StreamedCines):
         identity |= {"num_processes": plan.num_processes, "micro_batches": plan.accumulation}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,7 +13,7 @@ import torch
 from accelerate import Accelerator
 
 from cpgg_hf.data_policy import strictest
-from cpgg_hf.training.arguments import TrainingArguments
+from cpgg_hf.training.arguments import TrainingArguments, check_keys
 from cpgg_hf.training.policy import source_policies
 from cpgg_hf.training.randomness import StepRandomness
 
@@ -39,7 +40,7 @@ class DiscriminatorTraining:
     network: torch.nn.Module
     loss: Loss
     learning_rate: float
-    adam_betas: tuple[float, float] = (0.5, 0.9)
+    adam_betas: Sequence[float] = (0.5, 0.9)
     first_step: int = 0
 
 
@@ -60,6 +61,11 @@ class Stage(ABC):
 
     def __init__(self, arguments: TrainingArguments) -> None:
         self.arguments = arguments
+
+    def model_settings(self, network_class: type, computed: Iterable[str] = ()) -> dict[str, Any]:
+        """The section `model:`, which may name the arguments of a network's constructor that are not `computed`."""
+        check_keys(self.arguments.model, inspect.signature(network_class).parameters.keys() - set(computed), "model")
+        return self.arguments.model
 
     @abstractmethod
     def load_data(self, accelerator: Accelerator) -> tuple[Any, str]:

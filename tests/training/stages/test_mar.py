@@ -9,9 +9,8 @@ from cpgg_hf.dataset import load_cines
 from cpgg_hf.errors import TrainingError
 from cpgg_hf.models.autoencoder_kl_cpgg import AutoencoderKLCPGG
 from cpgg_hf.models.modeling_cpgg_mar import CPGGMARModel
-from cpgg_hf.training.phenotype_scaler import fit_scaler
 from cpgg_hf.training.randomness import StepRandomness
-from cpgg_hf.training.stages.mar import MARArguments, MARStage, hide_phenotypes
+from cpgg_hf.training.stages.mar import MARArguments, MARStage, fit_scaler, hide_phenotypes
 
 from ..conftest import TINY_MAR, TINY_VAE, log_of, run, save_vae
 

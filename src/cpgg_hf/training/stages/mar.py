@@ -16,55 +16,41 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import Dataset
 
 from cpgg_hf.cine import Cine
+from cpgg_hf.dataset import cine_of, load_cines
 from cpgg_hf.errors import TrainingError
 from cpgg_hf.exports.gif import write_gif
 from cpgg_hf.models.autoencoder_kl_cpgg import AutoencoderKLCPGG
 from cpgg_hf.models.configuration_cpgg_mar import CPGGMARConfig
 from cpgg_hf.models.modeling_cpgg_mar import CPGGMARModel
+from cpgg_hf.models.phenotype_vae import CPGGPhenotypeVAE
+from cpgg_hf.phenotypes import NAMES
 from cpgg_hf.segmentation.segmenter import CineSegmenter
-from cpgg_hf.training.adapters import add_lora
-from cpgg_hf.training.argument_fields import argument, check_keys
-from cpgg_hf.training.arguments import TrainingArguments
+from cpgg_hf.training.arguments import TrainingArguments, argument, check_keys, operational
 from cpgg_hf.training.cine_batches import CineBatches
-from cpgg_hf.training.generated_cines import HeldOutHearts, evaluate_cines, generate_cines
+from cpgg_hf.training.evaluation import evaluate_cines, generate_cines
 from cpgg_hf.training.latent_cache import encode_split
-from cpgg_hf.training.phenotype_scaler import fit_scaler, read_scaler
 from cpgg_hf.training.randomness import StepRandomness
 from cpgg_hf.training.stage import Batch, Stage
-from cpgg_hf.training.trained_models import load_trained
+from cpgg_hf.training.trained_models import add_lora, load_trained
 
 
 @dataclass(kw_only=True)
 class MARArguments(TrainingArguments):
     """Arguments of the MAR stage."""
 
-    vae: str = argument(help="Folder or repository of the trained 3D-VAE.", source="model", operational=True)
-    phenotype_vae: str | None = argument(
-        None,
-        "Folder or repository of a phenotype VAE whose scaler to use; default: fitted on the training split.",
-        source="model",
-        operational=True,
+    vae: str = operational(help="Folder or repository of the trained 3D-VAE.", source="model")
+    phenotype_vae: str | None = operational(
+        None, "Phenotype VAE (folder or repository) whose scaler to use; default: fit one.", source="model"
     )
-    init_from: str | None = argument(
-        None, "Folder or repository of a trained MAR to start from, with its configuration.", source="model"
+    init_from: str | None = argument(None, "Folder or repository of a trained MAR to start from.", source="model")
+    lora_rank: int = argument(0, "Train only a LoRA of this rank on top of init_from; 0: all weights.", minimum=0)
+    latent_cache: str | None = operational(
+        None, "Folder of the cached latents; default: <output_dir>/latents.", source="none"
     )
-    lora_rank: int = argument(
-        0, "Train only a LoRA of this rank on top of init_from's frozen weights; 0 trains the weights.", minimum=0
-    )
-    latent_cache: str | None = argument(
-        None, "Folder of the cached latents; default: <output_dir>/latents.", source="none", operational=True
-    )
-    generated_cines: int = argument(
-        0, "Number of held-out hearts whose cines a validation generates and evaluates.", operational=True, minimum=0
-    )
-    generated_inference_steps: int = argument(
-        25, "Diffusion steps per token of these cines.", operational=True, minimum=1
-    )
-    segmenter: str | None = argument(
-        None,
-        "Folder or repository of a segmenter, to measure the R2 of phenotypes in generated cines.",
-        source="model",
-        operational=True,
+    generated_cines: int = operational(0, "Cines that a validation generates from held-out phenotypes.", minimum=0)
+    generated_inference_steps: int = operational(25, "Diffusion steps per token of these cines.", minimum=1)
+    segmenter: str | None = operational(
+        None, "Folder or repository of a segmenter that measures phenotypes in these cines.", source="model"
     )
     missing_probability: float = argument(
         0.0, "Probability that a random subset of a sample's phenotypes is hidden.", minimum=0, maximum=1
@@ -105,7 +91,7 @@ class MARStage(Stage):
         self.training_moments, fingerprint = encode_split(accelerator, vae, training_cines, "train", cache)
         self.validation_moments, _ = encode_split(accelerator, vae, validation_cines, "validation", cache)
         if arguments.generated_cines > 0:
-            self.held_out = self._held_out_hearts(validation_cines)
+            self.held_out = self._held_out_hearts(len(validation_cines))
             self.vae = vae.cpu()
         self.segmenter = None if arguments.segmenter is None else load_trained(CineSegmenter, arguments.segmenter)
 
@@ -175,8 +161,8 @@ class MARStage(Stage):
     def validate(self, network: CPGGMARModel, folder: Path) -> dict[str, float]:
         """The loss terms on held-out latents, each batch weighted by its size and with its own mask ratio.
 
-        With `generated_cines` also the figures of `evaluate_cines` for cines generated from held-out phenotypes, and
-        a GIF of pairs: the reference cine of a heart, and the cine generated from its phenotypes.
+        With `generated_cines` also the figures of `evaluate_cines`, and a GIF of pairs: the reference cine of a heart,
+        and the cine generated from its phenotypes.
         """
         count = min(self.arguments.validation_samples, len(self.validation_moments))
         sums: dict[str, float] = {}
@@ -192,32 +178,28 @@ class MARStage(Stage):
         return figures
 
     def _generate(self, network: CPGGMARModel, folder: Path) -> dict[str, float]:
-        hearts, arguments = self.held_out, self.arguments
-        vae = self.vae.to(network.device)
-        cines = generate_cines(
-            network, vae, hearts.phenotypes[: len(hearts.cines) // 2], arguments.generated_inference_steps,
-            arguments.batch_size, arguments.seed,
-        )  # fmt: skip
+        arguments, hearts = self.arguments, self.held_out[: self.arguments.generated_cines]
+        steps, vae = arguments.generated_inference_steps, self.vae.to(network.device)
+        cines = generate_cines(network, vae, hearts, steps, arguments.batch_size, arguments.seed)
         self.vae.cpu()
-        frame_time_ms = float(hearts.frame_time_ms.mean())
-        pairs = [cine for pair in zip(hearts.cines / np.float32(255), cines, strict=False) for cine in pair]
-        shown = [Cine(pixels=one, frame_time_ms=frame_time_ms) for one in pairs[:32]]
+        frame_time_ms = float(np.mean([heart.frame_time_ms for heart in self.held_out]))
+        pairs = [cine for pair in zip(hearts, cines, strict=True) for cine in pair]
+        shown = [Cine(pixels=cine.unit, frame_time_ms=frame_time_ms) for cine in pairs[:32]]
         write_gif(folder / "generated.gif", shown, columns=8)
-        return evaluate_cines(cines, hearts, self.segmenter)
+        return evaluate_cines(cines, self.held_out, self.segmenter)
 
     def tokens_per_sample(self, network: CPGGMARModel) -> int:
         """Tokens of a cine."""
         return network.config.num_tokens
 
-    def _held_out_hearts(self, cines: CineBatches) -> HeldOutHearts:
+    def _held_out_hearts(self, available: int) -> list[Cine]:
         count = 2 * self.arguments.generated_cines
-        if count > len(cines):
+        if count > available:
             raise TrainingError(
                 f"generated_cines is {self.arguments.generated_cines}, which needs {count} held-out cines (half of "
-                f"them for the floor), but the validation split has {len(cines)}; generate fewer."
+                f"them for the floor), but the validation split has {available}; generate fewer."
             )
-        batch = cines[range(count)]
-        return HeldOutHearts(batch["cine"].numpy(), batch["phenotypes"], *cines.geometry(count))
+        return [cine_of(row) for row in load_cines(self.arguments.data, "validation").select(range(count))]
 
     def _sample_latents(
         self, batch: Batch, randomness: StepRandomness, dtype: torch.dtype = torch.float32
@@ -241,3 +223,30 @@ def hide_phenotypes(phenotypes: torch.Tensor, probability: float, randomness: St
     chosen, share = randomness.uniform("hidden rows", 2, 1).unbind(1)
     hidden = (chosen < probability) & (randomness.uniform("hidden values", phenotypes.shape[1]) < share)
     return phenotypes.masked_fill(hidden, float("nan"))
+
+
+def fit_scaler(phenotypes: np.ndarray) -> tuple[list[float], list[float]]:
+    """Mean and sd (82 each, in physical units) of the values in (N, 82) that are not missing.
+
+    Raises:
+        TrainingError: a phenotype is missing in every row or constant, so it cannot be standardised.
+    """
+    given = np.ma.masked_invalid(phenotypes)
+    mean, sd = given.mean(axis=0), given.std(axis=0)
+    useless = [name for name, value in zip(NAMES, np.ma.filled(sd, 0.0), strict=True) if not value > 0]
+    if useless:
+        raise TrainingError(
+            f"{', '.join(useless)} never vary in the training split; train on data with every phenotype."
+        )
+    return mean.tolist(), sd.tolist()
+
+
+def read_scaler(phenotype_vae: str) -> tuple[list[float], list[float]]:
+    """`phenotype_mean` and `phenotype_sd` of a trained phenotype VAE (a folder or repository)."""
+    config = CPGGPhenotypeVAE.load_config(phenotype_vae)
+    if not config.get("phenotype_mean") or not config.get("phenotype_sd"):
+        raise TrainingError(
+            f"{phenotype_vae} has no phenotype_mean and phenotype_sd in its configuration; use the output of "
+            "train_phenotype_vae.py."
+        )
+    return config["phenotype_mean"], config["phenotype_sd"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +16,7 @@ from torch.utils.data import Dataset
 from cpgg_hf.errors import TrainingError
 from cpgg_hf.models.phenotype_vae import CPGGPhenotypeVAE
 from cpgg_hf.phenotypes import NAMES, read_csv
-from cpgg_hf.training.argument_fields import argument, check_keys
-from cpgg_hf.training.arguments import TrainingArguments
+from cpgg_hf.training.arguments import TrainingArguments, argument
 from cpgg_hf.training.cine_batches import CineBatches
 from cpgg_hf.training.randomness import StepRandomness
 from cpgg_hf.training.stage import Batch, Stage
@@ -70,9 +68,7 @@ class PhenotypeVAEStage(Stage):
 
     def build(self) -> CPGGPhenotypeVAE:
         """The VAE configured under `model:`, with the scaler of the training split."""
-        settings = self.arguments.model
-        valid = set(inspect.signature(CPGGPhenotypeVAE.__init__).parameters)
-        check_keys(settings, valid.difference(_FITTED, ("self",)), "model")
+        settings = self.model_settings(CPGGPhenotypeVAE, computed=_FITTED)
         try:
             return CPGGPhenotypeVAE.from_phenotypes(self.training_phenotypes, **settings)
         except ValueError as error:

@@ -12,35 +12,24 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from cpgg_hf.training.argument_fields import argument
-from cpgg_hf.training.arguments import TrainingArguments
+from cpgg_hf.training.arguments import TrainingArguments, argument
 
 
 @dataclass(kw_only=True)
 class VAELossArguments(TrainingArguments):
     """Weights of the loss terms other than L1."""
 
-    kl_weight: float = argument(
-        1e-6, "Weight of the KL divergence, averaged over latent elements (L1: over pixels).", minimum=0
-    )
-    motion_weight: float = argument(
-        0.0, "Weight of the L1 of the change of the error from each frame to the next.", minimum=0
-    )
+    kl_weight: float = argument(1e-6, "Weight of the KL per latent element (L1: per pixel).", minimum=0)
+    motion_weight: float = argument(0.0, "Weight of the L1 of the error's change between frames.", minimum=0)
     detail_weight: float = argument(0.0, "Weight of the L1 between local edge and motion strengths.", minimum=0)
-    beat_weight: float = argument(
-        0.0, "Emphasis of L1 and motion on pixels that change over the heart beat.", minimum=0
-    )
-    perceptual_weight: float = argument(
-        0.0, "Weight of the distance between features of perceptual_network (paper: 0.1).", minimum=0
-    )
-    adversarial_weight: float = argument(
-        0.0, "Weight of the patch discriminator (paper: 0.05), times the adaptive weight.", minimum=0
-    )
+    beat_weight: float = argument(0.0, "Emphasis of L1 and motion on pixels that change over the beat.", minimum=0)
+    perceptual_weight: float = argument(0.0, "Weight of the perceptual_network term (paper: 0.1).", minimum=0)
+    adversarial_weight: float = argument(0.0, "Weight of the adversarial term (paper: 0.05).", minimum=0)
 
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """What the terms compare.
+    """A cine, its reconstruction and their difference.
 
     Attributes:
         sample: the reconstruction (B, C, T, H, W), float32 or float64.
@@ -72,11 +61,8 @@ def perceptual(reconstruction: Reconstruction) -> torch.Tensor:
     return reconstruction.perceptual_distance(reconstruction.sample, reconstruction.cines)
 
 
-TERMS: dict[str, Callable[[Reconstruction], torch.Tensor]] = {
-    "motion": motion,
-    "detail": detail,
-    "perceptual": perceptual,
-}
+TERMS: dict[str, Callable[[Reconstruction], torch.Tensor]]
+TERMS = {"motion": motion, "detail": detail, "perceptual": perceptual}
 
 
 def reconstruction_terms(
