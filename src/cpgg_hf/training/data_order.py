@@ -60,14 +60,10 @@ class DataOrder(Sampler[list[int]]):
     """Endless lists of indices, one per micro-batch, for one process.
 
     Every epoch is a permutation that depends on (seed, epoch), divided into global batches; samples that do not fill
-    a last batch are left out.
+    a last batch are left out. Iteration starts at `first_step`.
 
-    Args:
-        num_samples: size of the training split.
-        plan: how a global batch is divided.
-        seed: seed of the permutations.
-        process_index: index of the process.
-        first_step: step to start at.
+    Raises:
+        TrainingError: the training split of `num_samples` is smaller than a global batch.
     """
 
     def __init__(

@@ -85,11 +85,11 @@ def encode_split(
     """The moments of a split and their fingerprint; shard i is encoded by process i mod n if the cache lacks it.
 
     Args:
-        accelerator: gives device and precision.
-        vae: on the accelerator's device, in evaluation mode.
+        accelerator: determines device and precision.
+        vae: on that device, in evaluation mode.
         cines: the split.
-        split: names the cache's folder together with the fingerprint.
-        cache_dir: holds the caches of all VAEs and splits.
+        split: its name; the folder is named by it and the fingerprint.
+        cache_dir: contains the caches of all VAEs and splits.
 
     Raises:
         TrainingError: shards are missing after all processes have encoded theirs.

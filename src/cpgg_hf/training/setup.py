@@ -77,17 +77,9 @@ def load_batches(data: Any, order: DataOrder, arguments: TrainingArguments, devi
     """An endless iterator over this process's micro-batches from `order.first_step` on; workers read ahead."""
     if isinstance(data, StreamedCines):
         return data.training_batches(order.plan, order.seed, order.process_index, order.first_step)
+    options: dict[str, Any] = {"num_workers": arguments.num_workers, "pin_memory": device.type == "cuda"}
     # The loader's own generator: making its iterator must not advance torch's.
-    return iter(
-        DataLoader(
-            data,
-            sampler=order,
-            batch_size=None,
-            num_workers=arguments.num_workers,
-            pin_memory=device.type == "cuda",
-            generator=torch.Generator(),
-        )
-    )
+    return iter(DataLoader(data, sampler=order, batch_size=None, generator=torch.Generator(), **options))
 
 
 def identify(stage: Stage, plan: BatchPlan, data: Any, data_fingerprint: str) -> dict[str, Any]:
