@@ -115,9 +115,7 @@ def row(stage: str, arguments: TrainingArguments, counted: StageSize, num_sample
         if device.count > 1 and arguments.global_batch_size is None:
             cells.append("one device")
             continue
-        plan = BatchPlan.of(
-            arguments.batch_size, arguments.gradient_accumulation_steps, arguments.global_batch_size, device.count
-        )
+        plan = BatchPlan.of(arguments, device.count)
         largest = len(plan.part(0, 0))
         memory = counted.memory_bytes(largest) / 1e9
         of_one = largest * plan.accumulation
@@ -129,7 +127,7 @@ def row(stage: str, arguments: TrainingArguments, counted: StageSize, num_sample
         held = f"{memory:.3g} GB"
         held = f"**{held}**" if memory > device.memory else held
         cells.append(f"{held}; {spoken(hours)} at best, {spoken(hours / ASSUMED_UTILISATION)}")
-    plan = BatchPlan.of(arguments.batch_size, arguments.gradient_accumulation_steps, arguments.global_batch_size, 1)
+    plan = BatchPlan.of(arguments, num_processes=1)
     first = [
         stage,
         f"{counted.num_parameters / 1e6:.3g} M",

@@ -109,7 +109,7 @@ def test_a_new_adapter_changes_nothing_and_alone_is_trained(base):
 
 
 def test_a_lora_needs_weights_to_stand_beside(lora_settings):
-    with pytest.raises(TrainingError, match="lora_rank is 2, but there is no trained MAR"):
+    with pytest.raises(TrainingError, match="lora_rank is 2 without a trained MAR"):
         MARArguments(**{**lora_settings, "init_from": None})
     with pytest.raises(TrainingError, match="lora_rank must be at least 0"):
         MARArguments(**{**lora_settings, "lora_rank": -1})

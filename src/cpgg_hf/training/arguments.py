@@ -67,9 +67,7 @@ class TrainingArguments:
     num_train_epochs: float | None = operational(None, "Passes over the training split.", above=0)
     batch_size: int = operational(8, "Samples per process and micro-batch.", minimum=1)
     gradient_accumulation_steps: int = operational(1, "Micro-batches per optimizer step.", minimum=1)
-    global_batch_size: int | None = operational(
-        None, "Samples per step over all processes; replaces gradient_accumulation_steps.", minimum=1
-    )
+    global_batch_size: int | None = operational(None, "Samples per step over all processes.", minimum=1)
     learning_rate: float = argument(1e-4, "Peak learning rate of AdamW.", minimum=0)
     lr_scheduler: str = argument("cosine", "A name of diffusers.optimization.get_scheduler.", source="none")
     lr_warmup_steps: int = argument(0, "Optimizer steps over which the rate rises.", minimum=0)
@@ -84,18 +82,14 @@ class TrainingArguments:
     gradient_checkpointing: bool = operational(False, "Recompute activations: less memory, more time.")
     torch_compile_backend: str | None = operational(None, "Backend of torch.compile, such as inductor.", source="none")
     num_workers: int = operational(0, "Loader processes; 0 or 1 is best on a CPU.", minimum=0)
-    resume_from_checkpoint: str | None = operational(
-        None, "'latest' or the folder of a checkpoint of this run.", source="none"
-    )
+    resume_from_checkpoint: str | None = operational(None, "'latest', or a checkpoint's folder.", source="none")
     checkpointing_steps: int = operational(500, "Steps between checkpoints.", minimum=1)
     checkpoints_total_limit: int | None = operational(3, "Number of checkpoints to keep, the latest.", minimum=1)
     validation_steps: int = operational(500, "Steps between validations.", minimum=1)
     validation_samples: int = operational(64, "Held-out samples per validation.", minimum=1)
     logging_steps: int = operational(50, "Steps between lines of log.jsonl.", minimum=1)
     max_seconds: float | None = operational(None, "Save a checkpoint and stop after this time.", minimum=0)
-    report_to: Literal["none", "tensorboard", "wandb", "trackio"] = operational(
-        "none", "Tracker in addition to log.jsonl."
-    )
+    report_to: Literal["none", "tensorboard", "wandb", "trackio"] = operational("none", "Tracker besides log.jsonl.")
     push_to_hub: bool = operational(False, "Push the network of each checkpoint in the background.")
     hub_model_id: str | None = operational(None, "owner/name; default: the name of the run folder.", source="none")
     hub_private: bool = operational(True, "Whether a newly created repository is private.")

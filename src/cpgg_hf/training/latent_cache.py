@@ -63,10 +63,9 @@ def moments_fingerprint(vae: AutoencoderKLCPGG, cines: CineBatches, mixed_precis
     """
     digest = hashlib.sha256()
     for name, tensor in sorted(vae.state_dict().items()):
-        if not name.startswith(("encoder.", "quant_conv.")):
-            continue
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        if name.startswith(("encoder.", "quant_conv.")):
+            digest.update(name.encode())
+            digest.update(tensor.cpu().contiguous().view(torch.uint8).numpy().tobytes())
     # The latent statistics and the refiner act after the cache, the policy not at all; private entries name the folder
     # that the VAE was loaded from.
     settings = {
@@ -110,9 +109,9 @@ def encode_split(
         with staged_file(path) as partial, partial.open("wb") as file:
             np.save(file, np.concatenate(batches))
 
-    shown = None if accelerator.is_main_process else True
+    hidden = None if accelerator.is_main_process else True
     rank, num_processes = accelerator.process_index, accelerator.num_processes
-    with tqdm(total=len(shards[rank::num_processes]), desc=f"encoding {folder.name}", disable=shown) as bar:
+    with tqdm(total=len(shards[rank::num_processes]), desc=f"encoding {folder.name}", disable=hidden) as bar:
         make_shards(folder, plan, write, worker=rank, num_workers=num_processes, on_shard=lambda _: bar.update())
     accelerator.wait_for_everyone()
     missing = ShardFolder(folder, plan).missing(verify=False)

@@ -17,6 +17,7 @@ import math
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, NoReturn
@@ -28,15 +29,14 @@ from transformers.utils.logging import disable_progress_bar
 
 from cpgg_hf.errors import CPGGError, TrainingError
 from cpgg_hf.training.checkpoints import RunState, find_checkpoint, load_checkpoint, save_checkpoint
+from cpgg_hf.training.cine_batches import StreamedCines
 from cpgg_hf.training.configuration import parse_arguments
 from cpgg_hf.training.data_order import DataOrder
 from cpgg_hf.training.optimizer import OptimizedModule
-from cpgg_hf.training.policy import record_policy, source_policies
 from cpgg_hf.training.preemption import StopRequest
 from cpgg_hf.training.randomness import StepRandomness, seed_global_generator
-from cpgg_hf.training.setup import checkpoint_activations, identify, load_batches, make_accelerator
-from cpgg_hf.training.stage import Stage
-from cpgg_hf.training.streamed_cines import StreamedCines
+from cpgg_hf.training.setup import checkpoint_activations, identify, load_batches, make_accelerator, record_policy
+from cpgg_hf.training.stage import Stage, source_policies
 from cpgg_hf.training.throughput import Throughput, count_flops
 from cpgg_hf.training.tracking import RunLog, check_tracker, log_pictures, start_tracker
 from cpgg_hf.training.uploads import RunUploads
@@ -94,23 +94,17 @@ class _Run:
         if arguments.gradient_checkpointing:
             checkpoint_activations(self.network)
         self.order = DataOrder(len(data), self.plan, arguments.seed, self.accelerator.process_index)
-        self.num_steps = arguments.max_train_steps or round(
-            (arguments.num_train_epochs or 0) * self.order.steps_per_epoch
+        epoch = self.order.steps_per_epoch
+        self.num_steps = arguments.max_train_steps or round((arguments.num_train_epochs or 0) * epoch)
+        optimize = partial(
+            OptimizedModule, self.accelerator, arguments, num_steps=self.num_steps, steps_per_epoch=epoch
         )
-        length = (self.num_steps, self.order.steps_per_epoch)
-        self.optimized = OptimizedModule(
-            self.accelerator, self.network, stage.loss, arguments,
-            arguments.learning_rate, arguments.adam_betas, *length,
-        )  # fmt: skip
+        self.optimized = optimize(self.network, stage.loss, arguments.learning_rate, arguments.adam_betas)
         self.optimized_discriminator: OptimizedModule | None = None
-        if (discriminator := self.discriminator) is not None:
-            self.optimized_discriminator = OptimizedModule(
-                self.accelerator, discriminator.network, discriminator.loss, arguments,
-                discriminator.learning_rate, discriminator.adam_betas, *length,
-            )  # fmt: skip
-        self.weights = TrainedWeights(
-            self.accelerator, self.network, arguments.ema_decay if arguments.use_ema else None
-        )
+        if (added := self.discriminator) is not None:
+            self.optimized_discriminator = optimize(added.network, added.loss, added.learning_rate, added.adam_betas)
+        ema_decay = arguments.ema_decay if arguments.use_ema else None
+        self.weights = TrainedWeights(self.accelerator, self.network, ema_decay)
         if self.weights.average is not None:
             self.accelerator.register_for_checkpointing(self.weights.average)
 
@@ -179,9 +173,8 @@ class _Run:
     def _step(self) -> None:
         """One optimizer step: the gradients of all micro-batches, checked before any weight changes."""
         started = time.perf_counter()
-        accelerator, seed, step, process = (
-            self.accelerator, self.arguments.seed, self.state.step, self.accelerator.process_index
-        )  # fmt: skip
+        accelerator, seed, step = self.accelerator, self.arguments.seed, self.state.step
+        process = accelerator.process_index
         discriminator, optimized_discriminator = self.discriminator, self.optimized_discriminator
         if discriminator is None or step < discriminator.first_step:
             optimized_discriminator = None
@@ -281,7 +274,7 @@ class _Run:
         module.train()
         return Throughput(
             self.accelerator.device, self.plan.global_batch_size, self.plan.num_processes,
-            self.stage.tokens_per_sample(self.network), flops,
+            getattr(self.network.config, "num_tokens", None), flops,
         )  # fmt: skip
 
     def _announce(self, start: str) -> None:

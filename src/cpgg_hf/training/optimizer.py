@@ -19,9 +19,9 @@ class OptimizedModule:
 
     Args:
         accelerator: prepares network and optimizer, and keeps the schedule in its checkpoints.
+        arguments: of the run.
         network: not yet prepared.
         loss: of the network.
-        arguments: of the run.
         learning_rate: peak of the schedule.
         betas: of AdamW.
         num_steps: length of the schedule.
@@ -31,9 +31,9 @@ class OptimizedModule:
     def __init__(
         self,
         accelerator: Accelerator,
+        arguments: TrainingArguments,
         network: torch.nn.Module,
         loss: Loss,
-        arguments: TrainingArguments,
         learning_rate: float,
         betas: Sequence[float],
         num_steps: int,

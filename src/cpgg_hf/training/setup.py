@@ -14,9 +14,9 @@ from torch.utils.data import DataLoader
 
 from cpgg_hf.errors import TrainingError, brief
 from cpgg_hf.training.arguments import TrainingArguments, compared_fields
+from cpgg_hf.training.cine_batches import StreamedCines
 from cpgg_hf.training.data_order import BatchPlan, DataOrder
 from cpgg_hf.training.stage import Batch, Stage
-from cpgg_hf.training.streamed_cines import StreamedCines
 
 CHECKPOINT_FORMAT = 2  # 2: the seeds of a step are those of `derive_seed`
 _SLOW_BF16 = ("DEFAULT", "AVX2")  # what torch calls processors without AVX-512
@@ -43,12 +43,7 @@ def make_accelerator(arguments: TrainingArguments) -> tuple[Accelerator, BatchPl
         raise TrainingError(
             f"mixed_precision {arguments.mixed_precision} is not available here ({brief(error)}); use another one."
         ) from None
-    plan = BatchPlan.of(
-        arguments.batch_size,
-        arguments.gradient_accumulation_steps,
-        arguments.global_batch_size,
-        accelerator.num_processes,
-    )
+    plan = BatchPlan.of(arguments, accelerator.num_processes)
     accelerator.gradient_accumulation_steps = plan.accumulation
     capability = torch.backends.cpu.get_cpu_capability()
     if accelerator.device.type == "cpu" and accelerator.mixed_precision == "bf16" and capability in _SLOW_BF16:
@@ -100,3 +95,11 @@ def identify(stage: Stage, plan: BatchPlan, data: Any, data_fingerprint: str) ->
     if stage.mixes_samples or isinstance(data, StreamedCines):
         identity |= {"num_processes": plan.num_processes, "micro_batches": plan.accumulation}
     return identity
+
+
+def record_policy(network: Any, policy: str) -> None:
+    """Write a policy into the configuration that the network is saved with."""
+    if hasattr(network, "register_to_config"):  # diffusers
+        network.register_to_config(data_policy=policy)
+    else:  # transformers
+        network.config.data_policy = policy

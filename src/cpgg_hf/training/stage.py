@@ -5,16 +5,16 @@ from __future__ import annotations
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_type_hints
 
 import torch
 from accelerate import Accelerator
 
-from cpgg_hf.data_policy import strictest
-from cpgg_hf.training.arguments import TrainingArguments, check_keys
-from cpgg_hf.training.policy import source_policies
+from cpgg_hf.data_policy import UNKNOWN_POLICY, strictest
+from cpgg_hf.hub.policy import policy_of
+from cpgg_hf.training.arguments import TrainingArguments, check_keys, is_free_text
 from cpgg_hf.training.randomness import StepRandomness
 
 Batch = dict[str, torch.Tensor]
@@ -26,14 +26,14 @@ class DiscriminatorTraining:
     """A GAN's discriminator: a second network with its own loss and optimizer.
 
     In every micro-batch from `first_step` on, the loop calls the stage's `loss`, during which the discriminator is
-    frozen, and then the `loss` of the discriminator; both optimizers then step.
+    frozen, and then the `loss` of the discriminator; both optimizers then step. The stage keeps a reference to the
+    discriminator, and between the two losses the detached output of the first network.
 
     Attributes:
-        network: a module; the stage keeps a reference to use it in its own `loss`.
-        loss: (network, batch, randomness) -> scalars to log, of which `loss` is minimised. The stage keeps the
-            detached output of the first network between the two losses.
+        network: the discriminator.
+        loss: (network, batch, randomness) -> scalars to log, of which `loss` is minimised.
         learning_rate: peak rate of its AdamW, with the run's schedule from `first_step` on and the run's clipping.
-        adam_betas: betas of its AdamW.
+        adam_betas: of its AdamW.
         first_step: step from which it learns, counted from 0.
     """
 
@@ -98,9 +98,27 @@ class Stage(ABC):
     def finish(self, network: Any) -> None:  # noqa: B027 - most stages have nothing to add
         """Complete the trained network before `save_pretrained`, for example with measured statistics."""
 
-    def tokens_per_sample(self, network: Any) -> int | None:  # noqa: ARG002 - most networks have none
-        """Number of tokens per sample, for the log; None for networks without tokens."""
-        return None
+
+def source_policies(arguments: TrainingArguments) -> dict[str, str]:
+    """The data policy of every given source, by the name of its argument.
+
+    A source is any free text that is not declared to be none (see `argument`). A source that states no policy has the
+    one that the user states for it, else it is restricted; the user's statement never loosens the source's own.
+    """
+    kinds, policies = get_type_hints(type(arguments)), {}
+    for entry in fields(arguments):
+        value, source = getattr(arguments, entry.name), entry.metadata.get("source", "undeclared")
+        if not entry.init or not value or source == "none" or not is_free_text(kinds[entry.name]):
+            continue
+        if source == "phantoms":
+            policies[entry.name] = "phantom"
+        elif value in entry.metadata.get("public", ()):
+            policies[entry.name] = "public"
+        elif source in ("model", "dataset"):
+            policies[entry.name] = policy_of(value, source, arguments.source_policies.get(entry.name))
+        else:
+            policies[entry.name] = UNKNOWN_POLICY
+    return policies
 
 
 class LossModule(torch.nn.Module):

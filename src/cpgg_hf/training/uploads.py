@@ -19,8 +19,7 @@ from cpgg_hf.errors import TrainingError
 from cpgg_hf.release.checkpoint_description import RECORD_FILE
 from cpgg_hf.release.model_card import write_model_card
 from cpgg_hf.training.checkpoints import RunState
-from cpgg_hf.training.policy import source_policies
-from cpgg_hf.training.stage import Stage
+from cpgg_hf.training.stage import Stage, source_policies
 from cpgg_hf.training.tracking import RunLog
 
 

@@ -27,7 +27,10 @@ def test_the_model_sees_latents_standardised_by_the_vaes_statistics(mar_settings
     moments, _ = stage.load_data(Accelerator())
     batch = moments[range(len(moments))]
     samples = torch.stack(
-        [stage._sample_latents(batch, StepRandomness(0, step, 0, len(moments), "cpu")) for step in range(400)]
+        [
+            stage._sample_latents(batch, StepRandomness(0, step, 0, len(moments), "cpu"), torch.float32)
+            for step in range(400)
+        ]
     )
     config = AutoencoderKLCPGG.load_config(vae)
     mean, std = (torch.tensor(config[key]).view(1, -1, 1, 1, 1) for key in ("latents_mean", "latents_std"))

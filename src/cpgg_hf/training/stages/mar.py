@@ -44,24 +44,16 @@ class MARArguments(TrainingArguments):
     )
     init_from: str | None = argument(None, "Folder or repository of a trained MAR to start from.", source="model")
     lora_rank: int = argument(0, "Train only a LoRA of this rank on top of init_from; 0: all weights.", minimum=0)
-    latent_cache: str | None = operational(
-        None, "Folder of the cached latents; default: <output_dir>/latents.", source="none"
-    )
+    latent_cache: str | None = operational(None, "Folder of cached latents; default: in output_dir.", source="none")
     generated_cines: int = operational(0, "Cines that a validation generates from held-out phenotypes.", minimum=0)
     generated_inference_steps: int = operational(25, "Diffusion steps per token of these cines.", minimum=1)
-    segmenter: str | None = operational(
-        None, "Folder or repository of a segmenter that measures phenotypes in these cines.", source="model"
-    )
-    missing_probability: float = argument(
-        0.0, "Probability that a random subset of a sample's phenotypes is hidden.", minimum=0, maximum=1
-    )
+    segmenter: str | None = operational(None, "Folder or repository of a segmenter, for their R2.", source="model")
+    missing_probability: float = argument(0.0, "Share of samples that lose phenotypes.", minimum=0, maximum=1)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.lora_rank > 0 and self.init_from is None:
-            raise TrainingError(
-                f"lora_rank is {self.lora_rank}, but there is no trained MAR; pass one with --init_from."
-            )
+            raise TrainingError(f"lora_rank is {self.lora_rank} without a trained MAR; pass one with --init_from.")
 
 
 class MARStage(Stage):
@@ -80,9 +72,10 @@ class MARStage(Stage):
                 f"the VAE {arguments.vae} has no latents_mean and latents_std in its configuration; use the output of "
                 "train_vae.py."
             )
-        shape = (1, -1, 1, 1, 1)
-        self.latents_mean = torch.tensor(vae.config.latents_mean, device=accelerator.device).view(shape)
-        self.latents_std = torch.tensor(vae.config.latents_std, device=accelerator.device).view(shape)
+        self.latents_mean, self.latents_std = (
+            torch.tensor(statistics, device=accelerator.device).view(1, -1, 1, 1, 1)
+            for statistics in (vae.config.latents_mean, vae.config.latents_std)
+        )
 
         with accelerator.main_process_first():
             training_cines = CineBatches(arguments.data, "train")
@@ -96,10 +89,10 @@ class MARStage(Stage):
         self.segmenter = None if arguments.segmenter is None else load_trained(CineSegmenter, arguments.segmenter)
 
         if arguments.phenotype_vae is None:
-            self.phenotype_mean, self.phenotype_sd = fit_scaler(training_cines.phenotypes())
+            mean, sd = fit_scaler(training_cines.phenotypes())
         else:
-            self.phenotype_mean, self.phenotype_sd = read_scaler(arguments.phenotype_vae)
-        scaler = np.array([self.phenotype_mean, self.phenotype_sd])
+            mean, sd = read_scaler(arguments.phenotype_vae)
+        self.scaler, scaler = {"phenotype_mean": mean, "phenotype_sd": sd}, np.array([mean, sd])
         return self.training_moments, hashlib.sha256(fingerprint.encode() + scaler.tobytes()).hexdigest()
 
     def build(self) -> CPGGMARModel:
@@ -107,12 +100,11 @@ class MARStage(Stage):
         settings = self.arguments.model
         channels, *size = self.training_moments.latent_shape
         given: dict[str, Any] = {"latent_channels": channels, "latent_size": tuple(size)}
-        scaler = {"phenotype_mean": self.phenotype_mean, "phenotype_sd": self.phenotype_sd}
         if self.arguments.init_from is not None:
             if settings:
                 raise TrainingError("model settings come from init_from; leave out the section `model:`.")
             network = load_trained(CPGGMARModel, self.arguments.init_from)
-            for key, expected in {**given, **scaler}.items():
+            for key, expected in {**given, **self.scaler}.items():
                 if list(np.ravel(getattr(network.config, key))) != list(np.ravel(expected)):
                     raise TrainingError(
                         f"{key} of {self.arguments.init_from} does not match the VAEs; retrain without init_from."
@@ -127,7 +119,7 @@ class MARStage(Stage):
                 raise TrainingError(
                     f"model.{key} is {value}, the latents of {self.arguments.vae} have {expected}; correct or omit it."
                 )
-        return CPGGMARModel(CPGGMARConfig(**{**settings, **given, **scaler}))
+        return CPGGMARModel(CPGGMARConfig(**{**settings, **given, **self.scaler}))
 
     def loss(self, network: CPGGMARModel, batch: Batch, randomness: StepRandomness) -> dict[str, torch.Tensor]:
         """MSE + VLB of masked tokens' noise (flow matching: MSE of the velocity), for one latent sample per cine.
@@ -188,10 +180,6 @@ class MARStage(Stage):
         write_gif(folder / "generated.gif", shown, columns=8)
         return evaluate_cines(cines, self.held_out, self.segmenter)
 
-    def tokens_per_sample(self, network: CPGGMARModel) -> int:
-        """Tokens of a cine."""
-        return network.config.num_tokens
-
     def _held_out_hearts(self, available: int) -> list[Cine]:
         count = 2 * self.arguments.generated_cines
         if count > available:
@@ -201,9 +189,7 @@ class MARStage(Stage):
             )
         return [cine_of(row) for row in load_cines(self.arguments.data, "validation").select(range(count))]
 
-    def _sample_latents(
-        self, batch: Batch, randomness: StepRandomness, dtype: torch.dtype = torch.float32
-    ) -> torch.Tensor:
+    def _sample_latents(self, batch: Batch, randomness: StepRandomness, dtype: torch.dtype) -> torch.Tensor:
         mean, logvar = (batch[name].to(torch.promote_types(dtype, torch.float32)) for name in ("mean", "logvar"))
         drawn = mean + (0.5 * logvar).exp() * randomness.normal("latents", *mean.shape[1:])
         return (drawn - self.latents_mean) / self.latents_std

@@ -29,9 +29,7 @@ _FITTED = ("phenotype_mean", "phenotype_sd", "coordinate_mean", "coordinate_sd",
 class PhenotypeVAEArguments(TrainingArguments):
     """Arguments of the phenotype VAE stage. `data` may be a CSV of phenotypes instead of a cine data set."""
 
-    validation_data: str | None = argument(
-        None, "CSV of held-out phenotypes; required if data is a CSV.", source="dataset"
-    )
+    validation_data: str | None = argument(None, "CSV of held-out phenotypes, if data is a CSV.", source="dataset")
 
 
 class PhenotypeRows(Dataset):

@@ -25,13 +25,12 @@ from cpgg_hf.models.autoencoder_kl_cpgg import AutoencoderKLCPGG
 from cpgg_hf.models.autoencoder_surgery import add_refiner
 from cpgg_hf.models.gaussian import kl_to_standard_normal
 from cpgg_hf.training.arguments import TrainingArguments, argument, operational
-from cpgg_hf.training.cine_batches import CineBatches
+from cpgg_hf.training.cine_batches import CineBatches, StreamedCines
 from cpgg_hf.training.discriminator import PatchDiscriminator, adaptive_weight, discriminator_loss
 from cpgg_hf.training.perceptual import load_perceptual_distance
 from cpgg_hf.training.randomness import StepRandomness
 from cpgg_hf.training.stage import Batch, DiscriminatorTraining, Stage, at_least_float32
 from cpgg_hf.training.stages.vae_losses import VAELossArguments, reconstruction_terms
-from cpgg_hf.training.streamed_cines import StreamedCines
 from cpgg_hf.training.trained_models import load_autoencoder_2d, load_trained
 
 
@@ -48,14 +47,10 @@ class VAEArguments(VAELossArguments):
     discriminator_layers: int = argument(3, "Layers of the discriminator between first and last.", minimum=1)
     latent_noise: float = argument(0.0, "Noise added before decoding, in sd of the latents per channel.", minimum=0)
     init_from: str | None = argument(None, "Folder or repository of a 3D-VAE to start from.", source="model")
-    init_from_2d: str | None = argument(
-        None, "Folder or repository of a 2D AutoencoderKL to inflate and start from.", source="model"
-    )
+    init_from_2d: str | None = argument(None, "Folder or repository of a 2D AutoencoderKL to inflate.", source="model")
     refiner_channels: int = argument(0, "Channels of a refiner to add to init_from; 0: none.", minimum=0)
     freeze_encoder: bool = argument(False, "Train only the decoder; latents and their statistics do not change.")
-    latent_statistics_cines: int | None = argument(
-        None, "Training cines to measure latents_mean and latents_std on; default: all.", minimum=1
-    )
+    latent_statistics_cines: int | None = argument(None, "Cines for the latents' statistics; default: all.", minimum=1)
 
 
 class VAEStage(Stage):
@@ -79,10 +74,10 @@ class VAEStage(Stage):
             distance = load_perceptual_distance(arguments.perceptual_network)
             self.perceptual_distance = distance.to(accelerator.device)
         self.accelerator = accelerator
-        source = StreamedCines if self.arguments.streaming else CineBatches
-        with accelerator.main_process_first():  # it unpacks what is not streamed
-            self.training_cines = source(self.arguments.data, "train")
-            self.validation_cines = source(self.arguments.data, "validation")
+        source = StreamedCines if arguments.streaming else CineBatches
+        with accelerator.main_process_first():  # it unpacks data that is not streamed
+            self.training_cines = source(arguments.data, "train")
+            self.validation_cines = source(arguments.data, "validation")
         return self.training_cines, self.training_cines.fingerprint()
 
     def build(self) -> AutoencoderKLCPGG:
@@ -169,13 +164,10 @@ class VAEStage(Stage):
         if not torch.is_grad_enabled():  # the loop counts FLOPs without gradients, which the weight is made of
             return {"adversarial": adversarial}
         last_layer = network.decoder.conv_out.weight
-        weight = adaptive_weight(reconstruction_loss, adversarial, last_layer, len(sample))
-        weight = self.arguments.adversarial_weight * weight
-        return {
-            "loss": reconstruction_loss + weight * adversarial,
-            "adversarial": adversarial,
-            "adversarial_weight": weight,
-        }
+        balance = adaptive_weight(reconstruction_loss, adversarial, last_layer, len(sample))
+        weight = self.arguments.adversarial_weight * balance
+        loss = reconstruction_loss + weight * adversarial
+        return {"loss": loss, "adversarial": adversarial, "adversarial_weight": weight}
 
     def validate(self, network: AutoencoderKLCPGG, folder: Path) -> dict[str, float]:
         """PSNR (dB) and SSIM of held-out cines reconstructed from the posterior's mode; a sheet and a GIF of them."""

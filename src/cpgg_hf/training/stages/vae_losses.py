@@ -57,7 +57,7 @@ def detail(reconstruction: Reconstruction) -> torch.Tensor:
 
 def perceptual(reconstruction: Reconstruction) -> torch.Tensor:
     """Distance between the features of a frozen network (`perceptual.py`)."""
-    assert reconstruction.perceptual_distance is not None, "load_data loads it where the term has a weight"
+    assert reconstruction.perceptual_distance is not None, "the stage loads it if the term has a weight"
     return reconstruction.perceptual_distance(reconstruction.sample, reconstruction.cines)
 
 
@@ -86,14 +86,9 @@ def reconstruction_terms(
 
 
 def local_strengths(cines: torch.Tensor, window: int = 8) -> tuple[torch.Tensor, torch.Tensor]:
-    """Root mean square of the spatial gradient and of the change to the next frame, in windows of each frame.
+    """Root mean square of the spatial gradient and of the change to the next frame, in square windows of each frame.
 
-    Args:
-        cines: (B, C, T, H, W).
-        window: height and width of the windows in pixels; those at the end may be smaller.
-
-    Returns:
-        (B, C, T, h, w) and (B, C, T - 1, h, w) with h = ceil(H / window), w = ceil(W / window).
+    For cines (B, C, T, H, W): (B, C, T, h, w) and (B, C, T - 1, h, w) with h = ceil(H / window), w = ceil(W / window).
     """
     gradient = F.pad(cines.diff(dim=3), (0, 0, 0, 1)).square() + F.pad(cines.diff(dim=4), (0, 1)).square()
     # The derivative of a root is infinite at 0.
@@ -111,12 +106,9 @@ def beat_weights(cines: torch.Tensor, strength: float, window: int = 5) -> torch
     edges) and divided by its mean over the image.
 
     Args:
-        cines: (B, C, T, H, W).
+        cines: (B, C, T, H, W); the weights are (B, C, 1, H, W).
         strength: at 0 all weights are 1; for large values the weight of a pixel that never changes approaches 0.
         window: height and width of the averaging window in pixels, odd.
-
-    Returns:
-        (B, C, 1, H, W).
     """
     change = F.avg_pool2d(cines.std(dim=2), window, stride=1, padding=window // 2, count_include_pad=False)
     change = change + 1e-6  # all weights are 1 where nothing changes
