@@ -3,8 +3,6 @@
 python training_scripts/size_stages.py
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

@@ -3,8 +3,6 @@
 The section `model:` of the configuration (flags `--model.key value`) goes to the network's configuration unchanged.
 """
 
-from __future__ import annotations
-
 import difflib
 import math
 from collections.abc import Iterable

@@ -1,7 +1,5 @@
 """Checkpoints on disk: complete or absent, and resumed only by the run that they belong to."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

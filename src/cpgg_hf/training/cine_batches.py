@@ -1,7 +1,5 @@
 """Batches of cines: from a data set that is unpacked into a memory-mapped cache once, or from a stream."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -17,11 +15,9 @@ from cpgg_hf.training.data_order import BatchPlan
 
 
 class CineBatches(Dataset):
-    """One split: `cines[[3, 17]]` gives cine (2, T, H, W) uint8 and phenotypes (2, 82) float32, NaN = missing.
+    """One split of a folder written by `cpgg prepare`.
 
-    Args:
-        path: a folder written by `cpgg prepare`.
-        split: "train", "validation" or "test".
+    `cines[[3, 17]]` gives cine (2, T, H, W) uint8 and phenotypes (2, 82) float32, NaN = missing.
     """
 
     def __init__(self, path: str, split: str) -> None:
@@ -58,12 +54,7 @@ class CineBatches(Dataset):
 
 
 class StreamedCines:
-    """One split from a folder or the Hub, without a copy: each process reads only its own share.
-
-    Args:
-        path_or_repo: a folder written by `cpgg prepare`, or a data set repository on the Hub.
-        split: "train", "validation" or "test".
-    """
+    """One split of such a folder or of a repository on the Hub; each process reads only its own share."""
 
     def __init__(self, path_or_repo: str, split: str) -> None:
         self._place = (path_or_repo, split)

@@ -1,7 +1,5 @@
 """A stage's arguments from a YAML file and from flags that override it."""
 
-from __future__ import annotations
-
 import argparse
 import re
 import sys

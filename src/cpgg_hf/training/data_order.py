@@ -1,7 +1,5 @@
 """Assigns samples to optimizer steps and processes, as a function of (seed, step) and of the plan only."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -29,7 +27,7 @@ class BatchPlan:
     num_processes: int
 
     @classmethod
-    def of(cls, arguments: TrainingArguments, num_processes: int) -> BatchPlan:
+    def of(cls, arguments: TrainingArguments, num_processes: int) -> "BatchPlan":
         """The plan for these settings: with `global_batch_size`, as few micro-batches as `batch_size` allows.
 
         Raises:

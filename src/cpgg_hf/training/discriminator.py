@@ -5,8 +5,6 @@ layer in proportion to that of the reconstruction loss (VQGAN, equation 7). MONA
 importing it takes 10 s of CPU time (3,600 modules) in every process.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -1,7 +1,5 @@
 """Figures of a validation: Frechet distance and controllability of cines that a MAR in training generates."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

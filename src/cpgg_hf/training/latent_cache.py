@@ -5,8 +5,6 @@ set: its folder is named by a fingerprint of both. The processes of a run share 
 interrupted encoding is resumed, by any number of processes.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Sequence
@@ -30,11 +28,9 @@ _CINES_PER_BATCH = 16
 
 
 class LatentMoments(Dataset):
-    """`moments[[3, 17]]` gives mean and logvar (2, C, T', H', W') float16 and phenotypes (2, 82) float32.
+    """The shards of `encode_split`, in their order, with phenotypes (N, 82) in physical units, NaN = missing.
 
-    Args:
-        paths: shards that `encode_split` wrote, in their order.
-        phenotypes: (N, 82) in physical units, NaN = missing.
+    `moments[[3, 17]]` gives mean and logvar (2, C, T', H', W') float16 and phenotypes (2, 82) float32.
     """
 
     def __init__(self, paths: Sequence[Path], phenotypes: np.ndarray) -> None:

@@ -9,8 +9,6 @@ weights, EMA, optimizers, schedules and the position in the data exactly; random
 average, which is usually better), both for `from_pretrained`.
 """
 
-from __future__ import annotations
-
 import errno
 import json
 import math
@@ -132,13 +130,8 @@ class _Run:
                 bar.update()
                 last = state.step == self.num_steps
                 if state.step % arguments.logging_steps == 0 or last:
-                    self._record(
-                        epoch=state.step / self.order.steps_per_epoch,
-                        **state.take_means(),
-                        lr=learning_rate,
-                        **self.throughput.figures(),
-                        seconds=state.seconds,
-                    )
+                    epoch, speed = state.step / self.order.steps_per_epoch, self.throughput.figures()
+                    self._record(epoch=epoch, **state.take_means(), lr=learning_rate, **speed, seconds=state.seconds)
                 with self.throughput.pause():
                     if state.step % arguments.validation_steps == 0 or last:
                         self._validate()

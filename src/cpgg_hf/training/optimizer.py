@@ -1,7 +1,5 @@
 """A network with its loss, its AdamW and its learning rate schedule, prepared by accelerate."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -4,8 +4,6 @@
 features of cardiac structures, and nothing needs to be downloaded.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

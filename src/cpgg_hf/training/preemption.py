@@ -1,7 +1,5 @@
 """Reasons to stop a run early: its time limit, or SIGTERM (a pre-empted node)."""
 
-from __future__ import annotations
-
 import math
 import signal
 import time
@@ -14,7 +12,7 @@ class StopRequest:
         self.deadline = math.inf if max_seconds is None else time.monotonic() + max_seconds
         self.reason = f"max_seconds = {max_seconds}"
 
-    def __enter__(self) -> StopRequest:
+    def __enter__(self) -> "StopRequest":
         self._previous = signal.signal(signal.SIGTERM, self._terminate)
         return self
 

@@ -6,8 +6,6 @@ seeded by `derive_seed`; another kind of device gives other numbers. Seeding tak
 the MAR with 64 samples, which needs seven seeds per sample.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 
@@ -32,7 +30,7 @@ class StepRandomness:
         self._samples = range(first_sample, first_sample + num_samples)
         self._generator = torch.Generator(device)
 
-    def on(self, device: torch.device | str) -> StepRandomness:
+    def on(self, device: torch.device | str) -> "StepRandomness":
         """Random numbers of the same samples on another device."""
         return StepRandomness(*self._run, self._samples.start, len(self._samples), device)
 

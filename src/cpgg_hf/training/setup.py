@@ -1,7 +1,5 @@
 """Prepares a run: its accelerator, its batches, and the identity by which a checkpoint is recognised."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import timedelta

@@ -1,7 +1,5 @@
 """The interface of a stage: data, network, loss, validation; and the module that the loop runs."""
 
-from __future__ import annotations
-
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence

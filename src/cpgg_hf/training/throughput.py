@@ -1,7 +1,5 @@
 """Speed of a run: samples, tokens and FLOPs per second, share of time waiting for data, peak memory."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

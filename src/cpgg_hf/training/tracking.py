@@ -1,7 +1,5 @@
 """Figures of a run: `log.jsonl`, and TensorBoard, Weights & Biases or trackio, which also show validation pictures."""
 
-from __future__ import annotations
-
 import importlib.util
 import json
 from dataclasses import asdict

@@ -1,7 +1,5 @@
 """Trained networks that a stage builds on: loaded, or extended by a LoRA."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -4,8 +4,6 @@ It pushes the moving average where there is one. A failed push does not stop the
 and only if no later push succeeded.
 """
 
-from __future__ import annotations
-
 import json
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The trained weights and their moving average, on every process or sharded over all."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path

@@ -3,12 +3,10 @@
 It learns from phantoms with seeds reserved for it (kept in the folder `data`), never from generated cines.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from accelerate import Accelerator
@@ -40,8 +38,8 @@ class CineSegmenterArguments(TrainingArguments):
 class CineSegmenterStage(Stage):
     """Trains `CineSegmenter`; validation is the R2 of phenotypes measured in held-out phantoms."""
 
-    name: ClassVar[str] = "cine_segmenter"
-    arguments_class: ClassVar[type[TrainingArguments]] = CineSegmenterArguments
+    name = "cine_segmenter"
+    arguments_class = CineSegmenterArguments
     arguments: CineSegmenterArguments
 
     def load_data(self, accelerator: Accelerator) -> tuple[Dataset, str]:

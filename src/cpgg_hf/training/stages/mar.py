@@ -1,13 +1,11 @@
 """The MAR stage (paper, section 2.2): masked tokens of cached latents, conditioned on phenotypes, diffusion loss."""
 
-from __future__ import annotations
-
 import hashlib
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from dataclasses import fields as dataclass_fields
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -59,8 +57,8 @@ class MARArguments(TrainingArguments):
 class MARStage(Stage):
     """Trains `CPGGMARModel` on latents sampled from cached moments, standardised by the statistics of the VAE."""
 
-    name: ClassVar[str] = "mar"
-    arguments_class: ClassVar[type[TrainingArguments]] = MARArguments
+    name = "mar"
+    arguments_class = MARArguments
     arguments: MARArguments
 
     def load_data(self, accelerator: Accelerator) -> tuple[Dataset, str]:

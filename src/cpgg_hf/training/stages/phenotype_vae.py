@@ -1,12 +1,9 @@
 """The phenotype VAE stage (paper, section 2.2): the joint distribution of the 82 phenotypes, on one process."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -48,9 +45,9 @@ class PhenotypeRows(Dataset):
 class PhenotypeVAEStage(Stage):
     """Trains `CPGGPhenotypeVAE`; the scaler of the training split stays in its configuration, for the MAR too."""
 
-    name: ClassVar[str] = "phenotype_vae"
-    arguments_class: ClassVar[type[TrainingArguments]] = PhenotypeVAEArguments
-    mixes_samples: ClassVar[bool] = True  # batch normalisation
+    name = "phenotype_vae"
+    arguments_class = PhenotypeVAEArguments
+    mixes_samples = True  # batch normalisation
     arguments: PhenotypeVAEArguments
 
     def load_data(self, accelerator: Accelerator) -> tuple[Dataset, str]:

@@ -3,11 +3,8 @@
 Cross-entropy and Dice on randomised fields (`random_fields.py`) of phantoms with their own seeds, kept in `data`.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 import torch
 from accelerate import Accelerator
@@ -38,8 +35,8 @@ class ScanSegmenterArguments(TrainingArguments):
 class ScanSegmenterStage(Stage):
     """Trains `CineSegmenter` on randomised fields; validation is the Dice overlap in fields of held-out hearts."""
 
-    name: ClassVar[str] = "scan_segmenter"
-    arguments_class: ClassVar[type[TrainingArguments]] = ScanSegmenterArguments
+    name = "scan_segmenter"
+    arguments_class = ScanSegmenterArguments
     arguments: ScanSegmenterArguments
 
     def load_data(self, accelerator: Accelerator) -> tuple[Dataset, str]:

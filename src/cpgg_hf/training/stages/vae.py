@@ -3,13 +3,11 @@
 A decoder can be refined for an existing MAR: with `init_from` and `freeze_encoder` the latents stay unchanged.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +22,7 @@ from cpgg_hf.models.autoencoder_inflation import inflate
 from cpgg_hf.models.autoencoder_kl_cpgg import AutoencoderKLCPGG
 from cpgg_hf.models.autoencoder_surgery import add_refiner
 from cpgg_hf.models.gaussian import kl_to_standard_normal
-from cpgg_hf.training.arguments import TrainingArguments, argument, operational
+from cpgg_hf.training.arguments import argument, operational
 from cpgg_hf.training.cine_batches import CineBatches, StreamedCines
 from cpgg_hf.training.discriminator import PatchDiscriminator, adaptive_weight, discriminator_loss
 from cpgg_hf.training.perceptual import load_perceptual_distance
@@ -56,8 +54,8 @@ class VAEArguments(VAELossArguments):
 class VAEStage(Stage):
     """Trains `AutoencoderKLCPGG`; after training measures `latents_mean` and `latents_std` and stores them in it."""
 
-    name: ClassVar[str] = "vae"
-    arguments_class: ClassVar[type[TrainingArguments]] = VAEArguments
+    name = "vae"
+    arguments_class = VAEArguments
     arguments: VAEArguments
     perceptual_distance: nn.Module | None = None
     discriminator: PatchDiscriminator | None = None
@@ -119,9 +117,7 @@ class VAEStage(Stage):
             first_step=arguments.adversarial_start_step - 1,
         )
 
-    def _discriminator_loss(
-        self, discriminator: PatchDiscriminator, batch: Batch, _: StepRandomness
-    ) -> dict[str, torch.Tensor]:
+    def _discriminator_loss(self, discriminator: Any, batch: Batch, _: StepRandomness) -> dict[str, torch.Tensor]:
         """Cines against their reconstructions from this step's `loss`."""
         cines = to_network(batch["cine"]).to(self._reconstruction.dtype)
         return discriminator_loss(discriminator, cines, self._reconstruction)

@@ -4,8 +4,6 @@ L1 has weight 1. To add a term, write a function of a `Reconstruction`, enter it
 `<name>_weight` to `VAELossArguments`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 
