@@ -46,7 +46,8 @@ class Stage(ABC):
     """One trainable part of CPGG. The loop calls `load_data`, `build`, then `loss` and `validate`, finally `finish`.
 
     A data set maps a list of indices to a batch, `data[[3, 17]] -> {"cine": (2, T, H, W), ...}`, whose tensors the
-    loop moves to the device; or it is a `StreamedCines`.
+    loop moves to the device; or it is a `StreamedCines`. The log counts tokens if the network's configuration has
+    `num_tokens`.
 
     Attributes:
         mixes_samples: whether the loss of a sample depends on the others of its micro-batch (batch normalisation);

@@ -48,7 +48,7 @@ def motion(reconstruction: Reconstruction) -> torch.Tensor:
 
 
 def detail(reconstruction: Reconstruction) -> torch.Tensor:
-    """L1 between the local strengths of edges and of motion: L1 alone blurs or stills whatever is uncertain."""
+    """L1 between the local strengths of edges and of motion: L1 by itself blurs or stills uncertain parts."""
     pairs = zip(local_strengths(reconstruction.sample), local_strengths(reconstruction.cines), strict=True)
     return torch.stack([F.l1_loss(*pair) for pair in pairs]).sum()
 
