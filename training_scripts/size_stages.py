@@ -3,8 +3,6 @@
 python training_scripts/size_stages.py
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +10,11 @@ from cpgg_hf.models.configuration_cpgg_mar import CPGGMARConfig
 from cpgg_hf.training.arguments import TrainingArguments
 from cpgg_hf.training.configuration import parse_arguments
 from cpgg_hf.training.data_order import BatchPlan
-from cpgg_hf.training.sizing import (
+from cpgg_hf.training.stages.cine_segmenter import CineSegmenterStage
+from cpgg_hf.training.stages.mar import MARStage
+from cpgg_hf.training.stages.phenotype_vae import PhenotypeVAEStage
+from cpgg_hf.training.stages.vae import VAEStage
+from sizing import (
     BYTES_PER_PARAMETER,
     StageSize,
     size_of_mar,
@@ -20,10 +22,6 @@ from cpgg_hf.training.sizing import (
     size_of_segmenter,
     size_of_vae,
 )
-from cpgg_hf.training.stages.cine_segmenter import CineSegmenterStage
-from cpgg_hf.training.stages.mar import MARStage
-from cpgg_hf.training.stages.phenotype_vae import PhenotypeVAEStage
-from cpgg_hf.training.stages.vae import VAEStage
 
 HERE = Path(__file__).parent
 PAGE = HERE / "SIZING.md"
@@ -115,9 +113,7 @@ def row(stage: str, arguments: TrainingArguments, counted: StageSize, num_sample
         if device.count > 1 and arguments.global_batch_size is None:
             cells.append("one device")
             continue
-        plan = BatchPlan.of(
-            arguments.batch_size, arguments.gradient_accumulation_steps, arguments.global_batch_size, device.count
-        )
+        plan = BatchPlan.of(arguments, device.count)
         largest = len(plan.part(0, 0))
         memory = counted.memory_bytes(largest) / 1e9
         of_one = largest * plan.accumulation
@@ -129,7 +125,7 @@ def row(stage: str, arguments: TrainingArguments, counted: StageSize, num_sample
         held = f"{memory:.3g} GB"
         held = f"**{held}**" if memory > device.memory else held
         cells.append(f"{held}; {spoken(hours)} at best, {spoken(hours / ASSUMED_UTILISATION)}")
-    plan = BatchPlan.of(arguments.batch_size, arguments.gradient_accumulation_steps, arguments.global_batch_size, 1)
+    plan = BatchPlan.of(arguments, num_processes=1)
     first = [
         stage,
         f"{counted.num_parameters / 1e6:.3g} M",

@@ -1,7 +1,6 @@
 """Train the cine segmenter, used to measure phenotypes (`--help` lists the flags; they override the configuration).
 
-accelerate launch training_scripts/train_cine_segmenter.py \\
-        --config training_scripts/configs/phantom_small_cine_segmenter.yaml
+accelerate launch training_scripts/train_cine_segmenter.py --config CONFIG  # configs/phantom_small_cine_segmenter.yaml
 """
 
 import sys

@@ -1,7 +1,6 @@
 """Train the scan segmenter, which locates the heart in full scans (`--help` lists the flags).
 
-accelerate launch training_scripts/train_scan_segmenter.py \
-        --config training_scripts/configs/phantom_small_scan_segmenter.yaml
+accelerate launch training_scripts/train_scan_segmenter.py --config CONFIG  # configs/phantom_small_scan_segmenter.yaml
 """
 
 import sys

@@ -17,9 +17,8 @@ from cpgg_hf.errors import TrainingError
 from cpgg_hf.models.configuration_cpgg_mar import CPGGMARConfig
 from cpgg_hf.models.modeling_cpgg_mar import CPGGMARModel
 from cpgg_hf.phantom import sample_phenotypes
-from cpgg_hf.training.adapters import add_lora
-from cpgg_hf.training.phenotype_scaler import fit_scaler
-from cpgg_hf.training.stages.mar import MARArguments, MARStage
+from cpgg_hf.training.stages.mar import MARArguments, MARStage, fit_scaler
+from cpgg_hf.training.trained_models import add_lora
 
 from .conftest import TINY_MAR, assert_same_run, run
 
@@ -110,7 +109,7 @@ def test_a_new_adapter_changes_nothing_and_alone_is_trained(base):
 
 
 def test_a_lora_needs_weights_to_stand_beside(lora_settings):
-    with pytest.raises(TrainingError, match="lora_rank is 2, but there is no trained MAR"):
+    with pytest.raises(TrainingError, match="lora_rank is 2 without a trained MAR"):
         MARArguments(**{**lora_settings, "init_from": None})
     with pytest.raises(TrainingError, match="lora_rank must be at least 0"):
         MARArguments(**{**lora_settings, "lora_rank": -1})

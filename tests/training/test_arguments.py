@@ -11,11 +11,12 @@ from cpgg_hf.errors import TrainingError
 from cpgg_hf.models import modeling_cpgg_mar
 from cpgg_hf.models.configuration_cpgg_mar import CPGGMARConfig
 from cpgg_hf.models.phenotype_vae import CPGGPhenotypeVAE
-from cpgg_hf.training.configuration import parse_arguments, read_settings
+from cpgg_hf.training.configuration import parse_arguments
 from cpgg_hf.training.data_order import BatchPlan
 from cpgg_hf.training.stages.cine_segmenter import CineSegmenterStage
 from cpgg_hf.training.stages.mar import MARArguments, MARStage
 from cpgg_hf.training.stages.phenotype_vae import PhenotypeVAEStage
+from cpgg_hf.training.stages.scan_segmenter import ScanSegmenterStage
 from cpgg_hf.training.stages.vae import VAEArguments, VAEStage
 
 CONFIGS = Path(__file__).parents[2] / "training_scripts" / "configs"
@@ -58,7 +59,7 @@ def test_numbers_in_exponent_form_are_numbers(tmp_path):
         ("lerning_rate: 1\n", [], "has no key 'lerning_rate'; the nearest is 'learning_rate'"),
         ("", ["--bach-size", "3"], "command line has no key 'bach_size'; the nearest is 'batch_size'"),
         ("", ["stray"], "'stray' on the command line"),
-        ("- a\n- b\n", [], "must hold `key: value` lines"),
+        ("- a\n- b\n", [], "must have `key: value` lines"),
         ("a: [1\n", [], "cannot read the configuration"),
         ("seed: 1\nbatch_size: 2\nseed: 2\n", [], "the key 'seed' is given twice, again in line 3"),
         ("model:\n  a: 1\n  a: 2\n", [], "the key 'a' is given twice, again in line 3"),
@@ -125,14 +126,9 @@ def test_a_length_is_demanded():
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_configuration_is_one_of_its_stage(path):
-    stages = {
-        "phenotype_vae": PhenotypeVAEStage,
-        "vae": VAEStage,
-        "mar": MARStage,
-        "cine_segmenter": CineSegmenterStage,
-    }
-    stages["lora"] = MARStage
-    stage = next(stage for name, stage in stages.items() if f"_{name}" in path.stem)
+    stages = (PhenotypeVAEStage, VAEStage, MARStage, CineSegmenterStage, ScanSegmenterStage)
+    named = {**{stage.name: stage for stage in stages}, "lora": MARStage}
+    stage = next(stage for name, stage in named.items() if f"_{name}" in path.stem)
     assert parse_arguments(stage.arguments_class, ["--config", str(path)]).output_dir.startswith("runs/")
 
 
@@ -163,11 +159,12 @@ def test_the_configurations_of_a_recipe_fit_together(recipe):
 @pytest.mark.parametrize("num_gpus", [1, 8])
 @pytest.mark.parametrize(("stage", "global_batch"), [("mar", 64), ("vae", 10)])
 def test_the_papers_batches_are_the_same_on_one_gpu_and_on_eight(stage, global_batch, num_gpus):
-    arguments = read_settings(CONFIGS / f"ukb_paper_{stage}.yaml")
-    plan = BatchPlan.of(arguments["batch_size"], 1, arguments["global_batch_size"], num_gpus)
+    arguments_class = {"mar": MARArguments, "vae": VAEArguments}[stage]
+    arguments = parse_arguments(arguments_class, ["--config", str(CONFIGS / f"ukb_paper_{stage}.yaml")])
+    plan = BatchPlan.of(arguments, num_gpus)
     parts = [plan.part(*place) for place in np.ndindex(plan.accumulation, num_gpus)]
     assert sorted(sample for part in parts for sample in part) == list(range(global_batch))
-    assert 0 < min(map(len, parts)) <= max(map(len, parts)) <= arguments["batch_size"]
+    assert 0 < min(map(len, parts)) <= max(map(len, parts)) <= arguments.batch_size
     weights = [plan.weight(*place) for place in np.ndindex(plan.accumulation, num_gpus)]
     assert np.mean(weights) == pytest.approx(1.0)
 

@@ -182,7 +182,7 @@ def test_ema_follows_its_formula(settings, tmp_path):
 
 
 def test_every_epoch_sees_every_sample_once_and_processes_share_it():
-    plan = BatchPlan.of(batch_size=2, accumulation=2, global_batch_size=None, num_processes=3)
+    plan = BatchPlan(global_batch_size=12, accumulation=2, num_processes=3)
     order = DataOrder(24, plan, seed=1)
     assert order.steps_per_epoch == 2
     first, second = ([order.global_batch(step) for step in steps] for steps in ((0, 1), (2, 3)))

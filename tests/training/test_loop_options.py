@@ -9,12 +9,12 @@ from accelerate import Accelerator
 from torch import nn
 
 from cpgg_hf.errors import TrainingError
+from cpgg_hf.training.cine_batches import StreamedCines
 from cpgg_hf.training.data_order import BatchPlan
 from cpgg_hf.training.stage import DiscriminatorTraining
 from cpgg_hf.training.stages.mar import MARStage
 from cpgg_hf.training.stages.phenotype_vae import PhenotypeVAEStage
 from cpgg_hf.training.stages.vae import VAEStage
-from cpgg_hf.training.streamed_cines import StreamedCines
 from cpgg_hf.training.throughput import Throughput, count_flops, peak_tflops
 
 from .conftest import TINY_MAR, TINY_PHENOTYPE_VAE, TINY_VAE, assert_same_run, log_of, run
@@ -68,7 +68,7 @@ def test_what_a_network_or_machine_cannot_do_is_refused(settings, phenotype_tabl
     with pytest.raises(TrainingError, match="report_to is wandb, which is not installed; pip install wandb"):
         run(VAEStage, TINY_VAE, settings, report_to="wandb")
     with pytest.raises(TrainingError, match="global batch of 1 cannot be divided among 3 processes"):
-        BatchPlan.of(batch_size=4, accumulation=1, global_batch_size=1, num_processes=3)
+        BatchPlan.of(VAEStage.arguments_class(**settings, global_batch_size=1), num_processes=3)
     with pytest.raises(TrainingError, match=r"gradient_accumulation_steps \(2\) follows from global_batch_size \(8\)"):
         VAEStage.arguments_class(**settings, global_batch_size=8, gradient_accumulation_steps=2)
 

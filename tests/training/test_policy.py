@@ -16,9 +16,8 @@ from cpgg_hf.data_policy import strictest
 from cpgg_hf.errors import TrainingError
 from cpgg_hf.segmentation.segmenter import CineSegmenter
 from cpgg_hf.training import stages
-from cpgg_hf.training.argument_fields import argument, is_free_text
-from cpgg_hf.training.policy import source_policies
-from cpgg_hf.training.stage import Stage
+from cpgg_hf.training.arguments import argument, is_free_text
+from cpgg_hf.training.stage import Stage, source_policies
 from cpgg_hf.training.stages.mar import MARStage
 from cpgg_hf.training.stages.phenotype_vae import PhenotypeVAEStage
 from cpgg_hf.training.stages.scan_segmenter import ScanSegmenterStage

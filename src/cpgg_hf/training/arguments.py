@@ -1,24 +1,49 @@
-"""Settings of a run: one dataclass per stage, filled from a YAML file and from flags that override it.
+"""Settings of a run: one dataclass per stage, whose fields state all that the loop must know about them.
 
-The section `model:` of the file (flags `--model.key value`) goes to the network's configuration unchanged.
+The section `model:` of the configuration (flags `--model.key value`) goes to the network's configuration unchanged.
 """
 
-from __future__ import annotations
-
-from dataclasses import dataclass, field, fields
-from typing import Any, Literal, get_type_hints
+import difflib
+import math
+from collections.abc import Iterable
+from dataclasses import MISSING, Field, dataclass, field, fields
+from functools import partial
+from pathlib import Path
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from cpgg_hf.data_policy import DATA_POLICIES
-from cpgg_hf.errors import TrainingError
-from cpgg_hf.training.argument_fields import (
-    argument,
-    check_keys,
-    check_range,
-    checked,
-    default_of,
-    is_operational,
-    is_required,
-)
+from cpgg_hf.errors import TrainingError, brief
+
+_TYPES = {
+    bool: "true or false", int: "a whole number", float: "a number", str: "text (in quotes if it looks like a number)",
+    list: "a list", dict: "`key: value` lines",
+}  # fmt: skip
+_RANGES = {"minimum": "at least", "above": "above", "maximum": "at most"}
+
+
+def argument(default: Any = MISSING, help: str = "", **metadata: Any) -> Any:
+    """A field of a stage's arguments.
+
+    Args:
+        default: MISSING for a required argument.
+        help: text of `--help`.
+        metadata: properties that the loop must know.
+            `source`: where the network's data policy comes from. "model" or "dataset": a folder or Hub repository that
+            states its own; "phantoms": a folder of phantoms that the stage renders itself; "none": the text does not
+            name anything that the network learns from. Free text without a `source` makes the network restricted.
+            `public`: values of a "model" source that are names of public weights.
+            `operational`: see `operational`.
+            `minimum`, `maximum`, `above`: range of a number, or of each number in a list.
+    """
+    if isinstance(default, list | dict):
+        return field(default_factory=lambda: type(default)(default), metadata={"help": help, **metadata})
+    return field(default=default, metadata={"help": help, **metadata})
+
+
+# An argument that a resumed run may change: where things lie (their content is compared by fingerprint), how long and
+# how often, how a global batch is divided and computed.
+operational = partial(argument, operational=True)
 
 
 @dataclass(kw_only=True)
@@ -33,76 +58,41 @@ class TrainingArguments:
         TrainingError: a value has the wrong type or is out of range, or arguments contradict each other.
     """
 
-    output_dir: str = argument(
-        help="Folder of the run: checkpoints, log.jsonl, the trained network.", source="none", operational=True
-    )
-    data: str = argument(
-        help="Folder of a cine data set, as written by `cpgg prepare`.", source="dataset", operational=True
-    )
+    output_dir: str = operational(help="Folder of the run: checkpoints, log.jsonl, trained network.", source="none")
+    data: str = operational(help="Folder of a cine data set, as written by `cpgg prepare`.", source="dataset")
     seed: int = argument(0, "Determines initial weights, data order, noise and masks.", minimum=0)
-    max_train_steps: int | None = argument(
-        None, "Optimizer steps; overrides num_train_epochs.", operational=True, minimum=1
-    )
-    num_train_epochs: float | None = argument(None, "Passes over the training split.", operational=True, above=0)
-    batch_size: int = argument(8, "Samples per process and micro-batch.", operational=True, minimum=1)
-    gradient_accumulation_steps: int = argument(1, "Micro-batches per optimizer step.", operational=True, minimum=1)
-    global_batch_size: int | None = argument(
-        None,
-        "Samples per step over all processes; replaces gradient_accumulation_steps.",
-        operational=True,
-        minimum=1,
-    )
+    max_train_steps: int | None = operational(None, "Optimizer steps; overrides num_train_epochs.", minimum=1)
+    num_train_epochs: float | None = operational(None, "Passes over the training split.", above=0)
+    batch_size: int = operational(8, "Samples per process and micro-batch.", minimum=1)
+    gradient_accumulation_steps: int = operational(1, "Micro-batches per optimizer step.", minimum=1)
+    global_batch_size: int | None = operational(None, "Samples per step over all processes.", minimum=1)
     learning_rate: float = argument(1e-4, "Peak learning rate of AdamW.", minimum=0)
     lr_scheduler: str = argument("cosine", "A name of diffusers.optimization.get_scheduler.", source="none")
     lr_warmup_steps: int = argument(0, "Optimizer steps over which the rate rises.", minimum=0)
-    lr_warmup_epochs: float | None = argument(
-        None, "Epochs over which the rate rises; overrides lr_warmup_steps.", minimum=0
-    )
+    lr_warmup_epochs: float | None = argument(None, "Warm-up in epochs; overrides lr_warmup_steps.", minimum=0)
     adam_betas: list[float] = argument([0.9, 0.95], "The two betas of AdamW.", minimum=0, maximum=1)  # noqa: RUF009
     weight_decay: float = argument(0.0, "AdamW's weight decay, on matrices and kernels only.", minimum=0)
     max_grad_norm: float | None = argument(None, "Gradients are clipped to this norm.", above=0)
     use_ema: bool = argument(True, "Keep an exponential moving average of the weights.")
-    ema_decay: float = argument(
-        0.9999, "Decay of the moving average, warmed up as (1 + step) / (10 + step).", minimum=0, maximum=1
-    )
+    ema_decay: float = argument(0.9999, "Its decay, warmed up as (1 + step) / (10 + step).", minimum=0, maximum=1)
     mixed_precision: Literal["no", "fp16", "bf16"] = argument("no", "Autocast precision.")
-    allow_tf32: bool = argument(False, "TF32 for float32 computations on an NVIDIA GPU.", operational=True)
-    gradient_checkpointing: bool = argument(
-        False, "Recompute activations in the backward pass: less memory, more time.", operational=True
-    )
-    torch_compile_backend: str | None = argument(
-        None,
-        "Compile the network with this backend of torch.compile, such as inductor.",
-        source="none",
-        operational=True,
-    )
-    num_workers: int = argument(0, "Loader processes; 0 or 1 is best on a CPU.", operational=True, minimum=0)
-    resume_from_checkpoint: str | None = argument(
-        None, "'latest' or the folder of a checkpoint of this run.", source="none", operational=True
-    )
-    checkpointing_steps: int = argument(500, "Steps between checkpoints.", operational=True, minimum=1)
-    checkpoints_total_limit: int | None = argument(
-        3, "Number of checkpoints to keep; older ones are removed.", operational=True, minimum=1
-    )
-    validation_steps: int = argument(500, "Steps between validations.", operational=True, minimum=1)
-    validation_samples: int = argument(64, "Held-out samples per validation.", operational=True, minimum=1)
-    logging_steps: int = argument(50, "Steps between lines of log.jsonl.", operational=True, minimum=1)
-    max_seconds: float | None = argument(
-        None, "Save a checkpoint and stop after this time; resume later with 'latest'.", operational=True, minimum=0
-    )
-    report_to: Literal["none", "tensorboard", "wandb", "trackio"] = argument(
-        "none", "Tracker in addition to log.jsonl.", operational=True
-    )
-    push_to_hub: bool = argument(False, "Push the network of each checkpoint in the background.", operational=True)
-    hub_model_id: str | None = argument(
-        None, "owner/name; default: the name of the run folder.", source="none", operational=True
-    )
-    hub_private: bool = argument(True, "Whether a newly created repository is private.", operational=True)
-    hub_override_policy: str | None = argument(
-        None,
-        "Reason to push a restricted network; it is logged (private repositories only).",
-        source="none",
-        operational=True,
+    allow_tf32: bool = operational(False, "TF32 for float32 computations on an NVIDIA GPU.")
+    gradient_checkpointing: bool = operational(False, "Recompute activations: less memory, more time.")
+    torch_compile_backend: str | None = operational(None, "Backend of torch.compile, such as inductor.", source="none")
+    num_workers: int = operational(0, "Loader processes; 0 or 1 is best on a CPU.", minimum=0)
+    resume_from_checkpoint: str | None = operational(None, "'latest', or a checkpoint's folder.", source="none")
+    checkpointing_steps: int = operational(500, "Steps between checkpoints.", minimum=1)
+    checkpoints_total_limit: int | None = operational(3, "Number of checkpoints to keep, the latest.", minimum=1)
+    validation_steps: int = operational(500, "Steps between validations.", minimum=1)
+    validation_samples: int = operational(64, "Held-out samples per validation.", minimum=1)
+    logging_steps: int = operational(50, "Steps between lines of log.jsonl.", minimum=1)
+    max_seconds: float | None = operational(None, "Save a checkpoint and stop after this time.", minimum=0)
+    report_to: Literal["none", "tensorboard", "wandb", "trackio"] = operational("none", "Tracker besides log.jsonl.")
+    push_to_hub: bool = operational(False, "Push the network of each checkpoint in the background.")
+    hub_model_id: str | None = operational(None, "owner/name; default: the name of the run folder.", source="none")
+    hub_private: bool = operational(True, "Whether a newly created repository is private.")
+    hub_override_policy: str | None = operational(
+        None, "Reason to push a restricted network; it is logged (private repositories only).", source="none"
     )
     source_policies: dict[str, str] = argument(  # noqa: RUF009
         {}, "Data policies of sources that state none, as init_from_2d=public; they are logged.", source="none"
@@ -114,7 +104,7 @@ class TrainingArguments:
         for entry in fields(self):
             if entry.init:
                 value = checked(entry.name, kinds[entry.name], getattr(self, entry.name))
-                check_range(entry, value)
+                _check_range(entry, value)
                 setattr(self, entry.name, value)
         if self.max_train_steps is None and self.num_train_epochs is None:
             raise TrainingError("neither max_train_steps nor num_train_epochs is given; set one of them.")
@@ -129,12 +119,80 @@ class TrainingArguments:
         check_keys(self.source_policies, sources, "source_policies")
         for name, policy in self.source_policies.items():
             if policy not in DATA_POLICIES:
-                raise TrainingError(
-                    f"source_policies of {name} is {policy!r}; expected one of {', '.join(DATA_POLICIES)}."
-                )
+                expected = ", ".join(DATA_POLICIES)
+                raise TrainingError(f"source_policies of {name} is {policy!r}; expected one of {expected}.")
 
 
-def default_settings(arguments_class: type[TrainingArguments]) -> dict[str, Any]:
-    """The settings that a checkpoint is compared by and that have a default."""
-    compared = [entry for entry in fields(arguments_class) if not is_operational(entry) and not is_required(entry)]
-    return {entry.name: default_of(entry) for entry in compared}
+def check_keys(given: Iterable[str], valid: Iterable[str], where: str) -> None:
+    """Raises `TrainingError` naming the first key of `given` that is not in `valid`, and the nearest that is."""
+    valid = sorted(valid)
+    for key in map(str, given):
+        if key not in valid:
+            nearest = [f"; the nearest is {name!r}" for name in difflib.get_close_matches(key, valid, n=1, cutoff=0.0)]
+            raise TrainingError(f"{where} has no key {key!r}{''.join(nearest)} (all: {', '.join(valid) or 'none'}).")
+
+
+def compared_fields(arguments_class: type[TrainingArguments]) -> list[Field]:
+    """The arguments that a resumed run must not change."""
+    return [entry for entry in fields(arguments_class) if not entry.metadata.get("operational")]
+
+
+def is_required(entry: Field) -> bool:
+    """Whether an argument has no default."""
+    return entry.default is MISSING and entry.default_factory is MISSING
+
+
+def default_of(entry: Field) -> Any:
+    """The default of an argument that has one."""
+    return entry.default_factory() if callable(entry.default_factory) else entry.default
+
+
+def without_none(kind: Any) -> Any:
+    """`str | None` -> `str`."""
+    return next(part for part in get_args(kind) if part is not NoneType) if NoneType in get_args(kind) else kind
+
+
+def is_free_text(kind: Any) -> bool:
+    """Whether values of a type are text without a fixed list of choices, and so may name a folder or repository."""
+    kind = without_none(kind)
+    return get_origin(kind) is not Literal and any(part in (str, Any, Path) for part in (kind, *get_args(kind)))
+
+
+def checked(name: str, kind: Any, value: Any) -> Any:
+    """A value of the declared type: whole numbers serve as fractions, and YAML's False as "no".
+
+    Raises:
+        TrainingError: it has another type.
+    """
+    if value is None and NoneType in get_args(kind):
+        return None
+    kind = without_none(kind)
+    outer, inner = get_origin(kind), get_args(kind)
+    if outer is Literal:
+        value = "no" if value is False and "no" in inner else value
+        if value not in inner:
+            raise TrainingError(f"{name} is {value!r}; expected one of {', '.join(inner)}.")
+        return value
+    if outer is list and isinstance(value, list | tuple):
+        return [checked(name, inner[0], part) for part in value]
+    if outer is dict and isinstance(value, dict):
+        return {str(key): part if inner[1] is Any else checked(name, inner[1], part) for key, part in value.items()}
+    if kind is float and type(value) is int:
+        return float(value)
+    if value == "":
+        raise TrainingError(f"{name} is empty; give a value or leave it out.")
+    if type(value) is not (outer or kind):
+        raise TrainingError(f"{name} is {brief(repr(value))}; expected {_TYPES[outer or kind]}.")
+    return value
+
+
+def _check_range(entry: Field, value: Any) -> None:
+    limits = entry.metadata
+    for number in value if isinstance(value, list) else [value]:
+        if isinstance(number, float | int) and not (
+            math.isfinite(number)
+            and limits.get("minimum", -math.inf) <= number <= limits.get("maximum", math.inf)
+            and limits.get("above", -math.inf) < number
+        ):
+            words = [f"{word} {limits[name]}" for name, word in _RANGES.items() if name in limits]
+            raise TrainingError(f"{entry.name} must be {' and '.join(words) or 'finite'}, given {number}.")

@@ -1,7 +1,5 @@
 """Checkpoints on disk: complete or absent, and resumed only by the run that they belong to."""
 
-from __future__ import annotations
-
 import json
 import os
 import re
@@ -16,16 +14,16 @@ from accelerate import Accelerator
 from safetensors import SafetensorError
 
 from cpgg_hf.errors import TrainingError, brief
+from cpgg_hf.training.arguments import TrainingArguments, compared_fields, default_of, is_required
 
 STATE_FILE = "run_state.json"
 
 
 @dataclass
 class RunState:
-    """The position of a run: everything that weights, optimizer, scheduler and RNG states do not hold.
+    """The position of a run, and sums of the loss terms over the `loss_count` steps since the last line of the log.
 
-    `loss_sums` are sums over the `loss_count` steps since the last line of the log, so that the next line does not
-    depend on where the run was interrupted.
+    Thus the next line does not depend on where the run was interrupted.
     """
 
     step: int = 0
@@ -119,8 +117,7 @@ def _together(accelerator: Accelerator, action: Callable[[], None], partial: Pat
         action()
     except (OSError, RuntimeError, SafetensorError) as error:  # a full disk is any of these
         failure = error
-    failures = accelerator.reduce(torch.tensor(float(failure is not None), device=accelerator.device))
-    if failures == 0:
+    if accelerator.reduce(torch.tensor(float(failure is not None), device=accelerator.device)) == 0:
         return
     if accelerator.is_main_process:
         shutil.rmtree(partial, ignore_errors=True)
@@ -157,11 +154,11 @@ def find_checkpoint(output_dir: Path, resume_from: str | None) -> Path | None:
 
 
 def load_checkpoint(
-    accelerator: Accelerator, folder: Path, identity: dict[str, Any], defaults: dict[str, Any]
+    accelerator: Accelerator, folder: Path, identity: dict[str, Any], arguments_class: type[TrainingArguments]
 ) -> RunState:
     """Restore weights, optimizer, scheduler, EMA and RNG from `folder`; returns the position of the run.
 
-    `defaults` are used for settings that did not exist yet when the checkpoint was written.
+    Settings that did not exist yet when the checkpoint was written are compared by their defaults.
 
     Raises:
         TrainingError: the checkpoint belongs to another version, stage, configuration or data set, or is damaged.
@@ -172,6 +169,8 @@ def load_checkpoint(
             f"{folder} was written by another version of cpgg_hf and cannot be resumed; start a new run in another "
             "--output_dir."
         )
+    optional = [entry for entry in compared_fields(arguments_class) if not is_required(entry)]
+    defaults = {entry.name: default_of(entry) for entry in optional}
     saved["identity"]["arguments"] = {**defaults, **saved["identity"]["arguments"]}
     differences = _differences(saved["identity"], identity)
     if differences:
@@ -192,13 +191,9 @@ def load_checkpoint(
 def _differences(saved: dict[str, Any], given: dict[str, Any]) -> list[str]:
     if saved["stage"] != given["stage"]:
         return [f"it belongs to the stage {saved['stage']!r}, this is {given['stage']!r}"]
-    flat_saved, flat_given = _flatten(saved), _flatten(given)
-    absent = "absent"
-    return [
-        f"{key} was {flat_saved.get(key, absent)} and is {flat_given.get(key, absent)}"
-        for key in sorted({*flat_saved, *flat_given})
-        if flat_saved.get(key, absent) != flat_given.get(key, absent)
-    ]
+    before, now = _flatten(saved), _flatten(given)
+    pairs = {key: (before.get(key, "absent"), now.get(key, "absent")) for key in sorted({*before, *now})}
+    return [f"{key} was {old} and is {new}" for key, (old, new) in pairs.items() if old != new]
 
 
 def _flatten(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -1,30 +1,27 @@
-"""Batches of cines from a memory-mapped data set: no cine is read before a step asks for it."""
-
-from __future__ import annotations
+"""Batches of cines: from a data set that is unpacked into a memory-mapped cache once, or from a stream."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from itertools import islice
 
-import datasets
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
 from cpgg_hf.dataset import load_cines
+from cpgg_hf.dataset.stream import CineStream
+from cpgg_hf.errors import TrainingError
+from cpgg_hf.training.data_order import BatchPlan
 
 
 class CineBatches(Dataset):
-    """One split: `cines[[3, 17]]` gives cine (2, T, H, W) uint8 and phenotypes (2, 82) float32, NaN = missing.
+    """One split of a folder written by `cpgg prepare`.
 
-    Args:
-        path: a folder written by `cpgg prepare`.
-        split: "train", "validation" or "test".
+    `cines[[3, 17]]` gives cine (2, T, H, W) uint8 and phenotypes (2, 82) float32, NaN = missing.
     """
 
     def __init__(self, path: str, split: str) -> None:
-        self.rows: datasets.Dataset = load_cines(path, split).select_columns(
-            ["cine", "shape", "phenotypes", "spacing_mm", "frame_time_ms"]
-        )
+        self.rows = load_cines(path, split).select_columns(["cine", "shape", "phenotypes"])
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -41,11 +38,6 @@ class CineBatches(Dataset):
         rows = self.rows.select_columns(["phenotypes"]).with_format("numpy", dtype=np.float64)
         return np.stack(rows["phenotypes"][:])
 
-    def geometry(self, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """Pixel sizes in mm and frame times in ms of the first `count` cines, (count,) each."""
-        rows = self.rows.select_columns(["spacing_mm", "frame_time_ms"])[:count]
-        return np.array(rows["spacing_mm"]), np.array(rows["frame_time_ms"])
-
     def batches(self, batch_size: int, limit: int | None = None) -> Iterator[dict[str, torch.Tensor]]:
         """The split in its own order, the first `limit` cines or all."""
         end = len(self) if limit is None else min(limit, len(self))
@@ -59,3 +51,56 @@ class CineBatches(Dataset):
             for cine in table["cine"]:
                 digest.update(cine.as_buffer())
         return digest.hexdigest()
+
+
+class StreamedCines:
+    """One split of such a folder or of a repository on the Hub; each process reads only its own share."""
+
+    def __init__(self, path_or_repo: str, split: str) -> None:
+        self._place = (path_or_repo, split)
+        self._stored = CineStream(path_or_repo, split, batch_size=1, seed=None)
+
+    def __len__(self) -> int:
+        return len(self._stored)
+
+    def fingerprint(self) -> str:
+        """A hash of `dataset.json`, which differs for data with other counts, sources or seeds."""
+        return self._stored.state_dict()["data"]
+
+    def batches(self, batch_size: int, limit: int | None = None) -> Iterator[dict[str, torch.Tensor]]:
+        """The split in order, the first `limit` cines or all."""
+        left = len(self) if limit is None else min(limit, len(self))
+        stream = CineStream(*self._place, batch_size=batch_size, seed=None)
+        for batch in islice(stream, -(-left // batch_size)):
+            yield {name: values[:left] for name, values in batch.items()}
+            left -= batch_size
+
+    def training_batches(
+        self, plan: BatchPlan, seed: int, process_index: int, first_step: int
+    ) -> Iterator[dict[str, torch.Tensor]]:
+        """One process's endless micro-batches from a step on; every epoch has its own order.
+
+        Raises:
+            TrainingError: the plan gives processes parts of different sizes.
+        """
+        parts = plan.accumulation * plan.num_processes
+        if plan.global_batch_size % parts:
+            raise TrainingError(
+                f"a stream needs {parts} equal parts, but the global batch has {plan.global_batch_size} samples; "
+                f"choose a multiple of {parts}, or leave out streaming."
+            )
+        stream = CineStream(
+            *self._place,
+            batch_size=plan.global_batch_size // parts,
+            seed=seed,
+            rank=process_index,
+            world_size=plan.num_processes,
+            drop_last=True,
+        )
+        steps_per_epoch = len(stream) // plan.accumulation
+        epoch, position = divmod(first_step, steps_per_epoch)
+        while True:
+            given = position * plan.accumulation
+            stream.load_state_dict({**stream.state_dict(), "epoch": epoch, "batches_given": given})
+            yield from islice(stream, steps_per_epoch * plan.accumulation - given)
+            epoch, position = epoch + 1, 0

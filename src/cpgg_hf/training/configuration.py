@@ -1,7 +1,5 @@
 """A stage's arguments from a YAML file and from flags that override it."""
 
-from __future__ import annotations
-
 import argparse
 import re
 import sys
@@ -13,8 +11,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 import yaml
 
 from cpgg_hf.errors import TrainingError, brief
-from cpgg_hf.training.argument_fields import check_keys, checked, default_of, is_required, without_none
-from cpgg_hf.training.arguments import TrainingArguments
+from cpgg_hf.training.arguments import TrainingArguments, check_keys, checked, default_of, is_required, without_none
 
 MODEL_FLAG = "--model."
 
@@ -72,13 +69,9 @@ def read_settings(path: Path) -> dict[str, Any]:
         raise TrainingError(f"cannot read the configuration {path}: not UTF-8 text; save it as UTF-8.") from None
     except (OSError, yaml.YAMLError) as error:
         raise TrainingError(f"cannot read the configuration {path}: {brief(error)}.") from None
-    if settings is None:
-        return {}
-    if not isinstance(settings, dict):
-        raise TrainingError(
-            f"the configuration {path} must hold `key: value` lines, found a {type(settings).__name__}."
-        )
-    return settings
+    if not isinstance(settings, dict | None):
+        raise TrainingError(f"the configuration {path} must have `key: value` lines, not a {type(settings).__name__}.")
+    return settings or {}
 
 
 class _Loader(yaml.SafeLoader):
@@ -138,9 +131,7 @@ def _yaml_value(text: str) -> Any:
 
 
 def _split_model_flags(flags: list[str]) -> tuple[list[str], dict[str, Any]]:
-    others: list[str] = []
-    model: dict[str, Any] = {}
-    remaining = iter(flags)
+    others, model, remaining = [], {}, iter(flags)
     for flag in remaining:
         if not flag.startswith(MODEL_FLAG):
             others.append(flag)

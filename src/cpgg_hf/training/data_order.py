@@ -1,7 +1,6 @@
 """Assigns samples to optimizer steps and processes, as a function of (seed, step) and of the plan only."""
 
-from __future__ import annotations
-
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -10,6 +9,7 @@ import numpy as np
 from torch.utils.data import Sampler
 
 from cpgg_hf.errors import TrainingError
+from cpgg_hf.training.arguments import TrainingArguments
 
 
 @dataclass(frozen=True)
@@ -27,15 +27,16 @@ class BatchPlan:
     num_processes: int
 
     @classmethod
-    def of(cls, batch_size: int, accumulation: int, global_batch_size: int | None, num_processes: int) -> BatchPlan:
+    def of(cls, arguments: TrainingArguments, num_processes: int) -> "BatchPlan":
         """The plan for these settings: with `global_batch_size`, as few micro-batches as `batch_size` allows.
 
         Raises:
             TrainingError: a process would have no sample.
         """
+        accumulation, global_batch_size = arguments.gradient_accumulation_steps, arguments.global_batch_size
         if global_batch_size is None:
-            return cls(batch_size * accumulation * num_processes, accumulation, num_processes)
-        accumulation = -(-global_batch_size // (batch_size * num_processes))
+            return cls(arguments.batch_size * accumulation * num_processes, accumulation, num_processes)
+        accumulation = math.ceil(global_batch_size / (arguments.batch_size * num_processes))
         if global_batch_size < accumulation * num_processes:
             raise TrainingError(
                 f"a global batch of {global_batch_size} cannot be divided among {num_processes} processes in "
@@ -60,14 +61,10 @@ class DataOrder(Sampler[list[int]]):
     """Endless lists of indices, one per micro-batch, for one process.
 
     Every epoch is a permutation that depends on (seed, epoch), divided into global batches; samples that do not fill
-    a last batch are left out.
+    a last batch are left out. Iteration starts at `first_step`.
 
-    Args:
-        num_samples: size of the training split.
-        plan: how a global batch is divided.
-        seed: seed of the permutations.
-        process_index: index of the process.
-        first_step: step to start at.
+    Raises:
+        TrainingError: the training split of `num_samples` is smaller than a global batch.
     """
 
     def __init__(

@@ -5,8 +5,6 @@ layer in proportion to that of the reconstruction loss (VQGAN, equation 7). MONA
 importing it takes 10 s of CPU time (3,600 modules) in every process.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch
@@ -52,13 +50,7 @@ class PatchDiscriminator(nn.Module):
 
 
 def discriminator_loss(discriminator: Any, real: torch.Tensor, generated: torch.Tensor) -> dict[str, torch.Tensor]:
-    """The hinge loss of the discriminator, and the mean logits of real and generated cines.
-
-    Args:
-        discriminator: cines -> logits.
-        real: cines (B, C, T, H, W) in [-1, 1].
-        generated: their reconstructions, detached.
-    """
+    """The hinge loss of cines (B, C, T, H, W) in [-1, 1] and their detached reconstructions, and their mean logits."""
     real_logits, generated_logits = (at_least_float32(discriminator(cines)) for cines in (real, generated))
     loss = 0.5 * (F.relu(1.0 - real_logits).mean() + F.relu(1.0 + generated_logits).mean())
     return {"loss": loss, "real": real_logits.mean(), "generated": generated_logits.mean()}
@@ -73,10 +65,10 @@ def adaptive_weight(
     With gradient accumulation each micro-batch has its own.
 
     Args:
-        reconstruction_loss: mean over the samples of this process.
-        adversarial_loss: mean over the samples of this process.
+        reconstruction_loss: mean over the `num_samples` samples of this process.
+        adversarial_loss: the same.
         last_layer: a weight that both depend on.
-        num_samples: number of samples of this process.
+        num_samples: of this process.
     """
     gradients = [
         at_least_float32(torch.autograd.grad(loss, last_layer, retain_graph=True)[0]).flatten()

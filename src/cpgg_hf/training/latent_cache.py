@@ -5,8 +5,6 @@ set: its folder is named by a fingerprint of both. The processes of a run share 
 interrupted encoding is resumed, by any number of processes.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Sequence
@@ -30,11 +28,9 @@ _CINES_PER_BATCH = 16
 
 
 class LatentMoments(Dataset):
-    """`moments[[3, 17]]` gives mean and logvar (2, C, T', H', W') float16 and phenotypes (2, 82) float32.
+    """The shards of `encode_split`, in their order, with phenotypes (N, 82) in physical units, NaN = missing.
 
-    Args:
-        paths: shards that `encode_split` wrote, in their order.
-        phenotypes: (N, 82) in physical units, NaN = missing.
+    `moments[[3, 17]]` gives mean and logvar (2, C, T', H', W') float16 and phenotypes (2, 82) float32.
     """
 
     def __init__(self, paths: Sequence[Path], phenotypes: np.ndarray) -> None:
@@ -63,10 +59,9 @@ def moments_fingerprint(vae: AutoencoderKLCPGG, cines: CineBatches, mixed_precis
     """
     digest = hashlib.sha256()
     for name, tensor in sorted(vae.state_dict().items()):
-        if not name.startswith(("encoder.", "quant_conv.")):
-            continue
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        if name.startswith(("encoder.", "quant_conv.")):
+            digest.update(name.encode())
+            digest.update(tensor.cpu().contiguous().view(torch.uint8).numpy().tobytes())
     # The latent statistics and the refiner act after the cache, the policy not at all; private entries name the folder
     # that the VAE was loaded from.
     settings = {
@@ -85,11 +80,11 @@ def encode_split(
     """The moments of a split and their fingerprint; shard i is encoded by process i mod n if the cache lacks it.
 
     Args:
-        accelerator: gives device and precision.
-        vae: on the accelerator's device, in evaluation mode.
+        accelerator: determines device and precision.
+        vae: on that device, in evaluation mode.
         cines: the split.
-        split: names the cache's folder together with the fingerprint.
-        cache_dir: holds the caches of all VAEs and splits.
+        split: its name; the folder is named by it and the fingerprint.
+        cache_dir: contains the caches of all VAEs and splits.
 
     Raises:
         TrainingError: shards are missing after all processes have encoded theirs.
@@ -110,9 +105,9 @@ def encode_split(
         with staged_file(path) as partial, partial.open("wb") as file:
             np.save(file, np.concatenate(batches))
 
-    shown = None if accelerator.is_main_process else True
+    hidden = None if accelerator.is_main_process else True
     rank, num_processes = accelerator.process_index, accelerator.num_processes
-    with tqdm(total=len(shards[rank::num_processes]), desc=f"encoding {folder.name}", disable=shown) as bar:
+    with tqdm(total=len(shards[rank::num_processes]), desc=f"encoding {folder.name}", disable=hidden) as bar:
         make_shards(folder, plan, write, worker=rank, num_workers=num_processes, on_shard=lambda _: bar.update())
     accelerator.wait_for_everyone()
     missing = ShardFolder(folder, plan).missing(verify=False)

@@ -9,13 +9,13 @@ weights, EMA, optimizers, schedules and the position in the data exactly; random
 average, which is usually better), both for `from_pretrained`.
 """
 
-from __future__ import annotations
-
 import errno
+import json
 import math
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, NoReturn
@@ -25,21 +25,18 @@ from accelerate.utils import send_to_device, set_seed
 from tqdm.auto import tqdm
 from transformers.utils.logging import disable_progress_bar
 
-from cpgg_hf.errors import CPGGError
-from cpgg_hf.training.arguments import default_settings
+from cpgg_hf.errors import CPGGError, TrainingError
 from cpgg_hf.training.checkpoints import RunState, find_checkpoint, load_checkpoint, save_checkpoint
+from cpgg_hf.training.cine_batches import StreamedCines
 from cpgg_hf.training.configuration import parse_arguments
 from cpgg_hf.training.data_order import DataOrder
-from cpgg_hf.training.log import RunLog
 from cpgg_hf.training.optimizer import OptimizedModule
-from cpgg_hf.training.policy import record_policy, source_policies
-from cpgg_hf.training.preemption import StopRequest, refuse_step
+from cpgg_hf.training.preemption import StopRequest
 from cpgg_hf.training.randomness import StepRandomness, seed_global_generator
-from cpgg_hf.training.setup import checkpoint_activations, identify, load_batches, make_accelerator
-from cpgg_hf.training.stage import Stage
-from cpgg_hf.training.streamed_cines import StreamedCines
+from cpgg_hf.training.setup import checkpoint_activations, identify, load_batches, make_accelerator, record_policy
+from cpgg_hf.training.stage import Stage, source_policies
 from cpgg_hf.training.throughput import Throughput, count_flops
-from cpgg_hf.training.trackers import check_tracker, log_pictures, start_tracker
+from cpgg_hf.training.tracking import RunLog, check_tracker, log_pictures, start_tracker
 from cpgg_hf.training.uploads import RunUploads
 from cpgg_hf.training.weights import TrainedWeights
 
@@ -95,31 +92,24 @@ class _Run:
         if arguments.gradient_checkpointing:
             checkpoint_activations(self.network)
         self.order = DataOrder(len(data), self.plan, arguments.seed, self.accelerator.process_index)
-        self.num_steps = arguments.max_train_steps or round(
-            (arguments.num_train_epochs or 0) * self.order.steps_per_epoch
+        epoch = self.order.steps_per_epoch
+        self.num_steps = arguments.max_train_steps or round((arguments.num_train_epochs or 0) * epoch)
+        optimize = partial(
+            OptimizedModule, self.accelerator, arguments, num_steps=self.num_steps, steps_per_epoch=epoch
         )
-        length = (self.num_steps, self.order.steps_per_epoch)
-        self.optimized = OptimizedModule(
-            self.accelerator, self.network, stage.loss, arguments,
-            arguments.learning_rate, arguments.adam_betas, *length,
-        )  # fmt: skip
+        self.optimized = optimize(self.network, stage.loss, arguments.learning_rate, arguments.adam_betas)
         self.optimized_discriminator: OptimizedModule | None = None
-        if (discriminator := self.discriminator) is not None:
-            self.optimized_discriminator = OptimizedModule(
-                self.accelerator, discriminator.network, discriminator.loss, arguments,
-                discriminator.learning_rate, discriminator.adam_betas, *length,
-            )  # fmt: skip
-        self.weights = TrainedWeights(
-            self.accelerator, self.network, arguments.ema_decay if arguments.use_ema else None
-        )
+        if (added := self.discriminator) is not None:
+            self.optimized_discriminator = optimize(added.network, added.loss, added.learning_rate, added.adam_betas)
+        ema_decay = arguments.ema_decay if arguments.use_ema else None
+        self.weights = TrainedWeights(self.accelerator, self.network, ema_decay)
         if self.weights.average is not None:
             self.accelerator.register_for_checkpointing(self.weights.average)
 
         self.identity = identify(stage, self.plan, data, fingerprint)
         self.state = RunState()
         if checkpoint is not None:
-            defaults = default_settings(type(arguments))
-            self.state = load_checkpoint(self.accelerator, checkpoint, self.identity, defaults)
+            self.state = load_checkpoint(self.accelerator, checkpoint, self.identity, type(arguments))
         self.order.first_step, self.streamed = self.state.step, isinstance(data, StreamedCines)
         self.batches = load_batches(data, self.order, arguments, self.accelerator.device)
         self.throughput = self._measure()
@@ -140,26 +130,21 @@ class _Run:
                 bar.update()
                 last = state.step == self.num_steps
                 if state.step % arguments.logging_steps == 0 or last:
-                    self._record(
-                        epoch=state.step / self.order.steps_per_epoch,
-                        **state.take_means(),
-                        lr=learning_rate,
-                        **self.throughput.figures(),
-                        seconds=state.seconds,
-                    )
+                    epoch, speed = state.step / self.order.steps_per_epoch, self.throughput.figures()
+                    self._record(epoch=epoch, **state.take_means(), lr=learning_rate, **speed, seconds=state.seconds)
                 with self.throughput.pause():
                     if state.step % arguments.validation_steps == 0 or last:
                         self._validate()
                     if state.step % arguments.checkpointing_steps == 0 or last or self.stopped:
                         self._save()
-                        self.uploads.start(self.output_dir / f"checkpoint-{state.step:07d}" / "ema", state)
+                        self.uploads.start(self.output_dir / f"checkpoint-{state.step:07d}" / "ema", state, self.log)
 
     def end(self) -> None:
         """Save the finished networks, or print how to resume."""
         if self.state.step >= self.num_steps:
             self.weights.save_finished(self.stage, self.output_dir)
             best = "model" if self.weights.average is None else "ema"
-            self.uploads.start(self.output_dir / best, self.state, last=True)
+            self.uploads.start(self.output_dir / best, self.state, self.log, last=True)
         else:
             self.accelerator.print(
                 f"stopped at step {self.state.step} of {self.num_steps} ({self.stop.reason}), checkpoint saved; "
@@ -181,9 +166,8 @@ class _Run:
     def _step(self) -> None:
         """One optimizer step: the gradients of all micro-batches, checked before any weight changes."""
         started = time.perf_counter()
-        accelerator, seed, step, process = (
-            self.accelerator, self.arguments.seed, self.state.step, self.accelerator.process_index
-        )  # fmt: skip
+        accelerator, seed, step = self.accelerator, self.arguments.seed, self.state.step
+        process = accelerator.process_index
         discriminator, optimized_discriminator = self.discriminator, self.optimized_discriminator
         if discriminator is None or step < discriminator.first_step:
             optimized_discriminator = None
@@ -232,9 +216,20 @@ class _Run:
         self.stopped = stopped > 0
         return dict(zip(terms, means, strict=True))
 
-    def _refuse(self, what: str) -> NoReturn:
-        samples = None if self.streamed else self.order.global_batch(self.state.step).tolist()
-        refuse_step(self.output_dir, self.state.step, what, samples, self.accelerator.is_main_process)
+    def _refuse(self, reason: str) -> NoReturn:
+        """End a run whose step is not finite; the samples are named in the error and in `not_finite.json`."""
+        step, path = self.state.step, self.output_dir / "not_finite.json"
+        samples = None if self.streamed else self.order.global_batch(step).tolist()
+        if self.accelerator.is_main_process:
+            path.write_text(json.dumps({"step": step, "what": reason, "samples": samples}))
+        named = "the samples are those of the stream at this step"
+        if samples is not None:
+            shown = ", ".join(map(str, samples[:16])) + (", ..." if len(samples) > 16 else "")
+            named = f"samples of the training split: {shown} (all in {path})"
+        raise TrainingError(
+            f"step {step}: {reason}, {named}; weights and earlier checkpoints are intact, so inspect these samples or "
+            "lower the learning rate."
+        )
 
     def _validate(self) -> None:
         """The stage's figures for the EMA weights; weights, mode and random state do not change."""
@@ -272,7 +267,7 @@ class _Run:
         module.train()
         return Throughput(
             self.accelerator.device, self.plan.global_batch_size, self.plan.num_processes,
-            self.stage.tokens_per_sample(self.network), flops,
+            getattr(self.network.config, "num_tokens", None), flops,
         )  # fmt: skip
 
     def _announce(self, start: str) -> None:

@@ -1,7 +1,5 @@
 """A network with its loss, its AdamW and its learning rate schedule, prepared by accelerate."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,30 +17,35 @@ class OptimizedModule:
 
     Args:
         accelerator: prepares network and optimizer, and keeps the schedule in its checkpoints.
-        network: the network, not yet prepared.
-        loss: the loss of the network.
-        arguments: the arguments of the run.
+        arguments: of the run.
+        network: not yet prepared.
+        loss: of the network.
         learning_rate: peak of the schedule.
-        betas: betas of AdamW.
-        num_steps: steps of the run.
-        steps_per_epoch: steps per epoch, for a warm-up in epochs.
+        betas: of AdamW.
+        num_steps: length of the schedule.
+        steps_per_epoch: for a warm-up in epochs.
     """
 
     def __init__(
         self,
         accelerator: Accelerator,
+        arguments: TrainingArguments,
         network: torch.nn.Module,
         loss: Loss,
-        arguments: TrainingArguments,
         learning_rate: float,
         betas: Sequence[float],
         num_steps: int,
         steps_per_epoch: int,
     ) -> None:
         self._accelerator, self._max_grad_norm = accelerator, arguments.max_grad_norm
-        optimizer = _adamw(network, learning_rate, betas, arguments.weight_decay)
-        module = LossModule(network, loss).train()
-        self.module, self._optimizer = accelerator.prepare(module, optimizer)
+        parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+        groups = [  # no weight decay of biases and norms
+            {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": arguments.weight_decay},
+            {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+        ]
+        beta1, beta2 = betas
+        optimizer = torch.optim.AdamW(groups, lr=learning_rate, betas=(beta1, beta2), fused=True)
+        self.module, self._optimizer = accelerator.prepare(LossModule(network, loss).train(), optimizer)
         warmup = arguments.lr_warmup_steps
         if arguments.lr_warmup_epochs is not None:
             warmup = round(arguments.lr_warmup_epochs * steps_per_epoch)
@@ -63,10 +66,7 @@ class OptimizedModule:
     def backward(self, batch: Batch, randomness: StepRandomness, weight: float) -> dict[str, torch.Tensor]:
         """Add the gradients of one part of the global batch; returns its loss terms, weighted and detached.
 
-        Args:
-            batch: this process's part of a micro-batch.
-            randomness: random numbers of its samples.
-            weight: weight of its mean in the mean over all parts.
+        `weight` is that of the part's mean in the mean over all parts.
         """
         terms: dict[str, Any] = self.module(batch, randomness)
         self._accelerator.backward(weight * terms["loss"])
@@ -83,16 +83,3 @@ class OptimizedModule:
         self._optimizer.step()
         self._optimizer.zero_grad()
         self._schedule.step()
-
-
-def _adamw(
-    network: torch.nn.Module, learning_rate: float, betas: Sequence[float], weight_decay: float
-) -> torch.optim.AdamW:
-    """Weight decay acts on matrices and kernels, not on biases and norms."""
-    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    beta1, beta2 = betas
-    return torch.optim.AdamW(groups, lr=learning_rate, betas=(beta1, beta2), fused=True)

@@ -4,8 +4,6 @@
 features of cardiac structures, and nothing needs to be downloaded.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 
@@ -35,8 +33,7 @@ def load_perceptual_distance(source: str) -> nn.Module:
 class SegmenterDistance(nn.Module):
     """Squared distance between a segmenter's features, normalised at each position, summed over its levels.
 
-    Args:
-        segmenter: the network; H and W of the cines must be multiples of 2 ** its levels.
+    H and W of the cines must be multiples of 2 ** levels.
     """
 
     def __init__(self, segmenter: CineSegmenter) -> None:
@@ -57,11 +54,7 @@ class SegmenterDistance(nn.Module):
 
 
 class LPIPSDistance(nn.Module):
-    """LPIPS, frame by frame.
-
-    Args:
-        network: (N, 3, H, W) twice, in [-1, 1] -> N distances.
-    """
+    """LPIPS, frame by frame, by a network: (N, 3, H, W) in [-1, 1] twice -> N distances."""
 
     def __init__(self, network: Callable[..., Any]) -> None:
         super().__init__()

@@ -6,9 +6,8 @@ seeded by `derive_seed`; another kind of device gives other numbers. Seeding tak
 the MAR with 64 samples, which needs seven seeds per sample.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
+from functools import partial
 
 import torch
 
@@ -19,49 +18,43 @@ class StepRandomness:
     """Random numbers of the samples of one micro-batch.
 
     Args:
-        seed: seed of the run.
-        step: the optimizer step.
+        seed: of the run.
+        step: the optimizer step, counted from 0.
         first_sample: position of the first sample in the step's global batch; the others follow it.
-        num_samples: number of samples, B.
-        device: device of the numbers.
+        num_samples: B.
+        device: of the numbers.
     """
 
     def __init__(self, seed: int, step: int, first_sample: int, num_samples: int, device: torch.device | str) -> None:
-        self._run, self._samples = (seed, step), range(first_sample, first_sample + num_samples)
+        self.step, self._run = step, (seed, step)
+        self._samples = range(first_sample, first_sample + num_samples)
         self._generator = torch.Generator(device)
 
-    @property
-    def step(self) -> int:
-        """The optimizer step, counted from 0."""
-        return self._run[1]
-
-    def on(self, device: torch.device | str) -> StepRandomness:
+    def on(self, device: torch.device | str) -> "StepRandomness":
         """Random numbers of the same samples on another device."""
         return StepRandomness(*self._run, self._samples.start, len(self._samples), device)
 
     def normal(self, name: str, *shape: int) -> torch.Tensor:
         """Standard normal numbers (B, *shape), float32."""
-        return self._stack(lambda: torch.randn(shape, generator=self._generator, device=self._generator.device), name)
+        return self._stack(name, partial(torch.randn, shape))
 
     def uniform(self, name: str, *shape: int) -> torch.Tensor:
         """Numbers (B, *shape) uniform in [0, 1), float32."""
-        return self._stack(lambda: torch.rand(shape, generator=self._generator, device=self._generator.device), name)
+        return self._stack(name, partial(torch.rand, shape))
 
     def integers(self, name: str, high: int, *shape: int) -> torch.Tensor:
         """Integers (B, *shape) uniform in [0, high), int64."""
-        return self._stack(
-            lambda: torch.randint(high, shape, generator=self._generator, device=self._generator.device), name
-        )
+        return self._stack(name, partial(torch.randint, high, shape))
 
     def of_step(self, name: str) -> float:
         """One number uniform in [0, 1), the same for all samples of the step, on all processes and devices."""
         return derive_seed(*self._run, name) / 2**63
 
-    def _stack(self, draw: Callable[[], torch.Tensor], name: str) -> torch.Tensor:
-        drawn = []
+    def _stack(self, name: str, draw: Callable[..., torch.Tensor]) -> torch.Tensor:
+        generator, drawn = self._generator, []
         for sample in self._samples:
-            self._generator.manual_seed(derive_seed(*self._run, name, sample))
-            drawn.append(draw())
+            generator.manual_seed(derive_seed(*self._run, name, sample))
+            drawn.append(draw(generator=generator, device=generator.device))
         return torch.stack(drawn)
 
 

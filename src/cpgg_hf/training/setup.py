@@ -1,9 +1,7 @@
 """Prepares a run: its accelerator, its batches, and the identity by which a checkpoint is recognised."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from datetime import timedelta
 from typing import Any
 
@@ -13,11 +11,10 @@ from accelerate.utils import InitProcessGroupKwargs
 from torch.utils.data import DataLoader
 
 from cpgg_hf.errors import TrainingError, brief
-from cpgg_hf.training.argument_fields import is_operational
-from cpgg_hf.training.arguments import TrainingArguments
+from cpgg_hf.training.arguments import TrainingArguments, compared_fields
+from cpgg_hf.training.cine_batches import StreamedCines
 from cpgg_hf.training.data_order import BatchPlan, DataOrder
 from cpgg_hf.training.stage import Batch, Stage
-from cpgg_hf.training.streamed_cines import StreamedCines
 
 CHECKPOINT_FORMAT = 2  # 2: the seeds of a step are those of `derive_seed`
 _SLOW_BF16 = ("DEFAULT", "AVX2")  # what torch calls processors without AVX-512
@@ -44,12 +41,7 @@ def make_accelerator(arguments: TrainingArguments) -> tuple[Accelerator, BatchPl
         raise TrainingError(
             f"mixed_precision {arguments.mixed_precision} is not available here ({brief(error)}); use another one."
         ) from None
-    plan = BatchPlan.of(
-        arguments.batch_size,
-        arguments.gradient_accumulation_steps,
-        arguments.global_batch_size,
-        accelerator.num_processes,
-    )
+    plan = BatchPlan.of(arguments, accelerator.num_processes)
     accelerator.gradient_accumulation_steps = plan.accumulation
     capability = torch.backends.cpu.get_cpu_capability()
     if accelerator.device.type == "cpu" and accelerator.mixed_precision == "bf16" and capability in _SLOW_BF16:
@@ -78,17 +70,9 @@ def load_batches(data: Any, order: DataOrder, arguments: TrainingArguments, devi
     """An endless iterator over this process's micro-batches from `order.first_step` on; workers read ahead."""
     if isinstance(data, StreamedCines):
         return data.training_batches(order.plan, order.seed, order.process_index, order.first_step)
+    options: dict[str, Any] = {"num_workers": arguments.num_workers, "pin_memory": device.type == "cuda"}
     # The loader's own generator: making its iterator must not advance torch's.
-    return iter(
-        DataLoader(
-            data,
-            sampler=order,
-            batch_size=None,
-            num_workers=arguments.num_workers,
-            pin_memory=device.type == "cuda",
-            generator=torch.Generator(),
-        )
-    )
+    return iter(DataLoader(data, sampler=order, batch_size=None, generator=torch.Generator(), **options))
 
 
 def identify(stage: Stage, plan: BatchPlan, data: Any, data_fingerprint: str) -> dict[str, Any]:
@@ -97,16 +81,23 @@ def identify(stage: Stage, plan: BatchPlan, data: Any, data_fingerprint: str) ->
     The split of the global batch may change, unless samples of a micro-batch influence each other or the data is a
     stream; the run then continues with the same samples and noise, and sums rounded in another order.
     """
-    compared = {entry.name for entry in fields(stage.arguments) if not is_operational(entry)}
-    settings = {key: value for key, value in asdict(stage.arguments).items() if key in compared}
+    settings = asdict(stage.arguments)
     identity = {
         "format": CHECKPOINT_FORMAT,
         "stage": stage.name,
         "data_policy": stage.data_policy(),
         "data_fingerprint": data_fingerprint,
         "global_batch_size": plan.global_batch_size,
-        "arguments": settings,
+        "arguments": {entry.name: settings[entry.name] for entry in compared_fields(type(stage.arguments))},
     }
     if stage.mixes_samples or isinstance(data, StreamedCines):
         identity |= {"num_processes": plan.num_processes, "micro_batches": plan.accumulation}
     return identity
+
+
+def record_policy(network: Any, policy: str) -> None:
+    """Write a policy into the configuration that the network is saved with."""
+    if hasattr(network, "register_to_config"):  # diffusers
+        network.register_to_config(data_policy=policy)
+    else:  # transformers
+        network.config.data_policy = policy

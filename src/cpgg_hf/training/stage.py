@@ -1,19 +1,18 @@
 """The interface of a stage: data, network, loss, validation; and the module that the loop runs."""
 
-from __future__ import annotations
-
+import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_type_hints
 
 import torch
 from accelerate import Accelerator
 
-from cpgg_hf.data_policy import strictest
-from cpgg_hf.training.arguments import TrainingArguments
-from cpgg_hf.training.policy import source_policies
+from cpgg_hf.data_policy import UNKNOWN_POLICY, strictest
+from cpgg_hf.hub.policy import policy_of
+from cpgg_hf.training.arguments import TrainingArguments, check_keys, is_free_text
 from cpgg_hf.training.randomness import StepRandomness
 
 Batch = dict[str, torch.Tensor]
@@ -25,21 +24,21 @@ class DiscriminatorTraining:
     """A GAN's discriminator: a second network with its own loss and optimizer.
 
     In every micro-batch from `first_step` on, the loop calls the stage's `loss`, during which the discriminator is
-    frozen, and then the `loss` of the discriminator; both optimizers then step.
+    frozen, and then the `loss` of the discriminator; both optimizers then step. The stage keeps a reference to the
+    discriminator, and between the two losses the detached output of the first network.
 
     Attributes:
-        network: a module; the stage keeps a reference to use it in its own `loss`.
-        loss: (network, batch, randomness) -> scalars to log, of which `loss` is minimised. The stage keeps the
-            detached output of the first network between the two losses.
+        network: the discriminator.
+        loss: (network, batch, randomness) -> scalars to log, of which `loss` is minimised.
         learning_rate: peak rate of its AdamW, with the run's schedule from `first_step` on and the run's clipping.
-        adam_betas: betas of its AdamW.
+        adam_betas: of its AdamW.
         first_step: step from which it learns, counted from 0.
     """
 
     network: torch.nn.Module
     loss: Loss
     learning_rate: float
-    adam_betas: tuple[float, float] = (0.5, 0.9)
+    adam_betas: Sequence[float] = (0.5, 0.9)
     first_step: int = 0
 
 
@@ -47,7 +46,8 @@ class Stage(ABC):
     """One trainable part of CPGG. The loop calls `load_data`, `build`, then `loss` and `validate`, finally `finish`.
 
     A data set maps a list of indices to a batch, `data[[3, 17]] -> {"cine": (2, T, H, W), ...}`, whose tensors the
-    loop moves to the device; or it is a `StreamedCines`.
+    loop moves to the device; or it is a `StreamedCines`. The log counts tokens if the network's configuration has
+    `num_tokens`.
 
     Attributes:
         mixes_samples: whether the loss of a sample depends on the others of its micro-batch (batch normalisation);
@@ -60,6 +60,11 @@ class Stage(ABC):
 
     def __init__(self, arguments: TrainingArguments) -> None:
         self.arguments = arguments
+
+    def model_settings(self, network_class: type, computed: Iterable[str] = ()) -> dict[str, Any]:
+        """The section `model:`, which may name the arguments of a network's constructor that are not `computed`."""
+        check_keys(self.arguments.model, inspect.signature(network_class).parameters.keys() - set(computed), "model")
+        return self.arguments.model
 
     @abstractmethod
     def load_data(self, accelerator: Accelerator) -> tuple[Any, str]:
@@ -92,9 +97,27 @@ class Stage(ABC):
     def finish(self, network: Any) -> None:  # noqa: B027 - most stages have nothing to add
         """Complete the trained network before `save_pretrained`, for example with measured statistics."""
 
-    def tokens_per_sample(self, network: Any) -> int | None:  # noqa: ARG002 - most networks have none
-        """Number of tokens per sample, for the log; None for networks without tokens."""
-        return None
+
+def source_policies(arguments: TrainingArguments) -> dict[str, str]:
+    """The data policy of every given source, by the name of its argument.
+
+    A source is any free text that is not declared to be none (see `argument`). A source that states no policy has the
+    one that the user states for it, else it is restricted; the user's statement never loosens the source's own.
+    """
+    kinds, policies = get_type_hints(type(arguments)), {}
+    for entry in fields(arguments):
+        value, source = getattr(arguments, entry.name), entry.metadata.get("source", "undeclared")
+        if not entry.init or not value or source == "none" or not is_free_text(kinds[entry.name]):
+            continue
+        if source == "phantoms":
+            policies[entry.name] = "phantom"
+        elif value in entry.metadata.get("public", ()):
+            policies[entry.name] = "public"
+        elif source in ("model", "dataset"):
+            policies[entry.name] = policy_of(value, source, arguments.source_policies.get(entry.name))
+        else:
+            policies[entry.name] = UNKNOWN_POLICY
+    return policies
 
 
 class LossModule(torch.nn.Module):

@@ -1,7 +1,5 @@
 """Speed of a run: samples, tokens and FLOPs per second, share of time waiting for data, peak memory."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -30,11 +28,11 @@ class Throughput:
     """Measures the steps between two lines of the log.
 
     Args:
-        device: device of this process.
-        samples_per_step: samples per step over all processes.
-        num_processes: number of processes.
+        device: of this process.
+        samples_per_step: over all processes.
+        num_processes: on devices of the same kind.
         tokens_per_sample: None if samples have no tokens.
-        forward_flops: FLOPs of one sample; a training step takes three times as many (forward once, backward twice).
+        forward_flops: of one sample; a training step takes three times as many (forward once, backward twice).
     """
 
     def __init__(
@@ -47,8 +45,7 @@ class Throughput:
     ) -> None:
         self._device, self._samples_per_step = device, samples_per_step
         self._tokens_per_sample, self._flops = tokens_per_sample, 3 * forward_flops
-        name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
-        peak = peak_tflops(name)
+        peak = peak_tflops(torch.cuda.get_device_name(device)) if device.type == "cuda" else None
         self._peak = None if peak is None else peak * num_processes
         self._restart()
 

@@ -1,14 +1,16 @@
-"""Loads trained networks that a stage builds on."""
-
-from __future__ import annotations
+"""Trained networks that a stage builds on: loaded, or extended by a LoRA."""
 
 from pathlib import Path
 from typing import Any
 
+from accelerate import Accelerator
+from accelerate.utils import DistributedType
 from diffusers import AutoencoderKL
+from transformers import PreTrainedModel
 
 from cpgg_hf.errors import TrainingError, brief
 from cpgg_hf.models.checkpoint_files import check_model
+from cpgg_hf.optional import import_optional
 
 
 def load_trained(model_class: Any, source: str) -> Any:
@@ -43,9 +45,26 @@ def load_autoencoder_2d(source: str) -> AutoencoderKL:
             f"cannot load an AutoencoderKL from {source} ({brief(error)}); pass the folder `vae` of a Stable "
             "Diffusion pipeline with safetensors, or a repository that holds one."
         ) from error
-    if loading["missing_keys"]:
+    if missing := loading["missing_keys"]:
         raise TrainingError(
-            f"{source} lacks {len(loading['missing_keys'])} tensors of its AutoencoderKL, such as "
-            f"{min(loading['missing_keys'])!r}; download it again."
+            f"{source} lacks {len(missing)} tensors of its AutoencoderKL, such as {min(missing)!r}; download it again."
         )
     return network
+
+
+def add_lora(network: PreTrainedModel, rank: int, accelerator: Accelerator) -> None:
+    """Freeze a trained network and add a LoRA (PEFT) of this rank to each of its linear layers.
+
+    The update of a layer is scaled by 1 at any rank (`lora_alpha` is the rank), and starts at 0. `save_pretrained` and
+    `push_to_hub` then write only the adapter, which `network.load_adapter` loads onto the network it was trained on.
+
+    Raises:
+        TrainingError: PEFT is not installed, or the weights would be sharded.
+    """
+    if accelerator.distributed_type == DistributedType.FSDP:
+        raise TrainingError(f"a LoRA (lora_rank {rank}) cannot be trained under FSDP; use DDP or one device.")
+    try:
+        peft = import_optional("peft", "adapters")
+    except ImportError as error:
+        raise TrainingError(str(error)) from None
+    network.add_adapter(peft.LoraConfig(r=rank, lora_alpha=rank, target_modules="all-linear"))

@@ -1,7 +1,5 @@
 """The trained weights and their moving average, on every process or sharded over all."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,12 +32,9 @@ class MovingAverage(EMAModel):
 
 
 class TrainedWeights:
-    """The network in training and the moving average of its weights.
+    """The network in training, prepared by `accelerator`, and the moving average of its weights.
 
-    Args:
-        accelerator: the accelerator that prepared the network.
-        network: the network as the stage built it.
-        ema_decay: decay of the average; None for no average.
+    There is no average if `ema_decay` is None.
     """
 
     def __init__(self, accelerator: Accelerator, network: Any, ema_decay: float | None) -> None:

@@ -9,9 +9,8 @@ from cpgg_hf.dataset import load_cines
 from cpgg_hf.errors import TrainingError
 from cpgg_hf.models.autoencoder_kl_cpgg import AutoencoderKLCPGG
 from cpgg_hf.models.modeling_cpgg_mar import CPGGMARModel
-from cpgg_hf.training.phenotype_scaler import fit_scaler
 from cpgg_hf.training.randomness import StepRandomness
-from cpgg_hf.training.stages.mar import MARArguments, MARStage, hide_phenotypes
+from cpgg_hf.training.stages.mar import MARArguments, MARStage, fit_scaler, hide_phenotypes
 
 from ..conftest import TINY_MAR, TINY_VAE, log_of, run, save_vae
 
@@ -28,7 +27,10 @@ def test_the_model_sees_latents_standardised_by_the_vaes_statistics(mar_settings
     moments, _ = stage.load_data(Accelerator())
     batch = moments[range(len(moments))]
     samples = torch.stack(
-        [stage._sample_latents(batch, StepRandomness(0, step, 0, len(moments), "cpu")) for step in range(400)]
+        [
+            stage._sample_latents(batch, StepRandomness(0, step, 0, len(moments), "cpu"), torch.float32)
+            for step in range(400)
+        ]
     )
     config = AutoencoderKLCPGG.load_config(vae)
     mean, std = (torch.tensor(config[key]).view(1, -1, 1, 1, 1) for key in ("latents_mean", "latents_std"))

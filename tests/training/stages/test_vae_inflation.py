@@ -56,7 +56,7 @@ def test_weights_that_do_not_fit_are_refused(flat, settings, tmp_path):
     _, file = flat
     refused = [
         ({"init_from": "elsewhere"}, TINY_VAE, "init_from and init_from_2d are both given"),
-        ({}, TINY_VAE, "mid_block_add_attention is True in the 2D autoencoder and False here; set mid_block"),
+        ({}, TINY_VAE, "mid_block_add_attention is True in the 2D autoencoder but False in the 3D one; set mid_block"),
         ({"init_from_2d": str(tmp_path / "nothing")}, TINY_VAE, "cannot load an AutoencoderKL from"),
     ]
     for changes, model, message in refused:

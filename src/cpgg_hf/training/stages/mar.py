@@ -1,13 +1,11 @@
 """The MAR stage (paper, section 2.2): masked tokens of cached latents, conditioned on phenotypes, diffusion loss."""
 
-from __future__ import annotations
-
 import hashlib
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from dataclasses import fields as dataclass_fields
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,73 +14,51 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import Dataset
 
 from cpgg_hf.cine import Cine
+from cpgg_hf.dataset import cine_of, load_cines
 from cpgg_hf.errors import TrainingError
 from cpgg_hf.exports.gif import write_gif
 from cpgg_hf.models.autoencoder_kl_cpgg import AutoencoderKLCPGG
 from cpgg_hf.models.configuration_cpgg_mar import CPGGMARConfig
 from cpgg_hf.models.modeling_cpgg_mar import CPGGMARModel
+from cpgg_hf.models.phenotype_vae import CPGGPhenotypeVAE
+from cpgg_hf.phenotypes import NAMES
 from cpgg_hf.segmentation.segmenter import CineSegmenter
-from cpgg_hf.training.adapters import add_lora
-from cpgg_hf.training.argument_fields import argument, check_keys
-from cpgg_hf.training.arguments import TrainingArguments
+from cpgg_hf.training.arguments import TrainingArguments, argument, check_keys, operational
 from cpgg_hf.training.cine_batches import CineBatches
-from cpgg_hf.training.generated_cines import HeldOutHearts, evaluate_cines, generate_cines
+from cpgg_hf.training.evaluation import evaluate_cines, generate_cines
 from cpgg_hf.training.latent_cache import encode_split
-from cpgg_hf.training.phenotype_scaler import fit_scaler, read_scaler
 from cpgg_hf.training.randomness import StepRandomness
 from cpgg_hf.training.stage import Batch, Stage
-from cpgg_hf.training.trained_models import load_trained
+from cpgg_hf.training.trained_models import add_lora, load_trained
 
 
 @dataclass(kw_only=True)
 class MARArguments(TrainingArguments):
     """Arguments of the MAR stage."""
 
-    vae: str = argument(help="Folder or repository of the trained 3D-VAE.", source="model", operational=True)
-    phenotype_vae: str | None = argument(
-        None,
-        "Folder or repository of a phenotype VAE whose scaler to use; default: fitted on the training split.",
-        source="model",
-        operational=True,
+    vae: str = operational(help="Folder or repository of the trained 3D-VAE.", source="model")
+    phenotype_vae: str | None = operational(
+        None, "Phenotype VAE (folder or repository) whose scaler to use; default: fit one.", source="model"
     )
-    init_from: str | None = argument(
-        None, "Folder or repository of a trained MAR to start from, with its configuration.", source="model"
-    )
-    lora_rank: int = argument(
-        0, "Train only a LoRA of this rank on top of init_from's frozen weights; 0 trains the weights.", minimum=0
-    )
-    latent_cache: str | None = argument(
-        None, "Folder of the cached latents; default: <output_dir>/latents.", source="none", operational=True
-    )
-    generated_cines: int = argument(
-        0, "Number of held-out hearts whose cines a validation generates and evaluates.", operational=True, minimum=0
-    )
-    generated_inference_steps: int = argument(
-        25, "Diffusion steps per token of these cines.", operational=True, minimum=1
-    )
-    segmenter: str | None = argument(
-        None,
-        "Folder or repository of a segmenter, to measure the R2 of phenotypes in generated cines.",
-        source="model",
-        operational=True,
-    )
-    missing_probability: float = argument(
-        0.0, "Probability that a random subset of a sample's phenotypes is hidden.", minimum=0, maximum=1
-    )
+    init_from: str | None = argument(None, "Folder or repository of a trained MAR to start from.", source="model")
+    lora_rank: int = argument(0, "Train only a LoRA of this rank on top of init_from; 0: all weights.", minimum=0)
+    latent_cache: str | None = operational(None, "Folder of cached latents; default: in output_dir.", source="none")
+    generated_cines: int = operational(0, "Cines that a validation generates from held-out phenotypes.", minimum=0)
+    generated_inference_steps: int = operational(25, "Diffusion steps per token of these cines.", minimum=1)
+    segmenter: str | None = operational(None, "Folder or repository of a segmenter, for their R2.", source="model")
+    missing_probability: float = argument(0.0, "Share of samples that lose phenotypes.", minimum=0, maximum=1)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.lora_rank > 0 and self.init_from is None:
-            raise TrainingError(
-                f"lora_rank is {self.lora_rank}, but there is no trained MAR; pass one with --init_from."
-            )
+            raise TrainingError(f"lora_rank is {self.lora_rank} without a trained MAR; pass one with --init_from.")
 
 
 class MARStage(Stage):
     """Trains `CPGGMARModel` on latents sampled from cached moments, standardised by the statistics of the VAE."""
 
-    name: ClassVar[str] = "mar"
-    arguments_class: ClassVar[type[TrainingArguments]] = MARArguments
+    name = "mar"
+    arguments_class = MARArguments
     arguments: MARArguments
 
     def load_data(self, accelerator: Accelerator) -> tuple[Dataset, str]:
@@ -94,9 +70,10 @@ class MARStage(Stage):
                 f"the VAE {arguments.vae} has no latents_mean and latents_std in its configuration; use the output of "
                 "train_vae.py."
             )
-        shape = (1, -1, 1, 1, 1)
-        self.latents_mean = torch.tensor(vae.config.latents_mean, device=accelerator.device).view(shape)
-        self.latents_std = torch.tensor(vae.config.latents_std, device=accelerator.device).view(shape)
+        self.latents_mean, self.latents_std = (
+            torch.tensor(statistics, device=accelerator.device).view(1, -1, 1, 1, 1)
+            for statistics in (vae.config.latents_mean, vae.config.latents_std)
+        )
 
         with accelerator.main_process_first():
             training_cines = CineBatches(arguments.data, "train")
@@ -105,15 +82,15 @@ class MARStage(Stage):
         self.training_moments, fingerprint = encode_split(accelerator, vae, training_cines, "train", cache)
         self.validation_moments, _ = encode_split(accelerator, vae, validation_cines, "validation", cache)
         if arguments.generated_cines > 0:
-            self.held_out = self._held_out_hearts(validation_cines)
+            self.held_out = self._held_out_hearts(len(validation_cines))
             self.vae = vae.cpu()
         self.segmenter = None if arguments.segmenter is None else load_trained(CineSegmenter, arguments.segmenter)
 
         if arguments.phenotype_vae is None:
-            self.phenotype_mean, self.phenotype_sd = fit_scaler(training_cines.phenotypes())
+            mean, sd = fit_scaler(training_cines.phenotypes())
         else:
-            self.phenotype_mean, self.phenotype_sd = read_scaler(arguments.phenotype_vae)
-        scaler = np.array([self.phenotype_mean, self.phenotype_sd])
+            mean, sd = read_scaler(arguments.phenotype_vae)
+        self.scaler, scaler = {"phenotype_mean": mean, "phenotype_sd": sd}, np.array([mean, sd])
         return self.training_moments, hashlib.sha256(fingerprint.encode() + scaler.tobytes()).hexdigest()
 
     def build(self) -> CPGGMARModel:
@@ -121,12 +98,11 @@ class MARStage(Stage):
         settings = self.arguments.model
         channels, *size = self.training_moments.latent_shape
         given: dict[str, Any] = {"latent_channels": channels, "latent_size": tuple(size)}
-        scaler = {"phenotype_mean": self.phenotype_mean, "phenotype_sd": self.phenotype_sd}
         if self.arguments.init_from is not None:
             if settings:
                 raise TrainingError("model settings come from init_from; leave out the section `model:`.")
             network = load_trained(CPGGMARModel, self.arguments.init_from)
-            for key, expected in {**given, **scaler}.items():
+            for key, expected in {**given, **self.scaler}.items():
                 if list(np.ravel(getattr(network.config, key))) != list(np.ravel(expected)):
                     raise TrainingError(
                         f"{key} of {self.arguments.init_from} does not match the VAEs; retrain without init_from."
@@ -141,7 +117,7 @@ class MARStage(Stage):
                 raise TrainingError(
                     f"model.{key} is {value}, the latents of {self.arguments.vae} have {expected}; correct or omit it."
                 )
-        return CPGGMARModel(CPGGMARConfig(**{**settings, **given, **scaler}))
+        return CPGGMARModel(CPGGMARConfig(**{**settings, **given, **self.scaler}))
 
     def loss(self, network: CPGGMARModel, batch: Batch, randomness: StepRandomness) -> dict[str, torch.Tensor]:
         """MSE + VLB of masked tokens' noise (flow matching: MSE of the velocity), for one latent sample per cine.
@@ -175,8 +151,8 @@ class MARStage(Stage):
     def validate(self, network: CPGGMARModel, folder: Path) -> dict[str, float]:
         """The loss terms on held-out latents, each batch weighted by its size and with its own mask ratio.
 
-        With `generated_cines` also the figures of `evaluate_cines` for cines generated from held-out phenotypes, and
-        a GIF of pairs: the reference cine of a heart, and the cine generated from its phenotypes.
+        With `generated_cines` also the figures of `evaluate_cines`, and a GIF of pairs: the reference cine of a heart,
+        and the cine generated from its phenotypes.
         """
         count = min(self.arguments.validation_samples, len(self.validation_moments))
         sums: dict[str, float] = {}
@@ -192,36 +168,26 @@ class MARStage(Stage):
         return figures
 
     def _generate(self, network: CPGGMARModel, folder: Path) -> dict[str, float]:
-        hearts, arguments = self.held_out, self.arguments
-        vae = self.vae.to(network.device)
-        cines = generate_cines(
-            network, vae, hearts.phenotypes[: len(hearts.cines) // 2], arguments.generated_inference_steps,
-            arguments.batch_size, arguments.seed,
-        )  # fmt: skip
+        arguments, hearts = self.arguments, self.held_out[: self.arguments.generated_cines]
+        steps, vae = arguments.generated_inference_steps, self.vae.to(network.device)
+        cines = generate_cines(network, vae, hearts, steps, arguments.batch_size, arguments.seed)
         self.vae.cpu()
-        frame_time_ms = float(hearts.frame_time_ms.mean())
-        pairs = [cine for pair in zip(hearts.cines / np.float32(255), cines, strict=False) for cine in pair]
-        shown = [Cine(pixels=one, frame_time_ms=frame_time_ms) for one in pairs[:32]]
+        frame_time_ms = float(np.mean([heart.frame_time_ms for heart in self.held_out]))
+        pairs = [cine for pair in zip(hearts, cines, strict=True) for cine in pair]
+        shown = [Cine(pixels=cine.unit, frame_time_ms=frame_time_ms) for cine in pairs[:32]]
         write_gif(folder / "generated.gif", shown, columns=8)
-        return evaluate_cines(cines, hearts, self.segmenter)
+        return evaluate_cines(cines, self.held_out, self.segmenter)
 
-    def tokens_per_sample(self, network: CPGGMARModel) -> int:
-        """Tokens of a cine."""
-        return network.config.num_tokens
-
-    def _held_out_hearts(self, cines: CineBatches) -> HeldOutHearts:
+    def _held_out_hearts(self, available: int) -> list[Cine]:
         count = 2 * self.arguments.generated_cines
-        if count > len(cines):
+        if count > available:
             raise TrainingError(
                 f"generated_cines is {self.arguments.generated_cines}, which needs {count} held-out cines (half of "
-                f"them for the floor), but the validation split has {len(cines)}; generate fewer."
+                f"them for the floor), but the validation split has {available}; generate fewer."
             )
-        batch = cines[range(count)]
-        return HeldOutHearts(batch["cine"].numpy(), batch["phenotypes"], *cines.geometry(count))
+        return [cine_of(row) for row in load_cines(self.arguments.data, "validation").select(range(count))]
 
-    def _sample_latents(
-        self, batch: Batch, randomness: StepRandomness, dtype: torch.dtype = torch.float32
-    ) -> torch.Tensor:
+    def _sample_latents(self, batch: Batch, randomness: StepRandomness, dtype: torch.dtype) -> torch.Tensor:
         mean, logvar = (batch[name].to(torch.promote_types(dtype, torch.float32)) for name in ("mean", "logvar"))
         drawn = mean + (0.5 * logvar).exp() * randomness.normal("latents", *mean.shape[1:])
         return (drawn - self.latents_mean) / self.latents_std
@@ -241,3 +207,30 @@ def hide_phenotypes(phenotypes: torch.Tensor, probability: float, randomness: St
     chosen, share = randomness.uniform("hidden rows", 2, 1).unbind(1)
     hidden = (chosen < probability) & (randomness.uniform("hidden values", phenotypes.shape[1]) < share)
     return phenotypes.masked_fill(hidden, float("nan"))
+
+
+def fit_scaler(phenotypes: np.ndarray) -> tuple[list[float], list[float]]:
+    """Mean and sd (82 each, in physical units) of the values in (N, 82) that are not missing.
+
+    Raises:
+        TrainingError: a phenotype is missing in every row or constant, so it cannot be standardised.
+    """
+    given = np.ma.masked_invalid(phenotypes)
+    mean, sd = given.mean(axis=0), given.std(axis=0)
+    useless = [name for name, value in zip(NAMES, np.ma.filled(sd, 0.0), strict=True) if not value > 0]
+    if useless:
+        raise TrainingError(
+            f"{', '.join(useless)} never vary in the training split; train on data with every phenotype."
+        )
+    return mean.tolist(), sd.tolist()
+
+
+def read_scaler(phenotype_vae: str) -> tuple[list[float], list[float]]:
+    """`phenotype_mean` and `phenotype_sd` of a trained phenotype VAE (a folder or repository)."""
+    config = CPGGPhenotypeVAE.load_config(phenotype_vae)
+    if not config.get("phenotype_mean") or not config.get("phenotype_sd"):
+        raise TrainingError(
+            f"{phenotype_vae} has no phenotype_mean and phenotype_sd in its configuration; use the output of "
+            "train_phenotype_vae.py."
+        )
+    return config["phenotype_mean"], config["phenotype_sd"]

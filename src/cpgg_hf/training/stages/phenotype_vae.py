@@ -1,13 +1,9 @@
 """The phenotype VAE stage (paper, section 2.2): the joint distribution of the 82 phenotypes, on one process."""
 
-from __future__ import annotations
-
 import hashlib
-import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -17,8 +13,7 @@ from torch.utils.data import Dataset
 from cpgg_hf.errors import TrainingError
 from cpgg_hf.models.phenotype_vae import CPGGPhenotypeVAE
 from cpgg_hf.phenotypes import NAMES, read_csv
-from cpgg_hf.training.argument_fields import argument, check_keys
-from cpgg_hf.training.arguments import TrainingArguments
+from cpgg_hf.training.arguments import TrainingArguments, argument
 from cpgg_hf.training.cine_batches import CineBatches
 from cpgg_hf.training.randomness import StepRandomness
 from cpgg_hf.training.stage import Batch, Stage
@@ -31,9 +26,7 @@ _FITTED = ("phenotype_mean", "phenotype_sd", "coordinate_mean", "coordinate_sd",
 class PhenotypeVAEArguments(TrainingArguments):
     """Arguments of the phenotype VAE stage. `data` may be a CSV of phenotypes instead of a cine data set."""
 
-    validation_data: str | None = argument(
-        None, "CSV of held-out phenotypes; required if data is a CSV.", source="dataset"
-    )
+    validation_data: str | None = argument(None, "CSV of held-out phenotypes, if data is a CSV.", source="dataset")
 
 
 class PhenotypeRows(Dataset):
@@ -52,9 +45,9 @@ class PhenotypeRows(Dataset):
 class PhenotypeVAEStage(Stage):
     """Trains `CPGGPhenotypeVAE`; the scaler of the training split stays in its configuration, for the MAR too."""
 
-    name: ClassVar[str] = "phenotype_vae"
-    arguments_class: ClassVar[type[TrainingArguments]] = PhenotypeVAEArguments
-    mixes_samples: ClassVar[bool] = True  # batch normalisation
+    name = "phenotype_vae"
+    arguments_class = PhenotypeVAEArguments
+    mixes_samples = True  # batch normalisation
     arguments: PhenotypeVAEArguments
 
     def load_data(self, accelerator: Accelerator) -> tuple[Dataset, str]:
@@ -70,9 +63,7 @@ class PhenotypeVAEStage(Stage):
 
     def build(self) -> CPGGPhenotypeVAE:
         """The VAE configured under `model:`, with the scaler of the training split."""
-        settings = self.arguments.model
-        valid = set(inspect.signature(CPGGPhenotypeVAE.__init__).parameters)
-        check_keys(settings, valid.difference(_FITTED, ("self",)), "model")
+        settings = self.model_settings(CPGGPhenotypeVAE, computed=_FITTED)
         try:
             return CPGGPhenotypeVAE.from_phenotypes(self.training_phenotypes, **settings)
         except ValueError as error:

@@ -1,15 +1,10 @@
 """The scan segmenter, which locates and segments the heart in full scans.
 
-Cross-entropy and Dice on randomised fields (`random_fields.py`) of phantoms with seeds reserved for it (kept in the
-folder `data`).
+Cross-entropy and Dice on randomised fields (`random_fields.py`) of phantoms with their own seeds, kept in `data`.
 """
 
-from __future__ import annotations
-
-import inspect
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 import torch
 from accelerate import Accelerator
@@ -19,10 +14,10 @@ from cpgg_hf.grid import NUM_FRAMES
 from cpgg_hf.segmentation.heart_shapes import NUM_TIMES, SEED_ROOTS, STRUCTURES, HeartShapes
 from cpgg_hf.segmentation.random_fields import CONTEXT_TIMES, random_fields
 from cpgg_hf.segmentation.segmenter import CineSegmenter
-from cpgg_hf.training.argument_fields import argument, check_keys
-from cpgg_hf.training.arguments import TrainingArguments
+from cpgg_hf.training.arguments import TrainingArguments, argument, operational
 from cpgg_hf.training.randomness import StepRandomness
 from cpgg_hf.training.stage import Batch, Stage
+from cpgg_hf.training.stages.cine_segmenter import coverage_cross_entropy
 from cpgg_hf.training.trained_models import load_trained
 
 _VALIDATION_HEARTS = 50
@@ -32,18 +27,16 @@ _VALIDATION_HEARTS = 50
 class ScanSegmenterArguments(TrainingArguments):
     """Arguments of the scan segmenter's stage."""
 
-    data: str = argument(help="Folder of the rendered hearts; made if missing.", source="phantoms", operational=True)
+    data: str = operational(help="Folder of the rendered hearts; created if missing.", source="phantoms")
     num_subjects: int = argument(600, "Number of training hearts, ten phases each.", minimum=1)
-    init_from: str | None = argument(
-        None, "Folder or repository of a trained scan segmenter to start from.", source="model"
-    )
+    init_from: str | None = argument(None, "Folder or repository of a scan segmenter to start from.", source="model")
 
 
 class ScanSegmenterStage(Stage):
     """Trains `CineSegmenter` on randomised fields; validation is the Dice overlap in fields of held-out hearts."""
 
-    name: ClassVar[str] = "scan_segmenter"
-    arguments_class: ClassVar[type[TrainingArguments]] = ScanSegmenterArguments
+    name = "scan_segmenter"
+    arguments_class = ScanSegmenterArguments
     arguments: ScanSegmenterArguments
 
     def load_data(self, accelerator: Accelerator) -> tuple[Dataset, str]:
@@ -58,9 +51,8 @@ class ScanSegmenterStage(Stage):
         """The segmenter configured under `model:`, or the trained one to start from."""
         if self.arguments.init_from is not None:
             return load_trained(CineSegmenter, self.arguments.init_from)
-        check_keys(self.arguments.model, list(inspect.signature(CineSegmenter.__init__).parameters)[1:], "model")
         frames = tuple(time * NUM_FRAMES // NUM_TIMES for time in CONTEXT_TIMES)
-        return CineSegmenter(**{"context_frames": frames, **self.arguments.model})
+        return CineSegmenter(**{"context_frames": frames, **self.model_settings(CineSegmenter)})
 
     def loss(self, network: CineSegmenter, batch: Batch, randomness: StepRandomness) -> dict[str, torch.Tensor]:  # noqa: ARG002
         """Cross-entropy per pixel + 0.5 (1 - Dice) of the structures that are present."""
@@ -68,8 +60,7 @@ class ScanSegmenterStage(Stage):
         # On a CPU convolutions are twice as fast where channels lie innermost.
         frames = frames.contiguous(memory_format=torch.channels_last)
         logits = network(2 * frames - 1).float()
-        background = (1 - coverage.sum(dim=1, keepdim=True)).clamp_min(0)
-        cross_entropy = torch.nn.functional.cross_entropy(logits, torch.cat([background, coverage], dim=1))
+        cross_entropy = coverage_cross_entropy(logits, coverage)
         dice = soft_dice(logits.softmax(dim=1)[:, 1:], coverage)
         missed = 1 - dice[coverage.sum(dim=(2, 3)) > 0].mean()
         return {"loss": cross_entropy + 0.5 * missed, "cross_entropy": cross_entropy, "missed": missed}

@@ -3,14 +3,13 @@
 A decoder can be refined for an existing MAR: with `init_from` and `freeze_encoder` the latents stay unchanged.
 """
 
-from __future__ import annotations
-
-import inspect
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import nn
@@ -23,16 +22,13 @@ from cpgg_hf.models.autoencoder_inflation import inflate
 from cpgg_hf.models.autoencoder_kl_cpgg import AutoencoderKLCPGG
 from cpgg_hf.models.autoencoder_surgery import add_refiner
 from cpgg_hf.models.gaussian import kl_to_standard_normal
-from cpgg_hf.training.argument_fields import argument, check_keys
-from cpgg_hf.training.arguments import TrainingArguments
-from cpgg_hf.training.cine_batches import CineBatches
+from cpgg_hf.training.arguments import argument, operational
+from cpgg_hf.training.cine_batches import CineBatches, StreamedCines
 from cpgg_hf.training.discriminator import PatchDiscriminator, adaptive_weight, discriminator_loss
 from cpgg_hf.training.perceptual import load_perceptual_distance
-from cpgg_hf.training.pictures import save_reconstruction_sheet
 from cpgg_hf.training.randomness import StepRandomness
 from cpgg_hf.training.stage import Batch, DiscriminatorTraining, Stage, at_least_float32
 from cpgg_hf.training.stages.vae_losses import VAELossArguments, reconstruction_terms
-from cpgg_hf.training.streamed_cines import StreamedCines
 from cpgg_hf.training.trained_models import load_autoencoder_2d, load_trained
 
 
@@ -40,47 +36,26 @@ from cpgg_hf.training.trained_models import load_autoencoder_2d, load_trained
 class VAEArguments(VAELossArguments):
     """Arguments of the 3D-VAE stage."""
 
-    streaming: bool = argument(
-        False, "Read the data as a stream, from a folder or the Hub, without unpacking it first.", operational=True
-    )
+    streaming: bool = operational(False, "Stream the data from a folder or the Hub instead of unpacking it first.")
     perceptual_network: str | None = argument(
-        None,
-        "'lpips', or a segmenter: its folder or repository.",
-        source="model",
-        public=("lpips",),
+        None, "'lpips', or a segmenter: its folder or repository.", source="model", public=("lpips",)
     )
-    adversarial_start_step: int = argument(
-        1, "First step with the adversarial term, counted from 1 (paper: 10001).", minimum=1
-    )
-    discriminator_channels: int = argument(
-        64, "Channels of the discriminator's first layer, a multiple of 4.", minimum=4
-    )
-    discriminator_layers: int = argument(
-        3, "Number of the discriminator's layers between the first and the last.", minimum=1
-    )
-    latent_noise: float = argument(
-        0.0, "Noise added to the latents before decoding, in standard deviations per channel.", minimum=0
-    )
-    init_from: str | None = argument(
-        None, "Folder or repository of a trained 3D-VAE to start from, with its configuration.", source="model"
-    )
-    init_from_2d: str | None = argument(
-        None, "Folder or repository of a 2D AutoencoderKL to inflate and start from.", source="model"
-    )
-    refiner_channels: int = argument(
-        0, "With init_from: first add a refiner with this many channels to its decoder.", minimum=0
-    )
+    adversarial_start_step: int = argument(1, "First step of the adversarial term (paper: 10001).", minimum=1)
+    discriminator_channels: int = argument(64, "First channels of the discriminator, a multiple of 4.", minimum=4)
+    discriminator_layers: int = argument(3, "Layers of the discriminator between first and last.", minimum=1)
+    latent_noise: float = argument(0.0, "Noise added before decoding, in sd of the latents per channel.", minimum=0)
+    init_from: str | None = argument(None, "Folder or repository of a 3D-VAE to start from.", source="model")
+    init_from_2d: str | None = argument(None, "Folder or repository of a 2D AutoencoderKL to inflate.", source="model")
+    refiner_channels: int = argument(0, "Channels of a refiner to add to init_from; 0: none.", minimum=0)
     freeze_encoder: bool = argument(False, "Train only the decoder; latents and their statistics do not change.")
-    latent_statistics_cines: int | None = argument(
-        None, "Training cines to measure latents_mean and latents_std on; default: all.", minimum=1
-    )
+    latent_statistics_cines: int | None = argument(None, "Cines for the latents' statistics; default: all.", minimum=1)
 
 
 class VAEStage(Stage):
     """Trains `AutoencoderKLCPGG`; after training measures `latents_mean` and `latents_std` and stores them in it."""
 
-    name: ClassVar[str] = "vae"
-    arguments_class: ClassVar[type[TrainingArguments]] = VAEArguments
+    name = "vae"
+    arguments_class = VAEArguments
     arguments: VAEArguments
     perceptual_distance: nn.Module | None = None
     discriminator: PatchDiscriminator | None = None
@@ -97,10 +72,10 @@ class VAEStage(Stage):
             distance = load_perceptual_distance(arguments.perceptual_network)
             self.perceptual_distance = distance.to(accelerator.device)
         self.accelerator = accelerator
-        source = StreamedCines if self.arguments.streaming else CineBatches
-        with accelerator.main_process_first():  # it unpacks what is not streamed
-            self.training_cines = source(self.arguments.data, "train")
-            self.validation_cines = source(self.arguments.data, "validation")
+        source = StreamedCines if arguments.streaming else CineBatches
+        with accelerator.main_process_first():  # it unpacks data that is not streamed
+            self.training_cines = source(arguments.data, "train")
+            self.validation_cines = source(arguments.data, "validation")
         return self.training_cines, self.training_cines.fingerprint()
 
     def build(self) -> AutoencoderKLCPGG:
@@ -111,8 +86,7 @@ class VAEStage(Stage):
         if arguments.init_from is not None and arguments.init_from_2d is not None:
             raise TrainingError("init_from and init_from_2d are both given; leave one of them out.")
         if arguments.init_from is None:
-            check_keys(arguments.model, list(inspect.signature(AutoencoderKLCPGG.__init__).parameters)[1:], "model")
-            network = AutoencoderKLCPGG(**arguments.model)
+            network = AutoencoderKLCPGG(**self.model_settings(AutoencoderKLCPGG))
             if arguments.init_from_2d is not None:
                 self._inflate(network, arguments.init_from_2d)
             return network
@@ -135,18 +109,15 @@ class VAEStage(Stage):
         self.discriminator = PatchDiscriminator(
             network.config.out_channels, arguments.discriminator_channels, arguments.discriminator_layers
         ).to(network.dtype)
-        beta1, beta2 = arguments.adam_betas
-        first_step = arguments.adversarial_start_step - 1
         return DiscriminatorTraining(
-            self.discriminator, self._discriminator_loss, arguments.learning_rate, (beta1, beta2), first_step
+            self.discriminator,
+            self._discriminator_loss,
+            arguments.learning_rate,
+            arguments.adam_betas,
+            first_step=arguments.adversarial_start_step - 1,
         )
 
-    def _discriminator_loss(
-        self,
-        discriminator: PatchDiscriminator,
-        batch: Batch,
-        randomness: StepRandomness,  # noqa: ARG002
-    ) -> dict[str, torch.Tensor]:
+    def _discriminator_loss(self, discriminator: Any, batch: Batch, _: StepRandomness) -> dict[str, torch.Tensor]:
         """Cines against their reconstructions from this step's `loss`."""
         cines = to_network(batch["cine"]).to(self._reconstruction.dtype)
         return discriminator_loss(discriminator, cines, self._reconstruction)
@@ -189,25 +160,22 @@ class VAEStage(Stage):
         if not torch.is_grad_enabled():  # the loop counts FLOPs without gradients, which the weight is made of
             return {"adversarial": adversarial}
         last_layer = network.decoder.conv_out.weight
-        weight = adaptive_weight(reconstruction_loss, adversarial, last_layer, len(sample))
-        weight = self.arguments.adversarial_weight * weight
-        return {
-            "loss": reconstruction_loss + weight * adversarial,
-            "adversarial": adversarial,
-            "adversarial_weight": weight,
-        }
+        balance = adaptive_weight(reconstruction_loss, adversarial, last_layer, len(sample))
+        weight = self.arguments.adversarial_weight * balance
+        loss = reconstruction_loss + weight * adversarial
+        return {"loss": loss, "adversarial": adversarial, "adversarial_weight": weight}
 
     def validate(self, network: AutoencoderKLCPGG, folder: Path) -> dict[str, float]:
         """PSNR (dB) and SSIM of held-out cines reconstructed from the posterior's mode; a sheet and a GIF of them."""
-        sheet: list[tuple[torch.Tensor, torch.Tensor]] = []
+        pairs: list[tuple[np.ndarray, np.ndarray]] = []
         for batch in self.validation_cines.batches(self.arguments.batch_size, self.arguments.validation_samples):
             cines = to_network(batch["cine"]).to(network.device, network.dtype)
             reconstructions = from_network(network.decode(network.encode(cines).latent_dist.mode()).sample)
-            sheet += zip(from_network(cines).cpu(), reconstructions.cpu(), strict=True)
-        save_reconstruction_sheet(sheet[:4], folder / "reconstructions.png")
-        references, decoded = ([cine.float().numpy() for cine in column] for column in zip(*sheet, strict=True))
-        pairs = [cine for pair in zip(references[:8], decoded[:8], strict=True) for cine in pair]
-        write_gif(folder / "reconstructions.gif", [Cine(pixels=one, frame_time_ms=20.0) for one in pairs], columns=4)
+            pairs += zip(from_network(cines).cpu().numpy(), reconstructions.cpu().numpy(), strict=True)
+        save_reconstruction_sheet(pairs[:4], folder / "reconstructions.png")
+        shown = [Cine(pixels=cine, frame_time_ms=20.0) for pair in pairs[:8] for cine in pair]
+        write_gif(folder / "reconstructions.gif", shown, columns=4)
+        references, decoded = zip(*pairs, strict=True)
         return {"psnr": float(psnr(decoded, references).mean()), "ssim": float(ssim(decoded, references).mean())}
 
     def finish(self, network: AutoencoderKLCPGG) -> None:
@@ -239,3 +207,19 @@ def latent_statistics(network: AutoencoderKLCPGG, batches: Any) -> tuple[list[fl
         second = second + (mean.square() + var).sum(axes)
     mean = first / count
     return mean.tolist(), (second / count - mean.square()).sqrt().tolist()
+
+
+def save_reconstruction_sheet(pairs: Sequence[tuple[np.ndarray, np.ndarray]], path: Path) -> None:
+    """A PNG with three rows per cine (reference, reconstruction, 4 x absolute error) and every tenth frame across.
+
+    Args:
+        pairs: (cine, reconstruction), each (T, H, W) in [0, 1].
+        path: the PNG to write.
+    """
+    from PIL import Image
+
+    rows = []
+    for cine, reconstruction in pairs:
+        error = (4 * np.abs(reconstruction - cine)).clip(max=1)
+        rows += [np.concatenate(part[:50:10], axis=1) for part in (cine, reconstruction, error)]
+    Image.fromarray(np.round(255 * np.concatenate(rows)).astype(np.uint8)).save(path)

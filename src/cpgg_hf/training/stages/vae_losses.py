@@ -4,43 +4,30 @@ L1 has weight 1. To add a term, write a function of a `Reconstruction`, enter it
 `<name>_weight` to `VAELossArguments`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 
-from cpgg_hf.training.argument_fields import argument
-from cpgg_hf.training.arguments import TrainingArguments
+from cpgg_hf.training.arguments import TrainingArguments, argument
 
 
 @dataclass(kw_only=True)
 class VAELossArguments(TrainingArguments):
     """Weights of the loss terms other than L1."""
 
-    kl_weight: float = argument(
-        1e-6, "Weight of the KL divergence, averaged over latent elements (L1: over pixels).", minimum=0
-    )
-    motion_weight: float = argument(
-        0.0, "Weight of the L1 of the change of the error from each frame to the next.", minimum=0
-    )
+    kl_weight: float = argument(1e-6, "Weight of the KL per latent element (L1: per pixel).", minimum=0)
+    motion_weight: float = argument(0.0, "Weight of the L1 of the error's change between frames.", minimum=0)
     detail_weight: float = argument(0.0, "Weight of the L1 between local edge and motion strengths.", minimum=0)
-    beat_weight: float = argument(
-        0.0, "Emphasis of L1 and motion on pixels that change over the heart beat.", minimum=0
-    )
-    perceptual_weight: float = argument(
-        0.0, "Weight of the distance between features of perceptual_network (paper: 0.1).", minimum=0
-    )
-    adversarial_weight: float = argument(
-        0.0, "Weight of the patch discriminator (paper: 0.05), times the adaptive weight.", minimum=0
-    )
+    beat_weight: float = argument(0.0, "Emphasis of L1 and motion on pixels that change over the beat.", minimum=0)
+    perceptual_weight: float = argument(0.0, "Weight of the perceptual_network term (paper: 0.1).", minimum=0)
+    adversarial_weight: float = argument(0.0, "Weight of the adversarial term (paper: 0.05).", minimum=0)
 
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """What the terms compare.
+    """A cine, its reconstruction and their difference.
 
     Attributes:
         sample: the reconstruction (B, C, T, H, W), float32 or float64.
@@ -61,22 +48,19 @@ def motion(reconstruction: Reconstruction) -> torch.Tensor:
 
 
 def detail(reconstruction: Reconstruction) -> torch.Tensor:
-    """L1 between the local strengths of edges and of motion: L1 alone blurs or stills whatever is uncertain."""
+    """L1 between the local strengths of edges and of motion: L1 by itself blurs or stills uncertain parts."""
     pairs = zip(local_strengths(reconstruction.sample), local_strengths(reconstruction.cines), strict=True)
     return torch.stack([F.l1_loss(*pair) for pair in pairs]).sum()
 
 
 def perceptual(reconstruction: Reconstruction) -> torch.Tensor:
     """Distance between the features of a frozen network (`perceptual.py`)."""
-    assert reconstruction.perceptual_distance is not None, "load_data loads it where the term has a weight"
+    assert reconstruction.perceptual_distance is not None, "the stage loads it if the term has a weight"
     return reconstruction.perceptual_distance(reconstruction.sample, reconstruction.cines)
 
 
-TERMS: dict[str, Callable[[Reconstruction], torch.Tensor]] = {
-    "motion": motion,
-    "detail": detail,
-    "perceptual": perceptual,
-}
+TERMS: dict[str, Callable[[Reconstruction], torch.Tensor]]
+TERMS = {"motion": motion, "detail": detail, "perceptual": perceptual}
 
 
 def reconstruction_terms(
@@ -100,14 +84,9 @@ def reconstruction_terms(
 
 
 def local_strengths(cines: torch.Tensor, window: int = 8) -> tuple[torch.Tensor, torch.Tensor]:
-    """Root mean square of the spatial gradient and of the change to the next frame, in windows of each frame.
+    """Root mean square of the spatial gradient and of the change to the next frame, in square windows of each frame.
 
-    Args:
-        cines: (B, C, T, H, W).
-        window: height and width of the windows in pixels; those at the end may be smaller.
-
-    Returns:
-        (B, C, T, h, w) and (B, C, T - 1, h, w) with h = ceil(H / window), w = ceil(W / window).
+    For cines (B, C, T, H, W): (B, C, T, h, w) and (B, C, T - 1, h, w) with h = ceil(H / window), w = ceil(W / window).
     """
     gradient = F.pad(cines.diff(dim=3), (0, 0, 0, 1)).square() + F.pad(cines.diff(dim=4), (0, 1)).square()
     # The derivative of a root is infinite at 0.
@@ -125,12 +104,9 @@ def beat_weights(cines: torch.Tensor, strength: float, window: int = 5) -> torch
     edges) and divided by its mean over the image.
 
     Args:
-        cines: (B, C, T, H, W).
+        cines: (B, C, T, H, W); the weights are (B, C, 1, H, W).
         strength: at 0 all weights are 1; for large values the weight of a pixel that never changes approaches 0.
         window: height and width of the averaging window in pixels, odd.
-
-    Returns:
-        (B, C, 1, H, W).
     """
     change = F.avg_pool2d(cines.std(dim=2), window, stride=1, padding=window // 2, count_include_pad=False)
     change = change + 1e-6  # all weights are 1 where nothing changes

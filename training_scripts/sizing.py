@@ -5,8 +5,6 @@ FLOPs are those of matrix products, attentions and convolutions, forward and bac
 autograd saves under bf16 autocast. Workspaces, memory fragmentation and communication buffers are not counted.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

@@ -1,17 +1,16 @@
-"""What a validation of the MAR shows: cines generated from held-out phenotypes, and how they are judged."""
+"""The validation of a MAR: cines generated from held-out phenotypes, and their evaluation."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from cpgg_hf.errors import TrainingError
 from cpgg_hf.models.autoencoder_kl_cpgg import AutoencoderKLCPGG
 from cpgg_hf.segmentation.phantom_frames import render_subject
 from cpgg_hf.segmentation.segmenter import CineSegmenter
-from cpgg_hf.training.generated_cines import HeldOutHearts, evaluate_cines
+from cpgg_hf.training.evaluation import evaluate_cines
 from cpgg_hf.training.stages.mar import MARStage
 
 from .conftest import TINY_MAR, TINY_VAE, log_of, run, write_data
@@ -19,22 +18,20 @@ from .conftest import TINY_MAR, TINY_VAE, log_of, run, write_data
 SEGMENTER = Path(__file__).parents[2] / "checkpoints" / "cpgg-phantom-small" / "cine_segmenter"
 
 
-def test_true_cines_obey_their_phenotypes_and_noise_is_far_from_them():
+def test_reference_cines_follow_their_phenotypes_and_noise_is_far_from_them():
     subjects = [render_subject("validation", index) for index in range(6)]
-    hearts = HeldOutHearts(
-        np.stack([subject.cine.pixels for subject in subjects]),
-        torch.from_numpy(np.stack([subject.phenotypes for subject in subjects])).float(),
-        np.array([subject.cine.pixel_size_mm for subject in subjects]),
-        np.array([subject.cine.frame_time_ms for subject in subjects]),
+    hearts = [subject.cine for subject in subjects]
+    true = evaluate_cines(hearts[:3], hearts, CineSegmenter.from_pretrained(SEGMENTER))
+    pixels = np.random.default_rng(0).random((3, 50, 96, 96), np.float32)
+    noise = evaluate_cines(
+        [heart.with_pixels(other) for heart, other in zip(hearts, pixels, strict=False)], hearts, None
     )
-    true = evaluate_cines(hearts.cines[:3] / np.float32(255), hearts, CineSegmenter.from_pretrained(SEGMENTER))
-    noise = evaluate_cines(np.random.default_rng(0).random((3, 50, 96, 96), np.float32), hearts, None)
     assert true["r2_LVEDV"] > 0.9
     assert noise["frechet"] > 5 * true["frechet"]
     assert noise.keys() == {"frechet", "frechet_floor"}
 
 
-def test_a_validation_generates_cines_and_shows_them_beside_the_true_ones(settings, tmp_path):
+def test_a_validation_generates_cines_and_shows_them_beside_the_references(settings, tmp_path):
     shape = (12, 32, 32)
     data = write_data(tmp_path / "cines", num_train=4, num_validation=6, shape=shape)
     settings |= {"data": str(data), "vae": str(tmp_path / "vae"), "max_train_steps": 1}
