@@ -4,37 +4,30 @@ Generated from the sources of cpgg_hf by `cpgg export-remote-code`, do not edit.
 """
 
 import PIL.Image
-from collections.abc import Callable
-from collections.abc import Iterable
-from collections.abc import Iterator
-from collections.abc import Mapping
-from collections.abc import Sequence
 import csv
-from dataclasses import dataclass
-from dataclasses import field
-from dataclasses import fields
 import difflib
-from diffusers.models.modeling_utils import ModelMixin
-from diffusers.pipelines.pipeline_utils import DiffusionPipeline
-from diffusers.schedulers.scheduling_utils import SchedulerMixin
-from diffusers.utils import BaseOutput
 import inspect
-from numbers import Integral
-from numbers import Real
 import numpy as np
 import pandas
 import pandas as pd
 import re
 import reprlib
 import torch
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from diffusers.models.modeling_utils import ModelMixin
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline
+from diffusers.schedulers.scheduling_utils import SchedulerMixin
+from diffusers.utils import BaseOutput
+from numbers import Integral, Real
 from transformers import PreTrainedModel
-from typing import Any
+from typing import Any, NamedTuple
 
 
 # ---- cpgg_hf.data_policy
 
 
-DATA_POLICIES = ("restricted", "public", "phantom")
+DATA_POLICIES = ("restricted", "public", "phantom")  # strictest first
 
 
 UNKNOWN_POLICY = DATA_POLICIES[0]
@@ -50,39 +43,58 @@ def strictest(policies: Iterable[str | None]) -> str:
 # ---- cpgg_hf.cine
 
 
-def from_network(cines: 'Any') -> 'Any':
+def from_network(cines: Any) -> Any:
     return (cines.squeeze(1).float() * 0.5 + 0.5).clamp(0.0, 1.0)
+
+
+# ---- cpgg_hf.errors
+
+
+class CPGGError(Exception):
+    pass
+
+
+class PhenotypeError(CPGGError, ValueError):
+    pass
 
 
 # ---- cpgg_hf.models.guidance
 
 
+class GuidanceStep(NamedTuple):
+
+    decoding_step: int
+    num_decoding_steps: int
+    diffusion_step: int
+    num_diffusion_steps: int
+
+
 class Guidance:
 
-    def scale(self, step: 'GuidanceStep') -> 'float':
+    def scale(self, step: GuidanceStep) -> float:
         raise NotImplementedError
 
-    def passes(self, steps: 'Iterable[GuidanceStep]') -> 'tuple[bool, bool]':
+    def passes(self, steps: Iterable[GuidanceStep]) -> tuple[bool, bool]:
         scales = {float(self.scale(step)) for step in steps}
         return scales != {0.0}, scales != {1.0}
 
-    def unconditional(self, phenotypes: 'torch.Tensor') -> 'tuple[torch.Tensor, torch.Tensor]':
+    def unconditional(self, phenotypes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return phenotypes, phenotypes.new_ones(len(phenotypes)).bool()
 
-    def combine(self, conditional: 'torch.Tensor', unconditional: 'torch.Tensor', step: 'GuidanceStep') -> 'torch.Tensor':
+    def combine(self, conditional: torch.Tensor, unconditional: torch.Tensor, step: GuidanceStep) -> torch.Tensor:
         return unconditional.lerp(conditional, self.scale(step))
 
 
 @dataclass(frozen=True)
 class ConstantGuidance(Guidance):
 
-    guidance_scale: 'float'
+    guidance_scale: float
 
-    def scale(self, step: 'GuidanceStep') -> 'float':  # noqa: ARG002
+    def scale(self, step: GuidanceStep) -> float:  # noqa: ARG002
         return self.guidance_scale
 
 
-def as_guidance(guidance_scale: 'Any') -> 'Guidance':
+def as_guidance(guidance_scale: Any) -> Guidance:
     if hasattr(guidance_scale, "combine"):  # not isinstance: remote code has one copy of the class per file
         return guidance_scale
     if not isinstance(guidance_scale, Real) or not 0 <= float(guidance_scale) < np.inf:
@@ -98,22 +110,22 @@ def as_guidance(guidance_scale: 'Any') -> 'Guidance':
 @dataclass(frozen=True)
 class GenerationSettings:
 
-    guidance_scale: 'Any' = field(
+    guidance_scale: Any = field(
         default=3.0,
         metadata={
             "help": "strength of the guidance by the phenotypes (1 = no guidance, 0 = unconditional)",
             "type": float,
         },
     )
-    temperature: 'float' = field(
+    temperature: float = field(
         default=1.0, metadata={"help": "scale of the noise that each diffusion step adds", "type": float}
     )
-    num_decoding_steps: 'int' = field(
+    num_decoding_steps: int = field(
         default=16, metadata={"help": "passes of the transformer, at most one per token", "type": int}
     )
-    num_inference_steps: 'int' = field(default=100, metadata={"help": "diffusion steps per token", "type": int})
+    num_inference_steps: int = field(default=100, metadata={"help": "diffusion steps per token", "type": int})
 
-    def __post_init__(self) -> 'None':
+    def __post_init__(self) -> None:
         as_guidance(self.guidance_scale)
         if not isinstance(self.temperature, Real) or not 0 <= float(self.temperature) < np.inf:
             raise ValueError(f"temperature must be a positive number or 0, given {self.temperature!r}.")
@@ -123,7 +135,7 @@ class GenerationSettings:
                 raise ValueError(f"{name} must be a positive integer, given {value!r}.")
 
     @classmethod
-    def of(cls, config: 'Mapping[str, Any]', **overrides: 'Any') -> 'GenerationSettings':
+    def of(cls, config: Mapping[str, Any], **overrides: Any) -> "GenerationSettings":
         unknown = overrides.keys() - {one.name for one in fields(cls)}
         if unknown:
             raise ValueError(
@@ -146,17 +158,6 @@ def check_scheduler(head_type: str, scheduler: Any) -> None:
             f"{type(scheduler).__name__} {'follows a flow' if follows_flow else 'removes noise'}, but the MAR's head "
             f"has the type {head_type!r}; use a scheduler such as {remedy}."
         )
-
-
-# ---- cpgg_hf.errors
-
-
-class CPGGError(Exception):
-    pass
-
-
-class PhenotypeError(CPGGError, ValueError):
-    pass
 
 
 # ---- cpgg_hf.phenotypes.schema

@@ -3,40 +3,33 @@
 Generated from the sources of cpgg_hf by `cpgg export-remote-code`, do not edit. Apache-2.0.
 """
 
-from collections.abc import Callable
-from collections.abc import Iterable
-from collections.abc import Sequence
 import csv
-from dataclasses import dataclass
-from functools import cache
-from huggingface_hub.dataclasses import strict
 import inspect
 import json
 import math
-from numbers import Real
 import numpy as np
 import os
+import torch
+import torch.nn.functional as F
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from huggingface_hub.dataclasses import strict
+from numbers import Real
 from pathlib import Path
 from statistics import NormalDist
 from torch import nn
-import torch
-import torch.nn.functional as F
-from transformers import PreTrainedConfig
-from transformers import PreTrainedModel
-from transformers import initialization as init
+from transformers import PreTrainedConfig, PreTrainedModel, initialization as init
 from transformers.modeling_layers import GradientCheckpointingLayer
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
-from transformers.modeling_utils import LoadStateDictInfo
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, LoadStateDictInfo
 from transformers.utils import ModelOutput
-from typing import Any
-from typing import NamedTuple
-from typing import TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 
 # ---- cpgg_hf.data_policy
 
 
-DATA_POLICIES = ("restricted", "public", "phantom")
+DATA_POLICIES = ("restricted", "public", "phantom")  # strictest first
 
 
 UNKNOWN_POLICY = DATA_POLICIES[0]
@@ -52,7 +45,7 @@ def strictest(policies: Iterable[str | None]) -> str:
 # ---- cpgg_hf.hub.policy
 
 
-ADAPTER_POLICY_FILE = "data_policy.json"
+ADAPTER_POLICY_FILE = "data_policy.json"  # PEFT's own file does not keep it
 
 
 def policy_of_adapter(source: str | os.PathLike[str] | None, **hub: Any) -> str:
@@ -218,12 +211,6 @@ field_id,name,short_name,unit,structure,mean,sd,min_plausible,max_plausible,sour
 PHENOTYPES: tuple[Phenotype, ...] = _read_table()
 
 
-NAMES: tuple[str, ...] = tuple(phenotype.short_name for phenotype in PHENOTYPES)
-
-
-_INDEX_OF_NAME = {name: index for index, name in enumerate(NAMES)}
-
-
 # ---- cpgg_hf.models.configuration_cpgg_mar
 
 
@@ -326,38 +313,38 @@ class CPGGMARConfig(PreTrainedConfig):
 
 class GuidanceStep(NamedTuple):
 
-    decoding_step: 'int'
-    num_decoding_steps: 'int'
-    diffusion_step: 'int'
-    num_diffusion_steps: 'int'
+    decoding_step: int
+    num_decoding_steps: int
+    diffusion_step: int
+    num_diffusion_steps: int
 
 
 class Guidance:
 
-    def scale(self, step: 'GuidanceStep') -> 'float':
+    def scale(self, step: GuidanceStep) -> float:
         raise NotImplementedError
 
-    def passes(self, steps: 'Iterable[GuidanceStep]') -> 'tuple[bool, bool]':
+    def passes(self, steps: Iterable[GuidanceStep]) -> tuple[bool, bool]:
         scales = {float(self.scale(step)) for step in steps}
         return scales != {0.0}, scales != {1.0}
 
-    def unconditional(self, phenotypes: 'torch.Tensor') -> 'tuple[torch.Tensor, torch.Tensor]':
+    def unconditional(self, phenotypes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return phenotypes, phenotypes.new_ones(len(phenotypes)).bool()
 
-    def combine(self, conditional: 'torch.Tensor', unconditional: 'torch.Tensor', step: 'GuidanceStep') -> 'torch.Tensor':
+    def combine(self, conditional: torch.Tensor, unconditional: torch.Tensor, step: GuidanceStep) -> torch.Tensor:
         return unconditional.lerp(conditional, self.scale(step))
 
 
 @dataclass(frozen=True)
 class ConstantGuidance(Guidance):
 
-    guidance_scale: 'float'
+    guidance_scale: float
 
-    def scale(self, step: 'GuidanceStep') -> 'float':  # noqa: ARG002
+    def scale(self, step: GuidanceStep) -> float:  # noqa: ARG002
         return self.guidance_scale
 
 
-def as_guidance(guidance_scale: 'Any') -> 'Guidance':
+def as_guidance(guidance_scale: Any) -> Guidance:
     if hasattr(guidance_scale, "combine"):  # not isinstance: remote code has one copy of the class per file
         return guidance_scale
     if not isinstance(guidance_scale, Real) or not 0 <= float(guidance_scale) < np.inf:
@@ -379,7 +366,7 @@ _LAYER_NORM_EPS = 1e-6
 _BIN_HALF_WIDTH = 1.0 / 255.0
 
 
-_MODULATION_ELEMENTS = 2**24
+_MODULATION_ELEMENTS = 2**24  # modulations are precomputed for as many steps as fit in this many numbers
 
 
 # Shift and scale of a layer's normalised input, and the gate of a block's residual, each (..., width).

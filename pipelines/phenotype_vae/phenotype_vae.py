@@ -3,23 +3,19 @@
 Generated from the sources of cpgg_hf by `cpgg export-remote-code`, do not edit. Apache-2.0.
 """
 
-from collections.abc import Iterable
-from collections.abc import Iterator
-from collections.abc import Mapping
-from collections.abc import Sequence
-from copy import deepcopy
 import csv
-from dataclasses import dataclass
 import difflib
-from diffusers.configuration_utils import ConfigMixin
-from diffusers.configuration_utils import register_to_config
-from diffusers.models.modeling_utils import ModelMixin
-from itertools import pairwise
 import numpy as np
 import re
 import reprlib
-from torch import nn
 import torch
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
+from itertools import pairwise
+from torch import nn
 from typing import Any
 
 
@@ -873,7 +869,7 @@ class _Gains:
     latents: torch.Tensor  # (K, L, O) regression of z on them
     latent_factors: torch.Tensor  # (K, L, L) Cholesky factor of z given them
     noises: torch.Tensor  # (K, F, O) regression of the free coordinates' residual on theirs
-    noise_factors: torch.Tensor
+    noise_factors: torch.Tensor  # (K, F, F) Cholesky factor of its remaining covariance
 
 
 class _Sampler:

@@ -3,17 +3,14 @@
 Generated from the sources of cpgg_hf by `cpgg export-remote-code`, do not edit. Apache-2.0.
 """
 
-from diffusers.configuration_utils import register_to_config
-from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
-from diffusers.schedulers.scheduling_ddpm import DDPMSchedulerOutput
-from diffusers.utils.torch_utils import randn_tensor
-from functools import cache
 import math
 import numpy as np
 import torch
-from typing import Any
-from typing import Literal
-from typing import NamedTuple
+from diffusers.configuration_utils import register_to_config
+from diffusers.schedulers.scheduling_ddpm import DDPMScheduler, DDPMSchedulerOutput
+from diffusers.utils.torch_utils import randn_tensor
+from functools import cache
+from typing import Any, Literal, NamedTuple
 
 
 # ---- cpgg_hf.models.token_diffusion

@@ -3,24 +3,21 @@
 Generated from the sources of cpgg_hf by `cpgg export-remote-code`, do not edit. Apache-2.0.
 """
 
+import itertools
+import math
+import torch
+import torch.nn.functional as F
 from collections.abc import Callable
 from dataclasses import dataclass
-from diffusers.configuration_utils import ConfigMixin
-from diffusers.configuration_utils import register_to_config
+from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.activations import get_activation
 from diffusers.models.attention_processor import Attention
-from diffusers.models.autoencoders.vae import AutoencoderMixin
-from diffusers.models.autoencoders.vae import DecoderOutput
-from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution as _DiagonalGaussianDistribution
+from diffusers.models.autoencoders.vae import AutoencoderMixin, DecoderOutput, DiagonalGaussianDistribution as _DiagonalGaussianDistribution
 from diffusers.models.modeling_outputs import AutoencoderKLOutput
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils.accelerate_utils import apply_forward_hook
 from diffusers.utils.torch_utils import randn_tensor
-import itertools
-import math
 from torch import nn
-import torch
-import torch.nn.functional as F
 from typing import Any
 
 

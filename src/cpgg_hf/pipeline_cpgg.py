@@ -4,9 +4,11 @@
 `AutoencoderKLCPGG` decodes the latents into a cine of one heart beat.
 """
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from numbers import Real
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,13 +19,15 @@ from diffusers.models.modeling_utils import ModelMixin
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from diffusers.utils import BaseOutput
+from safetensors import SafetensorError
 from transformers import PreTrainedModel
 
 from cpgg_hf.cine import from_network
 from cpgg_hf.data_policy import strictest
+from cpgg_hf.errors import CheckpointError, brief
 from cpgg_hf.hub.mixin import HubPolicyMixin
 from cpgg_hf.models.guidance import Guidance
-from cpgg_hf.models.pipeline_files import PipelineFilesMixin
+from cpgg_hf.models.pipeline_files import check_pipeline
 from cpgg_hf.models.registration import register
 from cpgg_hf.models.settings import GenerationSettings
 from cpgg_hf.models.token_diffusion import check_scheduler
@@ -67,7 +71,7 @@ class _Interrupted(Exception):  # noqa: N818 (not an error: how a callback stops
         self.latents = latents
 
 
-class CPGGPipeline(HubPolicyMixin, PipelineFilesMixin, DiffusionPipeline):  # type: ignore[misc]
+class CPGGPipeline(HubPolicyMixin, DiffusionPipeline):  # type: ignore[misc]
     r"""
     Generates four-chamber cine cardiac MRI from cardiac phenotypes.
 
@@ -145,6 +149,50 @@ class CPGGPipeline(HubPolicyMixin, PipelineFilesMixin, DiffusionPipeline):  # ty
         self._guidance_scale = guidance_scale
         self._num_timesteps = 0
         self._interrupt = False
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any) -> Any:
+        """Loads a pipeline from a folder or a Hub repository; see [`~diffusers.DiffusionPipeline.from_pretrained`].
+
+        Weights are loaded as float32 unless `torch_dtype` is given.
+
+        Raises:
+            CheckpointError: the folder is not a CPGG pipeline, is damaged, or contains pickles instead of safetensors.
+        """
+        kwargs["use_safetensors"] = True
+        if "torch_dtype" not in kwargs:
+            # transformers would take the dtype of the configuration, which a half-precision variant has changed.
+            kwargs.setdefault("dtype", torch.float32)
+        folder = Path(pretrained_model_name_or_path)
+        if folder.is_dir():
+            check_pipeline(folder, cls.__name__, given=kwargs.keys())
+        # `name` and `owner/name` are Hub repositories, unless a local folder is called like the owner.
+        elif folder.exists() or len(folder.parts) > 2 or (len(folder.parts) == 2 and folder.parent.is_dir()):
+            raise CheckpointError(
+                f"there is no folder {folder}; give the folder that save_pretrained wrote, or a Hub repository."
+            )
+        try:
+            return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+        except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
+            if folder.is_dir():
+                raise CheckpointError(f"cannot load the pipeline in {folder} ({brief(error)}).") from error
+            raise CheckpointError(
+                f"{folder} is neither a local folder nor a Hub repository with a pipeline ({brief(error)}); "
+                "check the name, the network and the access rights."
+            ) from error
+
+    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:  # type: ignore[override]
+        """Saves the pipeline as safetensors; see [`~diffusers.DiffusionPipeline.save_pretrained`].
+
+        Raises:
+            ValueError: the MAR carries an adapter, because its own weights would then not be saved.
+        """
+        if getattr(self.mar, "_hf_peft_config_loaded", False):
+            raise ValueError(
+                f"the MAR carries the adapters {list(self.mar.peft_config)}, which a pipeline does not save; keep "
+                "them with pipe.mar.save_pretrained(folder), or remove them with pipe.mar.delete_adapter(name) first."
+            )
+        super().save_pretrained(save_directory, **kwargs)
 
     def set_scheduler(self, scheduler_class: Any, **overrides: Any) -> None:
         """Replaces the scheduler by one of another class with the same diffusion settings.

@@ -173,30 +173,28 @@ def _flattened(monkeypatch, tmp_path, modules, without=()):
 
 
 OTHER = """
-from __future__ import annotations
 import math as _numbers
 from typing import Any as Number
 _SIZE = 3
-def _helper(later: Later) -> Number:
-    \"\"\"Internal.\"\"\"
+def _helper(later) -> Number:
+    \"\"\"
+    Internal.
+    \"\"\"
     return _numbers.floor(2.5) + _SIZE
-def total(): return _helper(None)
-class Later: pass
+def total():
+    return _helper(None)
 """
 TOP = """
-from __future__ import annotations
-import json as _numbers
-from cpgg_hf.made_up.other import total as sum_of, _SIZE as length
+import json
+from cpgg_hf.made_up.other import total
 from cpgg_hf.hub.mixin import HubPolicyMixin
-_SIZE = 10
 # a comment
-def _helper(length): return [_SIZE for _ in range(length)]
+length = 10
 class Top(HubPolicyMixin, object):
     \"\"\"Public.\"\"\"
-    def value(self) -> Missing:
+    def value(self):
         \"\"\"Public too.\"\"\"
-        sum_local = lambda _SIZE: _SIZE + length
-        return sum_of(), len(_helper(2)), _SIZE, sum_local(1), _numbers.loads("4")
+        return total(), length, json.loads("4")
     def _inner(self):
         \"\"\"Internal.\"\"\"
     def fit(self):
@@ -204,16 +202,27 @@ class Top(HubPolicyMixin, object):
 """
 
 
-def test_sources_may_use_future_annotations_other_names_and_equal_private_names(monkeypatch, tmp_path):
+def test_a_class_keeps_what_it_needs_and_loses_the_rest(monkeypatch, tmp_path):
     namespace, text = _flattened(monkeypatch, tmp_path, {"other": OTHER, "top": TOP}, without=("fit",))
-    assert namespace["Top"]().value() == (5, 2, 10, 4, 4)
+    assert namespace["Top"]().value() == (5, 10, 4)
     assert not hasattr(namespace["Top"], "fit")
     assert namespace["Top"].__doc__ == "Public."
     assert namespace["Top"].value.__doc__ == "Public too."
-    assert namespace["Top"].value.__annotations__ == {"return": "Missing"}
     assert "Internal." not in text
     assert namespace["Top"].__mro__ == (namespace["Top"], object)
     assert "# a comment" in text
+
+
+@pytest.mark.parametrize(
+    ("top", "message"),
+    [
+        (TOP.replace("length", "_SIZE"), r"both define _SIZE; rename one\.$"),
+        (TOP.replace("import total", "import total as length"), r"imports total as length; keep its name\.$"),
+    ],
+)
+def test_names_that_would_have_to_change_are_refused(monkeypatch, tmp_path, top, message):
+    with pytest.raises(PublishingError, match=message):
+        _flattened(monkeypatch, tmp_path, {"other": OTHER, "top": top})
 
 
 def test_an_import_of_the_package_inside_a_function_is_refused(monkeypatch, tmp_path):

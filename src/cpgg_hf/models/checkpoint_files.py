@@ -4,7 +4,6 @@ The libraries' loaders raise unclear errors, or none: weights that are missing f
 """
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,36 +13,6 @@ from safetensors import SafetensorError, safe_open
 from cpgg_hf.errors import CheckpointError, brief
 
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
-
-
-def check_index(folder: Path, class_name: str, components: Mapping[str, str | None]) -> None:
-    """Checks that `model_index.json` describes a pipeline of `class_name` and that its components' folders exist.
-
-    Args:
-        folder: folder of the pipeline.
-        class_name: class of the pipeline.
-        components: class by component that the folder must contain; None = any class.
-
-    Raises:
-        CheckpointError: the folder is not such a pipeline.
-    """
-    path = folder / "model_index.json"
-    if not path.is_file():
-        raise CheckpointError(
-            f"{folder} is not a pipeline because it has no model_index.json; give the folder that contains it."
-        )
-    index = read_json(path)
-    found = index.get("_class_name")
-    if class_name not in (found if isinstance(found, list) else [found]):
-        raise CheckpointError(f"{path} describes {found}, not {class_name}; give a checkpoint of this package.")
-    for name, expected in components.items():
-        if name not in index or not (folder / name).is_dir():
-            raise CheckpointError(f"{folder} lacks the component {name}; download the checkpoint again.")
-        declared = index[name][-1] if isinstance(index[name], list) and index[name] else None
-        if expected is not None and declared != expected:
-            raise CheckpointError(
-                f"{path} names {declared} for {name}, expected {expected}; give a checkpoint of this package."
-            )
 
 
 def check_model(folder: Path, model_class: Any) -> None:

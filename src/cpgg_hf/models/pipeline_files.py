@@ -1,80 +1,50 @@
-"""Loads and saves `CPGGPipeline` with checked files; hub repositories that load without the package leave this out."""
+"""Checks the files of a pipeline before loading; see `checkpoint_files`."""
 
-import os
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError
-
-from cpgg_hf.errors import CheckpointError, brief
+from cpgg_hf.errors import CheckpointError
 from cpgg_hf.models.autoencoder_kl_cpgg import AutoencoderKLCPGG
-from cpgg_hf.models.checkpoint_files import check_index, check_model, read_json
+from cpgg_hf.models.checkpoint_files import check_model, read_json
 from cpgg_hf.models.modeling_cpgg_mar import CPGGMARModel
 from cpgg_hf.models.phenotype_vae import CPGGPhenotypeVAE
 
 _MODELS = {"phenotype_vae": CPGGPhenotypeVAE, "mar": CPGGMARModel, "vae": AutoencoderKLCPGG}
 
 
-class PipelineFilesMixin:
-    """`from_pretrained` and `save_pretrained` of the pipeline: safetensors only, with one clear sentence per fault."""
+def check_pipeline(folder: Path, class_name: str, given: Collection[str]) -> None:
+    """Checks `model_index.json` and all components of a pipeline's folder.
 
-    mar: Any
+    Args:
+        folder: folder of the pipeline.
+        class_name: class of the pipeline.
+        given: components that the caller passes as arguments; they are not checked.
 
-    @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any) -> Any:
-        """Loads a pipeline from a folder or a Hub repository; see [`~diffusers.DiffusionPipeline.from_pretrained`].
-
-        Weights are loaded as float32 unless `torch_dtype` is given.
-
-        Raises:
-            CheckpointError: the folder is not a CPGG pipeline, is damaged, or contains pickles instead of safetensors.
-        """
-        kwargs["use_safetensors"] = True
-        if "torch_dtype" not in kwargs:
-            # transformers would take the dtype of the configuration, which a half-precision variant has changed.
-            kwargs.setdefault("dtype", torch.float32)
-        folder = Path(pretrained_model_name_or_path)
-        if folder.is_dir():
-            cls._check_files(folder, given=kwargs.keys())
-        # `name` and `owner/name` are Hub repositories, unless a local folder is called like the owner.
-        elif folder.exists() or len(folder.parts) > 2 or (len(folder.parts) == 2 and folder.parent.is_dir()):
+    Raises:
+        CheckpointError: the folder is not such a pipeline, or a component is missing or damaged.
+    """
+    path = folder / "model_index.json"
+    if not path.is_file():
+        raise CheckpointError(
+            f"{folder} is not a pipeline because it has no model_index.json; give the folder that contains it."
+        )
+    index = read_json(path)
+    found = index.get("_class_name")
+    if class_name not in (found if isinstance(found, list) else [found]):
+        raise CheckpointError(f"{path} describes {found}, not {class_name}; give a checkpoint of this package.")
+    components: dict[str, Any] = {"scheduler": None, **_MODELS}
+    for name in [name for name in components if name not in given]:
+        if name not in index or not (folder / name).is_dir():
+            raise CheckpointError(f"{folder} lacks the component {name}; download the checkpoint again.")
+        if name == "scheduler":  # of any class
+            read_json(folder / name / "scheduler_config.json")
+            continue
+        model_class = components[name]
+        declared = index[name][-1] if isinstance(index[name], list) and index[name] else None
+        if declared != model_class.__name__:
             raise CheckpointError(
-                f"there is no folder {folder}; give the folder that save_pretrained wrote, or a Hub repository."
+                f"{path} names {declared} for {name}, expected {model_class.__name__}; give a checkpoint of this "
+                "package."
             )
-        try:
-            return super().from_pretrained(pretrained_model_name_or_path, **kwargs)  # type: ignore[misc]
-        except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
-            if folder.is_dir():
-                raise CheckpointError(f"cannot load the pipeline in {folder} ({brief(error)}).") from error
-            raise CheckpointError(
-                f"{folder} is neither a local folder nor a Hub repository with a pipeline ({brief(error)}); "
-                "check the name, the network and the access rights."
-            ) from error
-
-    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
-        """Saves the pipeline as safetensors; see [`~diffusers.DiffusionPipeline.save_pretrained`].
-
-        Raises:
-            ValueError: the MAR carries an adapter, because its own weights would then not be saved.
-        """
-        if getattr(self.mar, "_hf_peft_config_loaded", False):
-            raise ValueError(
-                f"the MAR carries the adapters {list(self.mar.peft_config)}, which a pipeline does not save; keep "
-                "them with pipe.mar.save_pretrained(folder), or remove them with pipe.mar.delete_adapter(name) first."
-            )
-        super().save_pretrained(save_directory, **kwargs)  # type: ignore[misc]
-
-    @classmethod
-    def _check_files(cls, folder: Path, given: Collection[str]) -> None:
-        """Checks all components in a folder except those that the caller passes as arguments."""
-        models = {name: model_class for name, model_class in _MODELS.items() if name not in given}
-        expected: dict[str, str | None] = {name: model_class.__name__ for name, model_class in models.items()}
-        if "scheduler" not in given:
-            expected["scheduler"] = None
-        check_index(folder, cls.__name__, expected)
-        if "scheduler" not in given:
-            read_json(folder / "scheduler" / "scheduler_config.json")
-        for name, model_class in models.items():
-            check_model(folder / name, model_class)
+        check_model(folder / name, model_class)

@@ -1,7 +1,5 @@
 """`GenerationSettings`: how cines are generated, as one dataclass for pipeline, command line, plans and cards."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from numbers import Integral, Real
@@ -45,7 +43,7 @@ class GenerationSettings:
                 raise ValueError(f"{name} must be a positive integer, given {value!r}.")
 
     @classmethod
-    def of(cls, config: Mapping[str, Any], **overrides: Any) -> GenerationSettings:
+    def of(cls, config: Mapping[str, Any], **overrides: Any) -> "GenerationSettings":
         """The settings of a pipeline's config (`pipe.config` or the content of model_index.json).
 
         Args:
