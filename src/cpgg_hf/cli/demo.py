@@ -117,9 +117,9 @@ def _draw_sheet(path: Path, cines: list[Cine], measurements: list[CineMeasuremen
             found = f"{measurement.phenotypes[index]:.0f}".replace("nan", "-")
             lines.append(f"{name:8s}{cine.phenotypes[index]:6.0f}{found:>6s} {PHENOTYPES[index].unit}")  # type: ignore[index]
         captions.append("\n".join([*lines, f"heart rate {60000 / cine.rr_ms:.0f} bpm"]))
-    # Where no heart was found, the third of the beat at which systole usually ends.
+    # If no heart was found: systole usually ends after a third of the beat.
     frames = [
-        (0, len(cine) // 3 if one.end_systole is None else one.end_systole)
+        len(cine) // 3 if one.end_systole is None else one.end_systole
         for cine, one in zip(cines, measurements, strict=True)
     ]
     cine_sheet(path, cines, captions, frames, title="Generated four-chamber cines, ordered by LVEDV")
