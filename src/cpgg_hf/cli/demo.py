@@ -65,9 +65,7 @@ def _run(arguments: argparse.Namespace) -> None:
         _write_table(folder / "phenotypes.csv", output.seeds, requested, measured)
 
     print(controllability_sentences(requested, measured))
-    print(
-        f"wrote hearts.png, hearts.gif, phenotypes.csv and heart_1.nii.gz to heart_{count}.nii.gz to {arguments.out}"
-    )
+    print(f"wrote hearts.png, hearts.gif, phenotypes.csv and heart_1.nii.gz to heart_{count}.nii.gz to {out}")
 
 
 def controllability_sentences(requested: np.ndarray, measured: np.ndarray, names: tuple[str, ...] = SHOWN) -> str:
