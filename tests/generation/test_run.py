@@ -258,7 +258,6 @@ def test_a_disk_may_be_full_wherever_something_is_written(pipe, made, tmp_path, 
         [],
         ["generation.json"],
         ["generation.json", shards[0]],
-        ["generation.json", *shards],
         ["dataset.json", "generation.json", *shards],
         ["dataset.json", "generation.json", "phenotypes.png", *shards],
     ]
