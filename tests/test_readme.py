@@ -1,6 +1,4 @@
-"""What the README prints works as printed: its commands and its Python, with a tiny checkpoint in the place of the
-shipped one, so that they take seconds.
-"""
+"""The README's commands and Python code work as printed; a tiny checkpoint takes the place of the shipped one."""
 
 import json
 import re
@@ -11,11 +9,14 @@ import numpy as np
 import pytest
 import yaml
 from dicom_files import write_dicom_series
+from phantom_zips import write_ukb_zips
 from tiny_checkpoint import save_tiny_checkpoint
 
 from cpgg_hf import phantom
 from cpgg_hf.cli.main import build_parser, main
 from cpgg_hf.phenotypes import phenotype_index, read_csv
+from tests.preparation.layouts.phantom_files import heart as small_heart
+from tests.preparation.layouts.phantom_files import save_stack_of_nifti
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -24,12 +25,18 @@ COMMANDS = [shlex.split(line) for line in re.findall(r"^(?:cpgg|python|accelerat
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A folder like the repository's root, with a subject's DICOM series and what is known of the subject."""
+    """A folder like the repository's root, with a subject's DICOM series and known phenotypes, and two cohorts."""
     place = tmp_path_factory.mktemp("clone")
     save_tiny_checkpoint(place / "checkpoints" / "cpgg-phantom-small")
     heart = phantom.render(phantom.sample_phenotypes(1, 4)[0], 4)
     field = np.pad(heart.cine.pixels, ((0, 0), (16, 16), (16, 16)), mode="edge")
     write_dicom_series(place / "SERIES_FOLDER", field[::2], spacing=(1.8, 1.8))
+    patient = place / "ACDC_FOLDER" / "training" / "patient001"
+    save_stack_of_nifti(patient / "patient001_4d.nii.gz", small_heart())
+    (patient / "Info.cfg").write_text("ED: 1\nES: 5\n")
+    write_ukb_zips(place / "ukb", 1)
+    (place / "ukb" / "bulk").rename(place / "ZIP_FOLDER")
+    (place / "ukb" / "phenotypes.csv").rename(place / "TABLE.csv")
     (known,) = re.findall(r'`({"phenotypes": .*})`', README)
     (place / "partial.json").write_text(known)
     return place
@@ -51,6 +58,8 @@ def test_its_commands_run_in_their_order(capsys):
     assert len(list(Path("outputs/hearts").glob("*.gif"))) == 4
     report = json.loads(Path("outputs/report/report.json").read_text())
     assert {row["phenotype"]: row["known"] for row in report["phenotypes"]}["LVEDV"] == 150
+    for folder in ("data/acdc", "data/ukb", "outputs/failing"):
+        assert list(Path(folder).glob("*.parquet"))
 
 
 def test_its_python_says_what_it_gives():

@@ -1,4 +1,4 @@
-"""Results appear whole or not at all."""
+"""Results appear complete or not at all."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Cines as the commands read them: one from a NIfTI file or a DICOM folder, or all of a folder."""
+"""Reads the cines that commands take: one from a NIfTI file or a DICOM folder, or all of a folder."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def read_cine(
     path: str | os.PathLike[str], view: str = "any", segmenter: str | None = None, mask: str | None = None
 ) -> tuple[Cine, np.ndarray | None]:
-    """A cine on the package's grid; anything that does not lie on the grid, or comes with a mask, is prepared first.
+    """A cine on the package's grid; one that is not on the grid, or comes with a mask, is prepared first.
 
     Args:
         path: a NIfTI file or a DICOM folder.
@@ -27,8 +27,7 @@ def read_cine(
         mask: NIfTI file of labels, used instead of the segmenter, see `read_mask`.
 
     Returns:
-        The cine, and where it was prepared the probabilities (T, 7, H, W) of its structures. `acquired` of the cine
-        decides which segmenter can measure it.
+        The cine and, if it was prepared, the probabilities (T, 7, H, W) of its structures.
 
     Raises:
         InputError: it cannot be read, shows another view, or no heart is detected.
@@ -46,7 +45,7 @@ def read_cine(
 
 
 def read_view(path: str | os.PathLike[str], view: str) -> tuple[Cine, tuple[str, ...]]:
-    """A scan as acquired, and notes about its view; InputError where the plane looks like another one than `view`."""
+    """A scan as acquired, and notes about its view; InputError if the plane looks like another view."""
     from cpgg_hf.preparation.grid.view import classify_view, require_view
     from cpgg_hf.scans import read_scan
 

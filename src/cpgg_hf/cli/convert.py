@@ -1,4 +1,4 @@
-"""`cpgg convert`: published CPGG weights to a model of this package."""
+"""`cpgg convert`: a model of this package from published CPGG weights."""
 
 import argparse
 import json
@@ -11,7 +11,7 @@ from cpgg_hf.errors import CheckpointError, brief
 
 
 def add_command(commands: Any) -> None:
-    """Adds the command to those of `cpgg`."""
+    """Add `convert` to the commands."""
     convert = new_command(commands, "convert", _run, "convert published CPGG weights to this package")
     convert.add_argument("kind", choices=("mar", "phenotype_vae"), help="network that the weights belong to")
     convert.add_argument("weights", help="published weights: .safetensors, or a PyTorch file (.pt, .pth, .ckpt)")
@@ -31,7 +31,7 @@ def _run(arguments: argparse.Namespace) -> None:
 
     state_dict = _read_weights(Path(arguments.weights), arguments.key)
     table = None if arguments.phenotypes is None else read_csv(arguments.phenotypes)
-    scaler: dict[str, Any] = {}
+    scaler = {}
     if table is not None:
         fitted = CPGGPhenotypeVAE.from_phenotypes(table).config
         scaler = {name: fitted[name] for name in ("phenotype_mean", "phenotype_sd")}

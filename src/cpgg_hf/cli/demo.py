@@ -1,13 +1,8 @@
-"""`cpgg demo` (`make demo`): hearts of rising LV volume, generated (the paper's figure 2) and measured.
-
-Writes the cines as NIfTI, all of them side by side as GIF, ED and ES frames with the main phenotypes of each heart as
-PNG, and a table of requested and measured phenotypes.
-"""
+"""`cpgg demo` (`make demo`): hearts of rising LV volume, generated (the paper's figure 2) and measured."""
 
 from __future__ import annotations
 
 import argparse
-import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +15,7 @@ if TYPE_CHECKING:
     from cpgg_hf.cine import Cine
     from cpgg_hf.measure import CineMeasurement
 
-# End-diastolic volumes in mL, from a small heart to a dilated one; all else is sampled to go with them.
+# End-diastolic volumes, from a small heart to a dilated one; the other phenotypes are sampled to match.
 LVEDV_ML = (90.0, 110.0, 130.0, 150.0, 170.0, 195.0, 220.0, 250.0)
 SHOWN = ("LVEDV", "LVESV", "LVEF", "RVEDV", "LAV_max")
 
@@ -34,17 +29,6 @@ def add_command(commands: Any) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    run_demo(arguments.out, arguments.model, arguments.seed)
-
-
-def run_demo(out: str | os.PathLike[str] = "outputs/demo", model: str | None = None, seed: int = 0) -> None:
-    """Generate one heart for each of `LVEDV_ML`, measure them, and write everything to `out`.
-
-    Args:
-        out: a folder; files of an earlier demonstration are replaced.
-        model: a checkpoint with a segmenter; None is the shipped one.
-        seed: other seeds give other hearts of the same volumes.
-    """
     import numpy as np
     import torch
 
@@ -55,18 +39,19 @@ def run_demo(out: str | os.PathLike[str] = "outputs/demo", model: str | None = N
     from cpgg_hf.files.staging import staged_folder
     from cpgg_hf.measure import measure_cine
 
+    model, out, count = arguments.model, arguments.out, len(LVEDV_ML)
     with staged_folder(out, overwrite=True) as folder:
         print(f"loading {checkpoint_path(model)}", flush=True)
         pipe, segmenter = load_pipeline(model), load_segmenter(None, model)
 
-        volumes = f"LVEDV from {LVEDV_ML[0]:g} to {LVEDV_ML[-1]:g} mL"
-        print(f"generating {len(LVEDV_ML)} hearts with {volumes}", flush=True)
+        print(f"generating {count} hearts with LVEDV from {LVEDV_ML[0]:g} to {LVEDV_ML[-1]:g} mL", flush=True)
         start = time.perf_counter()
         pipe.set_progress_bar_config(desc="decoding steps")
-        output = pipe([{"LVEDV": volume} for volume in LVEDV_ML], generator=torch.Generator().manual_seed(seed))
+        generator = torch.Generator().manual_seed(arguments.seed)
+        output = pipe([{"LVEDV": volume} for volume in LVEDV_ML], generator=generator)
         cines = cines_of(output)
         seconds = time.perf_counter() - start
-        print(f"  {seconds:.1f} s, {seconds / len(LVEDV_ML):.1f} s per heart", flush=True)
+        print(f"  {seconds:.1f} s, {seconds / count:.1f} s per heart", flush=True)
 
         print("measuring the generated cines", flush=True)
         measurements = [measure_cine(cine, segmenter) for cine in cines]
@@ -80,11 +65,11 @@ def run_demo(out: str | os.PathLike[str] = "outputs/demo", model: str | None = N
         _write_table(folder / "phenotypes.csv", output.seeds, requested, measured)
 
     print(controllability_sentences(requested, measured))
-    print(f"wrote hearts.png, hearts.gif, phenotypes.csv and heart_1.nii.gz to heart_{len(LVEDV_ML)}.nii.gz to {out}")
+    print(f"wrote hearts.png, hearts.gif, phenotypes.csv and heart_1.nii.gz to heart_{count}.nii.gz to {out}")
 
 
 def controllability_sentences(requested: np.ndarray, measured: np.ndarray, names: tuple[str, ...] = SHOWN) -> str:
-    """How near the measured phenotypes (N, 82) are to the requested ones, one line per phenotype."""
+    """Compare measured with requested phenotypes (N, 82), in one line per phenotype."""
     import numpy as np
 
     from cpgg_hf.metrics import r2_score
@@ -97,9 +82,8 @@ def controllability_sentences(requested: np.ndarray, measured: np.ndarray, names
         x, y, unit = requested[found, index], measured[found, index], PHENOTYPES[index].unit
         line = f"  {name:8s} measurable in {len(x)} of {len(found)} hearts"
         if len(x) > 1:
-            line += (
-                f": requested {x.min():.0f} to {x.max():.0f} {unit}, measured {y.min():.0f} to {y.max():.0f} {unit}"
-            )
+            line += f": requested {x.min():.0f} to {x.max():.0f} {unit}"
+            line += f", measured {y.min():.0f} to {y.max():.0f} {unit}"
             line += f", mean difference {np.abs(y - x).mean():.1f} {unit}, R2 {float(r2_score(x, y)):.2f}"
         lines.append(line)
     return "\n".join(lines)
@@ -117,9 +101,9 @@ def _draw_sheet(path: Path, cines: list[Cine], measurements: list[CineMeasuremen
             found = f"{measurement.phenotypes[index]:.0f}".replace("nan", "-")
             lines.append(f"{name:8s}{cine.phenotypes[index]:6.0f}{found:>6s} {PHENOTYPES[index].unit}")  # type: ignore[index]
         captions.append("\n".join([*lines, f"heart rate {60000 / cine.rr_ms:.0f} bpm"]))
-    # Where no heart was found, the third of the beat at which systole usually ends.
+    # If no heart was found: systole usually ends after a third of the beat.
     frames = [
-        (0, len(cine) // 3 if one.end_systole is None else one.end_systole)
+        len(cine) // 3 if one.end_systole is None else one.end_systole
         for cine, one in zip(cines, measurements, strict=True)
     ]
     cine_sheet(path, cines, captions, frames, title="Generated four-chamber cines, ordered by LVEDV")

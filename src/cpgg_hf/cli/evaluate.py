@@ -1,14 +1,11 @@
 """`cpgg evaluate`: fidelity and controllability of generated cines."""
 
 import argparse
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cpgg_hf.cli.options import add_json, add_seed, add_segmenter, add_split, new_command
 from cpgg_hf.cli.printing import print_json
 from cpgg_hf.errors import RequestError
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 def add_command(commands: Any) -> None:
@@ -34,13 +31,8 @@ def _fidelity(arguments: argparse.Namespace) -> None:
     from cpgg_hf.cli.cines import read_cine_set
     from cpgg_hf.metrics import RandomFeatureNetwork, fidelity_report
 
-    generated, reference = (
-        read_cine_set(folder, split)
-        for folder, split in (
-            (arguments.generated, arguments.split),
-            (arguments.reference, arguments.reference_split),
-        )
-    )
+    generated = read_cine_set(arguments.generated, arguments.split)
+    reference = read_cine_set(arguments.reference, arguments.reference_split)
     report = fidelity_report(generated, reference, RandomFeatureNetwork(), arguments.seed)
     if arguments.json:
         print_json(report.to_dict())
@@ -51,35 +43,21 @@ def _fidelity(arguments: argparse.Namespace) -> None:
 
 
 def _controllability(arguments: argparse.Namespace) -> None:
-    from cpgg_hf.metrics import to_plain
-
-    table = controllability(arguments.generated, arguments.segmenter, arguments.seed, arguments.split)
-    if arguments.json:
-        print_json(to_plain(table))
-    else:
-        print(table.drop(columns="measurable").to_string(float_format="{:.3f}".format))
-
-
-def controllability(folder: str, segmenter: str | None, seed: int = 0, split: str | None = None) -> "pd.DataFrame":
-    """Measured against requested phenotypes, one row per measurable phenotype; see `cpgg_hf.metrics.controllability`.
-
-    Args:
-        folder: of generated cines, see `read_cine_set`.
-        segmenter: folder; None is the shipped checkpoint's.
-        seed: of the confidence intervals.
-        split: of a data set.
-    """
     import numpy as np
 
     from cpgg_hf.cli.cines import read_cine_set
     from cpgg_hf.cli.models import load_segmenter
     from cpgg_hf.measure import measure_cines
-    from cpgg_hf.metrics import controllability as compare
+    from cpgg_hf.metrics import controllability, to_plain
 
-    cines = read_cine_set(folder, split)
+    cines = read_cine_set(arguments.generated, arguments.split)
     requested = np.array([np.full(82, np.nan) if cine.phenotypes is None else cine.phenotypes for cine in cines])
     if not np.isfinite(requested).any():
-        raise RequestError(f"{folder} has no requested phenotypes; put phenotypes.csv next to the cines.")
-    network = load_segmenter(segmenter)
-    table = compare(requested, measure_cines(cines, network, progress=True), seed)
-    return table[table["measurable"]]
+        raise RequestError(f"{arguments.generated} has no requested phenotypes; put phenotypes.csv next to the cines.")
+    measured = measure_cines(cines, load_segmenter(arguments.segmenter), progress=True)
+    table = controllability(requested, measured, arguments.seed)
+    table = table[table["measurable"]]
+    if arguments.json:
+        print_json(to_plain(table))
+    else:
+        print(table.drop(columns="measurable").to_string(float_format="{:.3f}".format))

@@ -16,6 +16,7 @@ from cpgg_hf.cli.options import (
     settings_of,
 )
 from cpgg_hf.data_policy import DATA_POLICIES
+from cpgg_hf.exports import formats
 
 
 def add_command(commands: Any) -> None:
@@ -25,33 +26,30 @@ def add_command(commands: Any) -> None:
     command.add_argument(
         "--out", required=True, help="folder to write; re-run the command to resume an interrupted run"
     )
-    text = f"one or more of {', '.join(_formats())}; parquet is a data set (default: nifti)"
+    text = f"one or more of {', '.join(formats())}, and parquet, a data set (default: nifti)"
     command.add_argument("--format", type=_parse_formats, default=("nifti",), metavar="FORMAT[,FORMAT]", help=text)
     command.add_argument(
         "--batch-size", type=positive, default=8, help="cines in memory at once; does not affect the output"
     )
     add_settings(command)
-    text = "keep hearts that meet it, such as 'LVEF < 40'; repeatable"
+    text = "condition that all hearts must meet, such as 'LVEF < 40'; repeatable"
     command.add_argument("--where", action="append", default=[], metavar="CONDITION", help=text)
     command.add_argument("--verify", action="store_true", help="store measured next to requested phenotypes")
-    text = "draw a cine again if the phenotype is measured farther from the requested value; repeatable"
+    text = "draw a cine again if the measured phenotype differs more from the requested value; repeatable"
     command.add_argument("--max-error", action="append", default=[], type=assignment, metavar="NAME=VALUE", help=text)
     add_split(command, f"split of the data set: {', '.join(SPLITS)} (default: train)")
     text = "stricter than the model's own (default: the model's)"
     command.add_argument("--data-policy", choices=DATA_POLICIES, help=text)
 
 
-def _formats() -> tuple[str, ...]:
-    from cpgg_hf.exports import formats
+def _parse_formats(text: str) -> list[str]:
+    from cpgg_hf.generation import format_names
 
-    return (*formats(), "parquet")
-
-
-def _parse_formats(text: str) -> tuple[str, ...]:
-    given = tuple(text.split(","))
-    unknown = set(given) - set(_formats())
-    if unknown:
-        raise argparse.ArgumentTypeError(f"unknown format {min(unknown)!r}; expected some of {','.join(_formats())}")
+    given = text.split(",")
+    if unknown := set(given) - set(format_names()):
+        raise argparse.ArgumentTypeError(
+            f"unknown format {min(unknown)!r}; expected some of {','.join(format_names())}"
+        )
     return given
 
 
@@ -90,7 +88,7 @@ def generate(
     micro_batch_size: int | None = None,
     **options: Any,
 ) -> tuple[int, bool]:
-    """Generate cines, or one worker's share of them.
+    """Generate cines, or the share of one worker.
 
     Args:
         model: folder or hub repository; None is the shipped one.
@@ -99,18 +97,18 @@ def generate(
         num_samples: cines per row of the request.
         out: the folder; one that was started with the same settings is resumed.
         where: conditions such as `LVEF < 40`.
-        verify: whether to measure each cine.
+        verify: measure each cine.
         max_error: largest errors, such as ("LVEF", 5.0); they imply `verify`.
-        max_attempts: cines drawn for the same phenotypes until the errors are small enough.
+        max_attempts: see `cpgg_hf.generation.Verification`.
         segmenter: folder of the segmenter that measures; None is the checkpoint's.
-        micro_batch_size: replaces the pipeline's; other values round differently.
+        micro_batch_size: None is the pipeline's; other values round differently.
         options: of `cpgg_hf.generation.generate_dataset`.
 
     Returns:
-        How many cines were requested, and whether all of them are complete.
+        The number of requested cines, and whether all of them are complete.
 
     Raises:
-        RequestError: as `generate_dataset`, or a phenotype that `max_error` gives twice.
+        RequestError: as `generate_dataset`, or `max_error` gives a phenotype twice.
     """
     from cpgg_hf import generation
     from cpgg_hf.cli.models import checkpoint_path, load_pipeline, load_segmenter

@@ -1,4 +1,4 @@
-"""`cpgg measure`: the phenotypes that a cine shows."""
+"""`cpgg measure`: measures the phenotypes of a cine."""
 
 import argparse
 from typing import Any
@@ -9,7 +9,7 @@ from cpgg_hf.cli.printing import print_json, print_notes
 
 def add_command(commands: Any) -> None:
     """Add `measure` to the commands."""
-    command = new_command(commands, "measure", _run, "measure the phenotypes that a cine shows")
+    command = new_command(commands, "measure", _run, "measure the phenotypes of a cine")
     command.add_argument("cine", help="NIfTI file or DICOM folder")
     add_segmenter(command)
     add_mask(command)
@@ -37,9 +37,8 @@ def _run(arguments: argparse.Namespace) -> None:
 def measure(path: str, segmenter: str | None, view: str = "4ch", mask: str | None = None) -> dict[str, Any]:
     """The measurable phenotypes of a NIfTI file or a DICOM folder, and its volume curves.
 
-    The formulas are those of a four-chamber view, so other planes are refused unless `view` is "any". A scan is
-    segmented by the checkpoint's segmenter for scans, a generated cine by its segmenter, unless one is given; a mask
-    with labels for every frame replaces the segmentation.
+    The formulas are those of a four-chamber view, so other planes are refused unless `view` is "any". By default,
+    scans and generated cines have different segmenters; a mask with labels for every frame replaces the segmentation.
     """
     import numpy as np
 

@@ -1,4 +1,4 @@
-"""Loads a pipeline or a segmenter from a folder, from the hub, or from the shipped checkpoint."""
+"""Loads pipelines and segmenters from a folder, the hub, or the shipped checkpoint."""
 
 import os
 from pathlib import Path
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from cpgg_hf.pipeline_cpgg import CPGGPipeline
     from cpgg_hf.segmentation.segmenter import CineSegmenter
 
-# Next to `src` in a clone of the repository, where the quick start runs.
+# In a clone of the repository.
 SHIPPED_CHECKPOINT = Path(__file__).resolve().parents[3] / "checkpoints" / "cpgg-phantom-small"
 CINE_SEGMENTER_FOLDER = "cine_segmenter"
 SCAN_SEGMENTER_FOLDER = "scan_segmenter"
@@ -21,7 +21,7 @@ def checkpoint_path(model: str | None) -> str:
     """The given checkpoint, or the shipped one.
 
     Raises:
-        RequestError: none is given, and the package does not lie in a clone of the repository.
+        RequestError: none is given, and the package is not in a clone of the repository.
     """
     if model is not None:
         return model

@@ -13,7 +13,7 @@ SPLITS = ("train", "validation", "test")
 def new_command(
     parent: Any, name: str, run: Callable[[argparse.Namespace], None], text: str
 ) -> argparse.ArgumentParser:
-    """A command of `parent` (from `add_subparsers`) that `run` carries out; `text` is its one-line help."""
+    """Add a command to `parent` (of `add_subparsers`); `run` runs it, `text` is its one-line help."""
     command: argparse.ArgumentParser = parent.add_parser(name, help=text, description=text)
     command.set_defaults(run=run)
     command.add_argument("--debug", action="store_true", help="show the traceback of an error")

@@ -51,7 +51,6 @@ def _add_phantom(source: argparse.ArgumentParser) -> None:
     for split, count in (("train", 1000), ("validation", 100), ("test", 100)):
         source.add_argument(f"--num-{split}", type=int, default=count, help="cines (default: %(default)s)")
     add_seed(source)
-    _add_num_processes(source)
 
 
 def _add_subjects(source: argparse.ArgumentParser) -> None:
@@ -60,17 +59,12 @@ def _add_subjects(source: argparse.ArgumentParser) -> None:
     add_view(source)
     _add_finder(source)
     source.add_argument("--upright", action="store_true", help="mirror cines to the orientation of phantoms")
-    _add_num_processes(source)
     add_json(source, "report")
 
 
 def _add_dataset(source: argparse.ArgumentParser) -> None:
-    source.add_argument(
-        "--out", required=True, help="folder of the data set; re-run the command to resume an interrupted run"
-    )
-
-
-def _add_num_processes(source: argparse.ArgumentParser) -> None:
+    text = "folder of the data set; re-run the command to resume an interrupted run"
+    source.add_argument("--out", required=True, help=text)
     source.add_argument("--num-processes", type=positive, default=1, help="does not affect the output")
 
 
@@ -103,22 +97,16 @@ def _prepare_series(arguments: argparse.Namespace) -> None:
         return
     print_notes(report["warnings"])
     view, beat = report["view"], report["acquired"]
-    judged = f"view {view['judged']} (confidence {view['confidence']:g})"
-    print(f"{beat['num_frames']} frames, {beat['heart_rate']:g} bpm, {judged}")
+    print(f"{beat['num_frames']} frames, {beat['heart_rate']:g} bpm", end="")
+    print(f", view {view['judged']} (confidence {view['confidence']:g})")
     print(f"wrote {arguments.out}")
 
 
 def _prepare_phantom(arguments: argparse.Namespace) -> None:
     from cpgg_hf.preparation.phantom import prepare_phantom
 
-    prepare_phantom(
-        arguments.out,
-        arguments.num_train,
-        arguments.num_validation,
-        arguments.num_test,
-        arguments.seed,
-        arguments.num_processes,
-    )
+    counts = (arguments.num_train, arguments.num_validation, arguments.num_test)
+    prepare_phantom(arguments.out, *counts, arguments.seed, arguments.num_processes)
     print(f"wrote {arguments.out}")
 
 

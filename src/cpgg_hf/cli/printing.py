@@ -1,4 +1,4 @@
-"""How the commands print: JSON on stdout for scripts, notes on stderr for people."""
+"""Output of the commands: JSON on stdout for scripts, notes on stderr for people."""
 
 import json
 import sys
@@ -9,7 +9,7 @@ from cpgg_hf.errors import printable
 
 
 def print_json(content: Any) -> None:
-    """Print `content`, which holds plain values only, to stdout."""
+    """Print plain values to stdout."""
     print(json.dumps(content, indent=2))
 
 

@@ -13,7 +13,7 @@ def add_command(commands: Any) -> None:
     """Add `push` to the commands."""
     text = "push a checkpoint, a network or a data set to a private hub repository"
     command = new_command(commands, "push", _run, text)
-    command.add_argument("folder", help="what to push; a model without a card gets one")
+    command.add_argument("folder", help="folder to push; a model without a card gets one")
     command.add_argument("repository", metavar="OWNER/NAME", help="created if missing")
     text = "type of the repository (default: inferred from the folder)"
     command.add_argument("--type", choices=("model", "dataset"), help=text)
@@ -39,12 +39,12 @@ def _run(arguments: argparse.Namespace) -> None:
 
     folder, key_file, cohorts = Path(arguments.folder), arguments.key_file, arguments.cohort
     if not folder.is_dir():
-        raise RequestError(f"there is no folder {folder}; give the one to push.")
+        raise RequestError(f"there is no folder {folder}; check the path.")
     if cohorts and key_file is None:
         raise RequestError("--cohort needs --key-file to recognise participants; give both.")
     repo_type = arguments.type or ("dataset" if (folder / DESCRIPTION_FILE).is_file() else "model")
     if arguments.remote_code and (repo_type != "model" or arguments.revision is not None):
-        raise RequestError("--remote-code pushes models to a branch of its own; leave out --type and --revision.")
+        raise RequestError("--remote-code pushes a model to its own branch; leave out --type and --revision.")
     options: dict[str, Any] = {
         "repo_type": repo_type,
         "private": not arguments.public,

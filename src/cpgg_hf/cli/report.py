@@ -28,8 +28,9 @@ def add_command(commands: Any) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    names = ("input", "phenotypes", "out", "model", "view", "seed")
-    result = report(*(getattr(arguments, name) for name in names))
+    result = report(
+        arguments.input, arguments.phenotypes, arguments.out, arguments.model, arguments.view, arguments.seed
+    )
     if arguments.json:
         print_json(result)
         return
@@ -55,10 +56,10 @@ def report(
     Args:
         source: a DICOM folder or a NIfTI file of one four-chamber cine.
         request: CSV or JSON file with the subject's known phenotypes, one row.
-        out: the folder; must be new or empty. It will contain images of the subject.
+        out: a new or empty folder. It will contain images of the subject.
         model: a checkpoint with the segmenters; None is the shipped one.
         view: "4ch", or "any" to take every plane.
-        seed: of the completion and of the generated cine.
+        seed: of the completed phenotypes and the generated cine.
 
     Returns:
         The content of `report.json`.
@@ -111,6 +112,6 @@ def report(
         cines = [real, reconstruction, real.with_pixels(generated.pixels)]
         side_by_side(folder / "report.png", cines, ["real", "VAE of real", "generated"])
         write_gif(folder / "report.gif", cines, columns=3)
-        content = json.dumps(to_plain(result), indent=2) + "\n"
-        (folder / "report.json").write_text(content, encoding="utf-8")
-    return to_plain(result)
+        plain: dict[str, Any] = to_plain(result)
+        (folder / "report.json").write_text(json.dumps(plain, indent=2) + "\n", encoding="utf-8")
+    return plain

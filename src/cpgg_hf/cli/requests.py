@@ -1,4 +1,4 @@
-"""Phenotypes as users give them: `--set NAME=VALUE`, a CSV table, or a JSON file of one subject."""
+"""Requested phenotypes: `--set NAME=VALUE`, a CSV table, or a JSON file of one heart."""
 
 from pathlib import Path
 
@@ -9,17 +9,15 @@ from cpgg_hf.phenotypes import as_array, complete_identities, read_csv
 
 
 def read_request(path: str | None, assignments: list[tuple[str, float]]) -> np.ndarray | None:
-    """The requested phenotypes (B, 82), NaN = open; None if nothing is requested.
-
-    Contradictions are found here, before a model is loaded.
+    """The requested phenotypes (B, 82), NaN = to be sampled; None if nothing is requested.
 
     Args:
         path: a CSV table with one row per heart, or a JSON file of one heart, `{"phenotypes": {name: value}}`.
         assignments: from `options.assignment`.
 
     Raises:
-        PhenotypeError: unknown names, wrong units, contradictions.
-        RequestError: no such file, or a name that --set gives twice.
+        PhenotypeError: unknown names, wrong units or contradictions.
+        RequestError: no such file, or --set gives a name twice.
     """
     if path is None and not assignments:
         return None
@@ -35,7 +33,7 @@ def read_request(path: str | None, assignments: list[tuple[str, float]]) -> np.n
 
 
 def unique(assignments: list[tuple[str, float]], flag: str) -> dict[str, float]:
-    """Assignments as a dict; RequestError for a name that the flag gives twice."""
+    """Assignments as a dict; RequestError if a name occurs twice."""
     names = [name for name, _ in assignments]
     repeated = {name for name in names if names.count(name) > 1}
     if repeated:

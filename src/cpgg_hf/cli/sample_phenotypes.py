@@ -1,4 +1,4 @@
-"""`cpgg sample-phenotypes`: the phenotypes that `cpgg generate` would generate cines from, as a table."""
+"""`cpgg sample-phenotypes`: a table of the phenotypes that `cpgg generate` would condition on."""
 
 import argparse
 from typing import Any

@@ -1,8 +1,7 @@
-"""Synthetic cines as DICOM: MR Image Storage, one file per frame, marked so that nobody takes it for a patient.
+"""Synthetic cines as DICOM: MR Image Storage (PS3.3 A.4), one file per frame, marked as synthetic.
 
-The files follow the MR Image IOD (PS3.3 A.4). They are marked as synthetic wherever a viewer, an archive or a script
-may look: Synthetic Data YES, a derived Image Type, Patient ID SYNTHETIC, the series and derivation descriptions, the
-image comments, and Content Qualification RESEARCH (not for diagnosis).
+Marks: Synthetic Data YES, a derived Image Type, Patient ID SYNTHETIC, series and derivation descriptions, image
+comments, and Content Qualification RESEARCH (not for diagnosis).
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ def write_dicom(path: str | os.PathLike[str], cine: Cine, series_description: st
 
 
 def dicom_frames(cine: Cine, series_description: str = "Synthetic cine") -> Iterator[Dataset]:
-    """The frames of `write_dicom` as pydicom data sets with their file meta information; same arguments."""
+    """The frames that `write_dicom` writes, as pydicom data sets with file meta information; same arguments."""
     import_optional("pydicom", "imaging")
     from pydicom.dataset import FileMetaDataset
     from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
@@ -88,7 +87,7 @@ def dicom_frames(cine: Cine, series_description: str = "Synthetic cine") -> Iter
 
 
 def _stored_pixels(cine: Cine) -> tuple[np.ndarray, int]:
-    """(T, H, W) uint16 as it is stored, and how many of its bits carry values."""
+    """The stored pixels (T, H, W) uint16, and the number of bits in use."""
     if cine.pixels.dtype in (np.uint8, np.uint16):
         return cine.pixels.astype("<u2"), 8 * cine.pixels.dtype.itemsize
     if cine.scanner_units:

@@ -1,4 +1,4 @@
-"""Cines as frames on a screen, alone or in a grid: the shared part of GIF, WebP and MP4."""
+"""Cines as frames on a screen: the shared part of GIF, WebP and MP4."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from cpgg_hf.files.staging import staged_file
 from cpgg_hf.optional import import_optional
 
 _MIN_DURATION_MS = 20  # viewers slow faster frames down to 100 ms
-_GAP = 2
+_GAP = 2  # pixels between the cines of a grid
+_SCALE = 2  # screen pixels per pixel; even, as H.264 needs even sizes
 
 
-def film_of(cines: Cine | Sequence[Cine], columns: int | None = None, scale: int = 2) -> tuple[np.ndarray, float]:
-    """One cine, or several in a grid, as frames (T, rows, columns) uint8 in screen pixels, and the mean frame time.
+def film_of(cines: Cine | Sequence[Cine], columns: int | None = None) -> tuple[np.ndarray, float]:
+    """One cine, or several in a grid, as frames (T, 2 rows, 2 columns) uint8, and the mean frame time in ms.
 
     Args:
         cines: of the same shape.
         columns: cines per row of the grid; by default about as many as there are rows.
-        scale: screen pixels per pixel.
 
     Raises:
         ValueError: no cines, or different shapes.
@@ -33,13 +33,22 @@ def film_of(cines: Cine | Sequence[Cine], columns: int | None = None, scale: int
     if len(shapes) != 1:
         raise ValueError(f"expected cines of one shape, given {sorted(shapes) or 'none'}.")
     grid = _grid(np.stack([cine.uint8 for cine in cines]), columns or int(np.ceil(np.sqrt(len(cines)))))
-    return grid.repeat(scale, 1).repeat(scale, 2), float(np.mean([cine.frame_time_ms for cine in cines]))
+    return grid.repeat(_SCALE, 1).repeat(_SCALE, 2), float(np.mean([cine.frame_time_ms for cine in cines]))
 
 
 def write_looping_picture(
     path: str | os.PathLike[str], kind: str, frames: np.ndarray, frame_time_ms: float, clock_ms: int, **options: Any
 ) -> Path:
-    """Write an animated picture that loops; frames are left out where they are faster than viewers show."""
+    """Write a looping picture; of cines faster than viewers show, frames are left out.
+
+    Args:
+        path: appears complete or not at all.
+        kind: format name of pillow.
+        frames: (T, rows, columns) uint8.
+        frame_time_ms: time from one frame to the next.
+        clock_ms: unit of the format's frame durations.
+        options: of pillow's `save`.
+    """
     image_module = import_optional("PIL.Image", "pictures")
     step_ms = max(frame_time_ms, _MIN_DURATION_MS)
     starts = np.arange(0, len(frames) * frame_time_ms - 1e-6, step_ms)

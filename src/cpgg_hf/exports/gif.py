@@ -1,4 +1,4 @@
-"""Cines as GIF, alone or side by side, at the heart's own speed."""
+"""Cines as GIF, one or several side by side, at the speed of the heart."""
 
 from __future__ import annotations
 
@@ -12,12 +12,10 @@ from cpgg_hf.exports.film import film_of, write_looping_picture
 SUFFIX = ".gif"
 
 
-def write_gif(
-    path: str | os.PathLike[str], cines: Cine | Sequence[Cine], columns: int | None = None, scale: int = 2
-) -> Path:
+def write_gif(path: str | os.PathLike[str], cines: Cine | Sequence[Cine], columns: int | None = None) -> Path:
     """Write one cine, or a grid of cines, as a GIF that loops; the arguments are those of `film_of`.
 
     GIF counts time in steps of 10 ms and viewers show at most 50 frames per second; of faster cines, frames are left
     out so that the beat keeps its length. Several cines beat together, at their mean rate.
     """
-    return write_looping_picture(path, "GIF", *film_of(cines, columns, scale), clock_ms=10)
+    return write_looping_picture(path, "GIF", *film_of(cines, columns), clock_ms=10)

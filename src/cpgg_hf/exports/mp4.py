@@ -1,9 +1,8 @@
-"""Cines as MP4: every frame once, at its own time."""
+"""A cine as MP4: every frame once, at its own time."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -19,20 +18,16 @@ _TICKS_PER_SECOND = 90_000  # the clock of MPEG
 _QUALITY = "12"  # x264's constant rate factor: no visible difference
 
 
-def write_mp4(
-    path: str | os.PathLike[str], cines: Cine | Sequence[Cine], columns: int | None = None, scale: int = 2
-) -> Path:
-    """Write one beat of a cine, or of a grid of cines, as H.264; the arguments are those of `film_of`.
+def write_mp4(path: str | os.PathLike[str], cine: Cine) -> Path:
+    """Write one beat of a cine as H.264, which is lossy: for exact values use NIfTI, DICOM or npz.
 
-    H.264 is lossy and needs even sizes: an odd one gets a black line. Times are kept to 1/90 ms. For exact values use
-    NIfTI, DICOM or npz.
+    Times are exact to 1/90 ms.
 
     Raises:
         ImportError: PyAV is not installed.
     """
     av = import_optional("av", "video")
-    frames, frame_time_ms = film_of(cines, columns, scale)
-    frames = np.pad(frames, ((0, 0), (0, frames.shape[1] % 2), (0, frames.shape[2] % 2)))
+    frames, frame_time_ms = film_of(cine)
     ticks = np.round(np.arange(len(frames)) * frame_time_ms * _TICKS_PER_SECOND / 1000).astype(int)
     path = Path(path)
     with staged_file(path) as partial, av.open(str(partial), "w", format="mp4") as container:

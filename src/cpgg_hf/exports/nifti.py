@@ -1,4 +1,4 @@
-"""Cines as NIfTI, with the plane's affine and the frame time in the header."""
+"""A cine as NIfTI, with the affine of its plane and the frame time in the header."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def write_nifti(path: str | os.PathLike[str], cine: Cine) -> Path:
         cine: uint8 stays uint8, float becomes float32. An unknown plane becomes a textbook four-chamber plane.
 
     Raises:
-        ValueError: another ending.
+        ValueError: `path` has another ending.
         ImportError: nibabel is not installed.
     """
     nibabel = import_optional("nibabel", "imaging")

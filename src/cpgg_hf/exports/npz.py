@@ -18,8 +18,8 @@ def write_npz(path: str | os.PathLike[str], cine: Cine) -> Path:
 
     Args:
         path: ends in `.npz`.
-        cine: with square pixels. Its pixels are stored as (T, H, W) with their type; unknown phenotypes as NaN, in the
-            order of `cpgg_hf.phenotypes.NAMES`; an unknown seed as -1.
+        cine: with square pixels, stored as (T, H, W) with their type. Phenotypes are in the order of
+            `cpgg_hf.phenotypes.NAMES`, NaN = unknown; an unknown seed is -1.
 
     Raises:
         ValueError: another ending, or pixels that are not square.

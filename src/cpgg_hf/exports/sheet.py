@@ -1,4 +1,4 @@
-"""Still pictures of cines: chosen frames with captions, as in the paper's figure 2."""
+"""Still pictures of cines: selected frames with captions, as in the paper's figure 2."""
 
 from __future__ import annotations
 
@@ -13,66 +13,52 @@ from cpgg_hf.cine import Cine
 from cpgg_hf.files.staging import staged_file
 from cpgg_hf.optional import import_optional
 
-_INCHES = 1.9
+_INCHES = 1.9  # per frame
+_NUM_MOMENTS = 6
 
 
 def cine_sheet(
     path: str | os.PathLike[str],
     cines: Sequence[Cine],
     captions: Sequence[str],
-    frames: Sequence[Sequence[int]],
-    frame_names: Sequence[str] = ("ED", "ES"),
-    title: str = "",
+    end_systole: Sequence[int],
+    title: str,
 ) -> Path:
-    """Draw one column per cine: its frames one below the other, and its caption below them.
+    """Draw one column per cine: its end-diastolic and end-systolic frame, and its caption below them.
 
     Args:
         path: the PNG; appears complete or not at all.
-        cines: in their order.
+        cines: at end diastole in frame 0.
         captions: one per cine; may have several lines.
-        frames: the frames to show, one sequence per cine, as long as `frame_names`.
-        frame_names: what the rows show.
+        end_systole: the end-systolic frame of each cine.
         title: above the sheet.
     """
-    if not len(cines) == len(captions) == len(frames):
-        raise ValueError(
-            f"{len(cines)} cines, {len(captions)} captions and {len(frames)} sets of frames do not match."
-        )
     lines = max(caption.count("\n") + 1 for caption in captions)
-    rows, columns = len(frame_names), len(cines)
-    figure, axes = _figure(rows, columns, 0.15 * lines + 0.4)
-    for column, (cine, caption, shown) in enumerate(zip(cines, captions, frames, strict=True)):
-        for row, frame in enumerate(shown):
-            _show(axes[row, column], cine.uint8[frame])
-        axes[-1, column].set_xlabel(caption, fontsize=7, family="monospace", multialignment="left")
-    for row, name in enumerate(frame_names):
+    figure, axes = _figure(2, len(cines), 0.15 * lines + 0.4)
+    for (diastole, systole), cine, caption, frame in zip(axes.T, cines, captions, end_systole, strict=True):
+        _show(diastole, cine.uint8[0])
+        _show(systole, cine.uint8[frame])
+        systole.set_xlabel(caption, fontsize=7, family="monospace", multialignment="left")
+    for row, name in enumerate(("ED", "ES")):
         axes[row, 0].set_ylabel(name, fontsize=9)
     return _save(figure, path, title)
 
 
-def side_by_side(
-    path: str | os.PathLike[str],
-    cines: Sequence[Cine],
-    names: Sequence[str],
-    num_frames: int = 6,
-    title: str = "",
-) -> Path:
-    """Draw one row per cine: `num_frames` frames spread evenly over the beat, the same moments in each row.
+def side_by_side(path: str | os.PathLike[str], cines: Sequence[Cine], names: Sequence[str]) -> Path:
+    """Draw one row per cine: frames spread evenly over the beat, the same moments in each row.
 
     Args:
         path: the PNG; appears complete or not at all.
         cines: with the same number of frames.
         names: one per cine, beside its row.
-        num_frames: how many frames to show.
-        title: above the picture.
     """
-    figure, axes = _figure(len(cines), num_frames, 0.5)
+    figure, axes = _figure(len(cines), _NUM_MOMENTS, 0.5)
     for row, (cine, name) in enumerate(zip(cines, names, strict=True)):
-        for column, frame in enumerate(np.arange(num_frames) * len(cine) // num_frames):
+        for column, frame in enumerate(np.arange(_NUM_MOMENTS) * len(cine) // _NUM_MOMENTS):
             _show(axes[row, column], cine.uint8[frame])
             axes[0, column].set_title(f"{100 * frame / len(cine):.0f}% of the beat", fontsize=8)
         axes[row, 0].set_ylabel(name, fontsize=9)
-    return _save(figure, path, title)
+    return _save(figure, path)
 
 
 def _figure(rows: int, columns: int, margin: float) -> tuple[Any, Any]:
@@ -87,7 +73,7 @@ def _show(axis: Any, frame: np.ndarray) -> None:
     axis.set_yticks([])
 
 
-def _save(figure: Any, path: str | os.PathLike[str], title: str) -> Path:
+def _save(figure: Any, path: str | os.PathLike[str], title: str = "") -> Path:
     path = Path(path)
     figure.suptitle(title, fontsize=10)
     figure.tight_layout(pad=0.4)

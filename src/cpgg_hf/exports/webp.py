@@ -1,9 +1,8 @@
-"""Cines as lossless WebP, alone or side by side, at the heart's own speed."""
+"""A cine as lossless WebP, at the speed of the heart."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
 from cpgg_hf.cine import Cine
@@ -12,11 +11,9 @@ from cpgg_hf.exports.film import film_of, write_looping_picture
 SUFFIX = ".webp"
 
 
-def write_webp(
-    path: str | os.PathLike[str], cines: Cine | Sequence[Cine], columns: int | None = None, scale: int = 2
-) -> Path:
-    """Write one cine, or a grid of cines, as a WebP that loops; the arguments are those of `film_of`.
+def write_webp(path: str | os.PathLike[str], cine: Cine) -> Path:
+    """Write a cine as a WebP that loops.
 
-    WebP counts time in ms; viewers show at most 50 frames per second, as of a GIF.
+    WebP counts time in ms; as of a GIF, viewers show at most 50 frames per second.
     """
-    return write_looping_picture(path, "WEBP", *film_of(cines, columns, scale), clock_ms=1, lossless=True)
+    return write_looping_picture(path, "WEBP", *film_of(cine), clock_ms=1, lossless=True)

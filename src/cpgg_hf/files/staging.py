@@ -1,4 +1,4 @@
-"""Results that appear whole or not at all: they are written beside their place and moved there at the end."""
+"""Results that appear complete or not at all: they are written to a temporary path and moved at the end."""
 
 import errno
 import os
@@ -13,11 +13,11 @@ from cpgg_hf.errors import OutputError
 
 @contextmanager
 def staged_folder(out: str | os.PathLike[str], overwrite: bool = False) -> Iterator[Path]:
-    """Gives a temporary folder that becomes `out` when the block ends well, and vanishes when it does not.
+    """Yield a temporary folder that becomes `out` if the block succeeds, and is removed if it fails.
 
     Args:
-        out: the folder; created with its parents.
-        overwrite: whether `out` may have content. Files of the same names are replaced then, others stay.
+        out: created with its parents.
+        overwrite: `out` may have content; files of the same names are replaced, others stay.
 
     Raises:
         OutputError: `out` is a file, cannot be created, or has content that may not be overwritten.
@@ -27,7 +27,7 @@ def staged_folder(out: str | os.PathLike[str], overwrite: bool = False) -> Itera
         raise OutputError(f"{out} is a file; give a folder.")
     if not overwrite and out.is_dir() and any(out.iterdir()):
         raise OutputError(f"{out} exists and is not empty; give a new folder, or delete it first.")
-    # A folder that exists may lie on a disk of its own, or be the one that the user is in.
+    # An existing folder may be another disk's, or the working folder.
     place = out if out.is_dir() else out.parent
     partial = place / f".{secrets.token_hex(8)}.partial.{out.name}"  # process ids repeat between containers
     with created_folder(place):
@@ -50,9 +50,9 @@ def staged_folder(out: str | os.PathLike[str], overwrite: bool = False) -> Itera
 
 @contextmanager
 def staged_file(out: str | os.PathLike[str]) -> Iterator[Path]:
-    """Gives a temporary path that becomes the file `out` when the block ends well, and vanishes when it does not.
+    """Yield a temporary path that becomes the file `out` if the block succeeds, and is removed if it fails.
 
-    It ends as `out` does, for writers that choose a format by that. The folder of `out` is created with its parents.
+    It has the ending of `out`, by which some writers choose a format. The folder of `out` is created with its parents.
 
     Raises:
         OutputError: `out` is a folder, or its folder cannot be created.
@@ -71,7 +71,7 @@ def staged_file(out: str | os.PathLike[str]) -> Iterator[Path]:
 
 @contextmanager
 def disk_full_as_error(out: str | os.PathLike[str]) -> Iterator[None]:
-    """Turns a full disk into a sentence, for work on `out` that the same call continues.
+    """Turn a full disk into one sentence, for work on `out` that the same command resumes.
 
     Raises:
         OutputError: the disk, or the user's share of it, is full.
@@ -82,13 +82,13 @@ def disk_full_as_error(out: str | os.PathLike[str]) -> Iterator[None]:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise OutputError(
-            f"the disk of {out} is full; free some space and give the same command again: what is finished is kept."
+            f"the disk of {out} is full; free some space and give the same command again to resume."
         ) from error
 
 
 @contextmanager
 def created_folder(folder: Path) -> Iterator[None]:
-    """Creates a folder with its parents; if the block fails, removes those that it created and that are empty."""
+    """Create a folder with its parents; if the block fails, remove those that were created and are empty."""
     created = [one for one in (folder, *folder.absolute().parents) if not one.exists()]  # innermost first
     try:
         try:

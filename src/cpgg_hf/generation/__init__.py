@@ -2,9 +2,8 @@
 
 from cpgg_hf.generation.conditions import Condition, parse_condition
 from cpgg_hf.generation.outputs import format_names
-from cpgg_hf.generation.request import GenerationRequest
+from cpgg_hf.generation.request import GenerationRequest, sample_seed
 from cpgg_hf.generation.run import check_new, exit_on_sigterm, generate_dataset
-from cpgg_hf.generation.seeds import sample_seed
 from cpgg_hf.generation.verification import Verification
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""Generates cines and measures them, in batches that fit into the device's memory."""
+"""Generates cines and measures them, in batches that fit into the device memory."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ import torch
 
 from cpgg_hf.cine import Cine, cines_of
 from cpgg_hf.errors import RequestError
-from cpgg_hf.generation.request import GenerationRequest
-from cpgg_hf.generation.seeds import sample_seed
+from cpgg_hf.generation.request import GenerationRequest, sample_seed
 from cpgg_hf.generation.verification import Verification
 
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ class GeneratedCine:
     Attributes:
         cine: (T, H, W) float32 in [0, 1], with the phenotypes that it was conditioned on and its seed.
         measured: (82,) phenotypes measured on the cine as uint8, NaN = not measurable; None = not measured.
-        attempt: how many cines were drawn for these phenotypes until this one was accepted.
+        attempt: number of cines that were drawn for these phenotypes, with this one.
     """
 
     cine: Cine
@@ -36,17 +35,17 @@ class GeneratedCine:
 
 @dataclass
 class CineGenerator:
-    """Cine i depends on these settings and i only, `batch_size` excepted.
+    """Cine i depends on these settings and i only, not on `batch_size`.
 
     Attributes:
         pipe: on its device.
         request: the phenotypes.
         seed: of the run.
         split: of the data set.
-        settings: of the pipeline's call, such as `guidance_scale`.
-        data_policy: of the data that the model was trained on.
+        settings: of the pipeline call, such as `guidance_scale`.
+        data_policy: of the cines.
         verification: None = cines are not measured.
-        batch_size: cines in memory at once; is reduced where the device's memory is too small.
+        batch_size: cines in memory at once; reduced if the device memory is too small.
     """
 
     pipe: CPGGPipeline
@@ -59,13 +58,13 @@ class CineGenerator:
     batch_size: int = 8
 
     def make(self, indices: Sequence[int], on_progress: Callable[[int], None] = lambda _: None) -> list[GeneratedCine]:
-        """The cines `indices`; after each batch `on_progress` is called with the number that are finished.
+        """The cines `indices`; after each batch `on_progress` is called with the number of finished cines.
 
-        A cine that fails its verification is drawn again for the same phenotypes, so that no kind of heart becomes
-        rarer because the model draws it badly.
+        A cine that fails its verification is drawn again for the same phenotypes, so that hearts that the model draws
+        badly do not become rarer.
 
         Raises:
-            RequestError: the device's memory is too small for a single cine; conditions that no draw meets.
+            RequestError: the device memory is too small for a single cine, or no draw meets the conditions.
         """
         phenotypes = dict(zip(indices, self.request.draw(self.pipe, self.seed, self.split, indices), strict=True))
         done: dict[int, GeneratedCine] = {}
@@ -104,20 +103,16 @@ class CineGenerator:
         return made
 
     def _is_accepted(self, generated: GeneratedCine) -> bool:
-        if self.verification is None or generated.measured is None:
-            return True
-        if generated.attempt >= self.verification.max_attempts:
+        if self.verification is None or generated.attempt >= self.verification.max_attempts:
             return True
         return self.verification.passes(generated.cine.phenotypes, generated.measured)
 
     def _reduce_batch_size(self) -> None:
         if self.batch_size == 1:
             raise RequestError(
-                f"the device's memory is too small for one micro-batch of {self.pipe.config.micro_batch_size} cines; "
+                f"the device memory is too small for one micro-batch of {self.pipe.config.micro_batch_size} cines; "
                 "free some, or use a smaller micro_batch_size in a new folder (it rounds differently)."
             )
         self.batch_size = (self.batch_size + 1) // 2
         torch.cuda.empty_cache()
-        print(
-            f"the device's memory is too small for the batch; continuing with batches of {self.batch_size}", flush=True
-        )
+        print(f"the device memory is too small; continuing with batches of {self.batch_size}", flush=True)

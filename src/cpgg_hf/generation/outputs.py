@@ -1,11 +1,10 @@
-"""Where generated cines go: files in any of the export formats, a parquet data set, or both in one folder."""
+"""The outputs of a run: files in any of the export formats, a parquet data set, or both in one folder."""
 
 from __future__ import annotations
 
 import json
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,32 +31,25 @@ def format_names() -> tuple[str, ...]:
     return (*exports.formats(), PARQUET)
 
 
-@dataclass(frozen=True)
 class Outputs:
-    """The files of a run.
+    """The files of a run in a folder.
 
     Args:
-        folder: where.
+        folder: created if missing.
         formats: among `format_names()`.
 
     Raises:
         RequestError: no format, or an unknown one.
     """
 
-    folder: Path
-    formats: tuple[str, ...]
-
-    def __post_init__(self) -> None:
-        unknown = set(self.formats) - set(format_names())
-        if unknown or not self.formats:
+    def __init__(self, folder: Path, formats: Sequence[str]) -> None:
+        unknown = set(formats) - set(format_names())
+        if unknown or not formats:
             given = f"unknown format {min(unknown)!r}" if unknown else "no format given"
             raise RequestError(f"{given}; expected some of {', '.join(format_names())}.")
-        object.__setattr__(self, "formats", tuple(name for name in format_names() if name in self.formats))
-
-    @property
-    def exports(self) -> list[str]:
-        """The formats with one file per cine."""
-        return [name for name in self.formats if name != PARQUET]
+        self.folder = folder
+        self.formats = tuple(name for name in format_names() if name in formats)
+        self._exports = [name for name in self.formats if name != PARQUET]  # one file per cine
 
     def shards(self, split: str, num_cines: int, shard_size: int) -> tuple[Shard, ...]:
         """The shards of a run, each with the names of all its files."""
@@ -67,7 +59,7 @@ class Outputs:
             parquet = shard_path(self.folder, split, number, count)
             first, last = number * shard_size, min((number + 1) * shard_size, num_cines)
             stems = [self._stem(index) for index in range(first, last)]
-            files = [exports.export_path(stem, name).name for stem in stems for name in self.exports]
+            files = [exports.export_path(stem, name).name for stem in stems for name in self._exports]
             files.append(parquet.name if PARQUET in self.formats else _records_name(parquet.stem))
             shards.append(Shard(parquet.stem, split, first, last, tuple(files)))
         return tuple(shards)
@@ -75,7 +67,7 @@ class Outputs:
     def write(self, shard: Shard, cines: Sequence[GeneratedCine]) -> None:
         """Write the files of a shard."""
         for index, generated in enumerate(cines, start=shard.first):
-            exports.write_cine(self._stem(index), generated.cine, self.exports)
+            exports.write_cine(self._stem(index), generated.cine, self._exports)
         rows = [cine_row(made.cine, measured=made.measured, attempt=made.attempt) for made in cines]
         if PARQUET in self.formats:
             write_shard(rows, self.folder / f"{shard.name}.parquet")
@@ -84,10 +76,10 @@ class Outputs:
             partial.write_text(json.dumps([{name: row[name] for name in _COLUMNS} for row in rows]), encoding="utf-8")
 
     def finish(self, shards: Sequence[Shard], verification: Verification | None, **details: Any) -> None:
-        """Write what describes the whole, when all shards are complete, and remove what killed processes left.
+        """Describe the outputs, when all shards are complete, and remove temporary files of killed processes.
 
         A data set gets its description and card. Files get `phenotypes.csv`, one row per cine, and `cines.json` with
-        the name, seed, spacing and frame time of each cine, and its measured phenotypes.
+        the name, seed, spacing, frame time and measured phenotypes of each cine.
 
         Args:
             shards: of the run.
@@ -97,7 +89,7 @@ class Outputs:
         for place in (self.folder, self.folder / RECORDS_FOLDER):
             for path in place.glob(".*.partial*"):
                 shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-        if self.exports and not all((self.folder / name).is_file() for name in (TABLE_FILE, LIST_FILE)):
+        if self._exports and not all((self.folder / name).is_file() for name in (TABLE_FILE, LIST_FILE)):
             self._write_lists([record for shard in shards for record in self._records(shard)])
         if PARQUET not in self.formats:
             return
@@ -123,7 +115,7 @@ class Outputs:
             partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
     def _records(self, shard: Shard) -> Iterator[dict[str, Any]]:
-        """What is known about each cine of a shard, without its pixels."""
+        """The `_COLUMNS` of each cine of a shard."""
         if PARQUET not in self.formats:
             yield from json.loads((self.folder / _records_name(shard.name)).read_text(encoding="utf-8"))
             return

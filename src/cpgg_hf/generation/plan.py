@@ -22,7 +22,7 @@ _LIBRARIES = ("torch", "diffusers", "transformers", "numpy", "pyarrow")
 
 
 def environment(pipe: CPGGPipeline) -> dict[str, Any]:
-    """What rounding depends on besides the settings: processor, accelerator, number type, threads, versions."""
+    """What rounding depends on besides the settings: processor, accelerator, number type, threads and versions."""
     device = pipe.device
     return {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
@@ -34,11 +34,11 @@ def environment(pipe: CPGGPipeline) -> dict[str, Any]:
 
 
 def fingerprints(components: Mapping[str, Any]) -> dict[str, str]:
-    """SHA-256 of each component's configuration and, of a network, of its loaded weights."""
+    """SHA-256 of each component's configuration and, for a network, its weights."""
     result = {}
     for name, component in components.items():
         config = component.config.to_dict() if hasattr(component.config, "to_dict") else dict(component.config)
-        # Where it was loaded from, by which version, and its policy (an entry of its own) do not affect the output.
+        # Path, library version and policy do not affect the output.
         settings = {
             key: value
             for key, value in config.items()

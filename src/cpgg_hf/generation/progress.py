@@ -5,40 +5,46 @@ import platform
 import time
 from datetime import timedelta
 
+from cpgg_hf.shards import Shard
+
 SECONDS_BETWEEN_LINES = 10.0
 
 
 class Progress:
-    """Prints how many cines are finished, the rate and the time left.
+    """Prints how many cines are finished, the rate and the time left, at most every `SECONDS_BETWEEN_LINES`.
+
+    The lines are `[host process] 300 of 10,000 cines (3.0%), 5.21 cines/s, 0:31:02 left`.
 
     Args:
         total: cines of the share.
     """
 
     def __init__(self, total: int) -> None:
-        self.total = total
-        self._made, self._ended = 0, False
+        self._total = total
+        self._in_complete_shards = self._in_this_shard = self._made = 0
+        self._ended = False
         self._start = self._last_line = time.monotonic()
 
-    def report(self, done: int, made: int = 0) -> None:
-        """Print a line if the last one is `SECONDS_BETWEEN_LINES` old, or if everything is done.
+    def cines_made(self, count: int) -> None:
+        """Note that `count` cines of the current shard are finished."""
+        self._made += count - self._in_this_shard
+        self._in_this_shard = count
+        self._print()
 
-        Args:
-            done: cines that are finished.
-            made: how many of them were made since the last call.
-        """
-        self._made += made
-        now = time.monotonic()
-        ends = done == self.total and not self._ended
-        if ends or now - self._last_line >= SECONDS_BETWEEN_LINES:
-            self._last_line, self._ended = now, self._ended or ends
-            line = self.line(done, now - self._start)
-            print(f"[{platform.node()} {os.getpid()}] {line}", flush=True)
+    def shard_complete(self, shard: Shard) -> None:
+        """Note that a shard is complete, made now or before."""
+        self._in_complete_shards += len(shard)
+        self._in_this_shard = 0
+        self._print()
 
-    def line(self, done: int, seconds: float) -> str:
-        """`300 of 10,000 cines (3.0%), 5.21 cines/s, 0:31:02 left`."""
-        text = f"{done:,} of {self.total:,} cines ({100 * done / self.total:.1f}%)"
-        if not self._made:
-            return text
-        rate = self._made / max(seconds, 1e-9)
-        return f"{text}, {rate:.3g} cines/s, {timedelta(seconds=round((self.total - done) / rate))} left"
+    def _print(self) -> None:
+        done, now = self._in_complete_shards + self._in_this_shard, time.monotonic()
+        ends = done == self._total and not self._ended
+        if not ends and now - self._last_line < SECONDS_BETWEEN_LINES:
+            return
+        self._last_line, self._ended = now, self._ended or ends
+        line = f"{done:,} of {self._total:,} cines ({100 * done / self._total:.1f}%)"
+        if self._made:
+            rate = self._made / max(now - self._start, 1e-9)
+            line += f", {rate:.3g} cines/s, {timedelta(seconds=round((self._total - done) / rate))} left"
+        print(f"[{platform.node()} {os.getpid()}] {line}", flush=True)

@@ -13,19 +13,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from cpgg_hf.dataset import SPLITS
 from cpgg_hf.errors import RequestError
 from cpgg_hf.generation.conditions import Condition
-from cpgg_hf.generation.seeds import sample_seed
 from cpgg_hf.phenotypes import NAMES, as_array, complete_identities, enforce_identities
 from cpgg_hf.phenotypes.units import find_unit_errors
+from cpgg_hf.shards import derive_seed
 
 if TYPE_CHECKING:
     from cpgg_hf.pipeline_cpgg import CPGGPipeline
 
-# Conditions that none of so many first draws meets are refused; a single heart may try longer.
-PILOT_DRAWS = 500
-MAXIMUM_DRAWS = 20_000
+PILOT_DRAWS = 500  # conditions that none of them meets are refused
+MAXIMUM_DRAWS = 20_000  # per heart
 _DRAWS_AT_ONCE = 16
+
+
+def sample_seed(seed: int, split: str, index: int, attempt: int = 1) -> int:
+    """The seed (0 to 2^63 - 1) of attempt `attempt` (1, 2, ...) at cine `index` of a split, in a run with `seed`."""
+    return derive_seed(seed, SPLITS.index(split), index, attempt)
 
 
 class GenerationRequest:
@@ -37,8 +42,8 @@ class GenerationRequest:
         conditions: that all hearts must meet.
 
     Raises:
-        PhenotypeError: a row that contradicts itself, or in wrong units.
-        RequestError: a given value that breaks a condition.
+        PhenotypeError: a row contradicts itself or has wrong units.
+        RequestError: a given value breaks a condition.
     """
 
     def __init__(self, phenotypes: Any = None, num_samples: int = 1, conditions: Sequence[Condition] = ()) -> None:
@@ -57,15 +62,13 @@ class GenerationRequest:
                     f"row {broken[0]} fixes {NAMES[condition.index]} at {given[broken[0]]:g}, which breaks the "
                     f"condition {condition}; leave one of them out."
                 )
-        self.rows = rows
-        self.num_samples = num_samples
-        self.conditions = tuple(conditions)
+        self.rows, self.num_samples, self.conditions = rows, num_samples, tuple(conditions)
 
     def __len__(self) -> int:
         return len(self.rows) * self.num_samples
 
     def describe(self) -> dict[str, Any]:
-        """For the plan: a digest of the rows, and the values that they share."""
+        """The request in a run's plan: a digest of the rows, and the values that they share."""
         same = np.ptp(self.rows, axis=0) == 0  # never where one is NaN
         rows = np.where(np.isnan(self.rows), np.nan, self.rows)  # NaN has several bit patterns
         return {
@@ -77,9 +80,9 @@ class GenerationRequest:
         }
 
     def draw(self, pipe: CPGGPipeline, seed: int, split: str, indices: Sequence[int]) -> np.ndarray:
-        """The phenotypes (B, 82) of the cines `indices`, complete.
+        """Complete phenotypes (B, 82) of the cines `indices`.
 
-        The first draw of each is the one that `pipe(row, generator=<the cine's seed>)` conditions on.
+        The first draw of each is what `pipe(row, generator=<the cine's seed>)` conditions on.
 
         Raises:
             RequestError: none of `MAXIMUM_DRAWS` draws for one heart meets the conditions.
@@ -87,7 +90,8 @@ class GenerationRequest:
         result = self.rows[[index // self.num_samples for index in indices]]
         generators = _generators(seed, split, indices)
         open_rows = np.flatnonzero(np.isnan(result).any(axis=1))
-        given, num_draws, at_once = result.copy(), 0, 1
+        given = result.copy()
+        num_draws, at_once = 0, 1
         while len(open_rows):
             if num_draws >= MAXIMUM_DRAWS:
                 raise RequestError(
@@ -98,8 +102,7 @@ class GenerationRequest:
             repeated = np.repeat(open_rows, at_once)
             drawn = pipe.sample_phenotypes(given[repeated], None, [generators[row] for row in repeated]).to_numpy()
             accepted = self._accepts(drawn).reshape(len(open_rows), at_once)
-            found = accepted.any(axis=1)
-            first = accepted.argmax(axis=1)
+            found, first = accepted.any(axis=1), accepted.argmax(axis=1)
             result[open_rows[found]] = drawn.reshape(len(open_rows), at_once, -1)[found, first[found]]
             open_rows, at_once = open_rows[~found], _DRAWS_AT_ONCE
         return result

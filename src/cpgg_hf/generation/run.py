@@ -47,34 +47,33 @@ def generate_dataset(
 ) -> bool:
     """Generate one worker's share of the cines of a request; shard i belongs to worker i mod `num_workers`.
 
-    Cine i is the same in every format. A process may be killed at any moment: the same call makes what is missing, and
-    the result is the same byte for byte, for any batch size and number of workers; on the same kind of processor and
-    accelerator, with the same number type, number of torch threads and library versions, all of which the plan in
-    `generation.json` records. The worker that finds the shards of all workers complete describes the whole, see
-    `Outputs.finish`.
+    Cine i is the same in every format. A process may be killed at any moment: the same call makes what is missing. The
+    bytes are the same for any batch size and number of workers, on the same kind of processor and accelerator with the
+    same number type, torch threads and library versions, which `generation.json` records. The worker that finds the
+    shards of all workers complete describes the outputs, see `Outputs.finish`.
 
     Args:
-        pipe: the pipeline, on its device.
+        pipe: on its device.
         out: new, empty, or started with the same plan.
         request: the phenotypes.
         formats: "parquet" (a data set), or formats of `cpgg_hf.exports` with one file per cine, or both.
-        model: the model's name, for the record.
+        model: the model's name, for the plan.
         seed: cine i depends on the seed, the split and i only.
         split: "train", "validation" or "test".
-        shard_size: cines per shard; a process that is killed loses at most one shard's work.
+        shard_size: cines per shard; a killed process loses at most one shard.
         batch_size: cines in memory at once; does not affect the output.
         data_policy: None = the strictest policy of model and segmenter; a stricter one may be given.
         verification: measures each cine; None = not measured.
-        worker: which of the workers this is, from 0.
+        worker: index of this worker, from 0.
         num_workers: how many share the folder.
-        wait: returns when all workers have called it; then worker 0 describes the whole.
-        settings: of the pipeline's call (`guidance_scale`, ...); None = the model's.
+        wait: returns when all workers have called it; then worker 0 describes the outputs.
+        settings: of the pipeline call (`guidance_scale`, ...); None = the model's.
 
     Returns:
         Whether everything is complete and described.
 
     Raises:
-        RequestError: another plan, conditions that no draw meets, too little memory for one micro-batch.
+        RequestError: another plan, conditions that no draw meets, or too little memory for one micro-batch.
         OutputError: a full disk, or the same worker is running already.
     """
     out = Path(out)
@@ -86,7 +85,7 @@ def generate_dataset(
         raise RequestError(f"worker must lie between 0 and {num_workers - 1}, given {worker}.")
     settings = vars(pipe.generation_settings(**settings))
     data_policy = _inherited_policy(pipe, verification, data_policy)
-    outputs = Outputs(out, tuple(formats))
+    outputs = Outputs(out, formats)
     plan = ShardPlan(
         {
             "format_version": FORMAT_VERSION,
@@ -110,9 +109,18 @@ def generate_dataset(
         check_new(out)
         request.check_acceptance(pipe, seed, split)
     generator = CineGenerator(pipe, request, seed, split, settings, data_policy, verification, batch_size)
+    progress = Progress(sum(map(len, plan.shards[worker::num_workers])))
+
+    def write(shard: Shard, _: Path) -> None:
+        cines = generator.make(range(shard.first, shard.last), progress.cines_made)
+        keep_plan(out / PLAN_FILE, plan.settings)  # with the first shard: a run that fails before leaves no plan
+        outputs.write(shard, cines)
+
     with created_folder(out):
         try:
-            complete = _make(generator, outputs, plan, worker, num_workers)
+            complete = make_shards(
+                out, plan, write, worker=worker, num_workers=num_workers, on_shard=progress.shard_complete
+            )
         except BaseException:
             if not (out / PLAN_FILE).exists():
                 shutil.rmtree(out / RECORDS_FOLDER, ignore_errors=True)
@@ -127,44 +135,19 @@ def generate_dataset(
     return complete
 
 
-def _make(generator: CineGenerator, outputs: Outputs, plan: ShardPlan, worker: int, num_workers: int) -> bool:
-    """Make the shards of a worker; the plan is written with the first, so that a run that never worked leaves none."""
-    progress = Progress(sum(map(len, plan.shards[worker::num_workers])))
-    done = 0
-
-    def write(shard: Shard, _: Path) -> None:
-        made = 0
-
-        def report(count: int) -> None:
-            nonlocal made
-            progress.report(done + count, count - made)
-            made = count
-
-        cines = generator.make(range(shard.first, shard.last), report)
-        keep_plan(outputs.folder / PLAN_FILE, plan.settings)
-        outputs.write(shard, cines)
-
-    def on_shard(shard: Shard) -> None:
-        nonlocal done
-        done += len(shard)
-        progress.report(done)
-
-    return make_shards(outputs.folder, plan, write, worker=worker, num_workers=num_workers, on_shard=on_shard)
-
-
 def _inherited_policy(pipe: CPGGPipeline, verification: Verification | None, given: str | None) -> str:
     segmenter = [] if verification is None else [verification.segmenter.config.data_policy]
     inherited = strictest([pipe.data_policy, *segmenter])
     if given is not None and strictest([given, inherited]) != given:
         raise RequestError(
-            f"data_policy is {given!r}, but the model or the segmenter is {inherited!r}, which generated cines "
-            "inherit; leave data_policy out, or use models with other training data."
+            f"data_policy is {given!r}, but generated cines inherit {inherited!r} from the model or the segmenter; "
+            "leave data_policy out, or use models with other training data."
         )
     return inherited if given is None else given
 
 
 def check_new(out: str | os.PathLike[str]) -> None:
-    """RequestError unless a run can be started or resumed in a folder."""
+    """Raise RequestError unless a run can be started or resumed in a folder."""
     out = Path(out)
     if out.exists() and not out.is_dir():
         raise RequestError(f"{out} is a file; give a folder.")
@@ -174,7 +157,7 @@ def check_new(out: str | os.PathLike[str]) -> None:
 
 @contextmanager
 def exit_on_sigterm() -> Iterator[None]:
-    """Let SIGTERM end the block by `SystemExit(143)`, so that no unfinished files remain."""
+    """End the block by `SystemExit(143)` on SIGTERM, so that no unfinished files remain."""
 
     def end(*_: object) -> None:
         print("terminated; run the same command again to resume", file=sys.stderr, flush=True)

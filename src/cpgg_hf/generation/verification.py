@@ -1,4 +1,4 @@
-"""Verified generation: every cine is measured, and drawn again where the measured phenotypes miss the request."""
+"""Verified generation: each cine is measured, and drawn again if the measured phenotypes miss the request."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cpgg_hf.cine import Cine
 from cpgg_hf.errors import RequestError
 from cpgg_hf.generation.plan import fingerprints
+from cpgg_hf.measure import measure_cine
 from cpgg_hf.phenotypes import NAMES, PHENOTYPES, phenotype_index
 
 if TYPE_CHECKING:
@@ -21,13 +21,13 @@ class Verification:
     """How cines are measured, and which are accepted.
 
     Args:
-        segmenter: finds the structures that are measured.
-        max_error: phenotype -> the largest difference of the measured from the requested value, in its unit. Empty:
-            every cine is accepted.
+        segmenter: segments the cines.
+        max_error: phenotype -> largest difference between measured and requested value, in its unit; by default every
+            cine is accepted.
         max_attempts: cines drawn for the same phenotypes; the last one is kept even if it fails.
 
     Raises:
-        RequestError: a phenotype that a four-chamber view does not show, an error below 0, no attempts.
+        RequestError: a phenotype that a four-chamber view does not show, a negative error, or no attempts.
     """
 
     def __init__(
@@ -47,27 +47,21 @@ class Verification:
             raise RequestError(f"max_attempts is {max_attempts}; expected at least 1.")
 
     def describe(self) -> dict[str, Any]:
-        """For the plan."""
-        return {
-            "max_error": self.max_error,
-            "max_attempts": self.max_attempts,
-            **fingerprints({"segmenter": self.segmenter}),
-        }
+        """The verification in a run's plan."""
+        segmenter = fingerprints({"segmenter": self.segmenter})
+        return {"max_error": self.max_error, "max_attempts": self.max_attempts, **segmenter}
 
     def measure(self, cine: Cine) -> np.ndarray:
-        """The phenotypes (82,) measured on a cine, NaN where not measurable."""
-        from cpgg_hf.measure import measure_cine
-
+        """The phenotypes (82,) measured on a cine, NaN = not measurable."""
         return measure_cine(cine, self.segmenter).phenotypes
 
     def passes(self, requested: Any, measured: Any) -> bool:
-        """Whether every bounded phenotype of (82,) was measured near enough to the requested value."""
+        """Whether every phenotype of (82,) with a largest error keeps it; NaN does not."""
         errors = ((phenotype_index(name), error) for name, error in self.max_error.items())
-        # NaN is never near.
         return all(bool(abs(measured[index] - requested[index]) <= error) for index, error in errors)
 
     def summary(self, records: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-        """For the description of a data set: how many cines pass, and how many were drawn.
+        """The verification in a data set's description: how many cines pass, and how many were drawn.
 
         Args:
             records: `phenotypes` (82,), `measured` (82,) and `attempt` of each cine.

@@ -1,4 +1,4 @@
-"""The one engine for making many things in parts, resumable after a kill and the same for any number of workers."""
+"""The one engine for work in parts: resumable after a kill, with the same bytes for any number of workers."""
 
 from cpgg_hf.shards.engine import ShardFolder, checksum, locked, make_shards
 from cpgg_hf.shards.plan import Shard, ShardPlan, keep_plan

@@ -1,9 +1,8 @@
-"""The engine behind everything that is made in many parts: data sets, cohorts, training data, cached latents.
+"""The engine behind everything that is made in parts: data sets, cohorts, training data, cached latents.
 
-A shard is a file (or folder) that appears complete or not at all. Beside it, in the hidden folder `.shards`, a record
-holds its checksum and the plan's digest; a shard without a matching record is made again. Which worker makes which
-shard is decided before anyone starts: shard i belongs to worker i mod n. The bytes of a shard follow from the plan
-alone, so a run that was killed anywhere, with any number of workers, ends in the same bytes.
+A shard appears complete or not at all. A record in the hidden folder `.shards` holds its checksum and the plan's
+digest; a shard without a matching record is made again. Shard i belongs to worker i mod n. The bytes of a shard follow
+from the plan only, so a run that was killed anywhere, with any number of workers, ends in the same bytes.
 """
 
 from __future__ import annotations
@@ -20,31 +19,25 @@ from cpgg_hf.files.staging import disk_full_as_error, staged_file
 from cpgg_hf.shards.plan import Shard, ShardPlan
 
 RECORDS_FOLDER = ".shards"
-_BLOCK = 1 << 22
 
 
 class ShardFolder:
-    """The shards of one plan in one folder.
-
-    Args:
-        folder: created if missing.
-        plan: what is made there.
-    """
+    """The shards of one plan in one folder."""
 
     def __init__(self, folder: Path, plan: ShardPlan) -> None:
         self.folder, self.plan = folder, plan
         self._digest = plan.digest
 
     def path(self, shard: Shard) -> Path:
-        """Where a shard of one file or folder lies."""
+        """The path of a shard of one file or folder."""
         return self.folder / shard.name
 
     def paths(self, shard: Shard) -> list[Path]:
-        """Where the files and folders of a shard lie."""
+        """The paths of all files and folders of a shard."""
         return [self.folder / name for name in shard.files or (shard.name,)]
 
     def is_complete(self, shard: Shard, verify: bool = True) -> bool:
-        """Whether a shard is there, made by this plan and, with `verify`, undamaged by its checksum."""
+        """Whether a shard exists, was made by this plan and, with `verify`, matches its checksum."""
         try:
             record = json.loads(self._record(shard).read_text(encoding="utf-8"))
             if record["plan"] != self._digest or not all(path.exists() for path in self.paths(shard)):
@@ -56,13 +49,6 @@ class ShardFolder:
     def missing(self, verify: bool = True) -> list[Shard]:
         """The shards that are still to be made."""
         return [shard for shard in self.plan.shards if not self.is_complete(shard, verify)]
-
-    def checksums(self) -> dict[str, str]:
-        """SHA-256 by shard name, from the records."""
-        return {
-            shard.name: json.loads(self._record(shard).read_text(encoding="utf-8"))["sha256"]
-            for shard in self.plan.shards
-        }
 
     def discard(self, shard: Shard) -> None:
         """Remove an incomplete shard and the temporary files that a killed process left of it."""
@@ -100,15 +86,15 @@ def make_shards(
     """Make the shards of one worker that are not complete yet; if none is missing, the folder may be read-only.
 
     Args:
-        folder: where; see `keep_plan` for the plan's file.
-        plan: what.
+        folder: created if missing.
+        plan: its settings can be kept in a file, see `keep_plan`.
         write: writes one shard to a path, complete or not at all (`staged_file`, `staged_folder`).
-        worker: which of the workers this is.
+        worker: index of this worker, from 0.
         num_workers: how many share the folder.
-        on_shard: called for each shard of this worker that is complete, made now or before.
+        on_shard: called for each complete shard of this worker, made now or before.
 
     Returns:
-        Whether the shards of all workers are there; each worker verifies the checksums of its own.
+        Whether the shards of all workers exist; each worker verifies the checksums of its own.
 
     Raises:
         OutputError: a full disk, or this worker or a run with another number of workers is active in the folder.
@@ -154,10 +140,10 @@ def locked(folder: Path, name: str, wait: bool = False, shared: bool = False) ->
     """Hold a lock until the block or the process ends, however it ends; file systems without locks hold none.
 
     Args:
-        folder: what is protected.
+        folder: where the lock lies, in the hidden folder `.shards`.
         name: of the lock.
-        wait: whether to wait for another process that holds it.
-        shared: whether others that also share it may hold it at the same time.
+        wait: wait for another process that holds it.
+        shared: others that share it too may hold it at the same time.
 
     Raises:
         OutputError: another process holds it, or the folder cannot be written.
@@ -190,6 +176,5 @@ def checksum(path: Path) -> str:
             if part != path:
                 digest.update(f"{part.relative_to(path)}\0{part.stat().st_size}\0".encode())
             with part.open("rb") as file:
-                while block := file.read(_BLOCK):
-                    digest.update(block)
+                hashlib.file_digest(file, lambda: digest)
     return digest.hexdigest()

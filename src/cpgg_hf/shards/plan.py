@@ -1,4 +1,4 @@
-"""What a run makes: settings from which every byte follows, and which items go into which shard."""
+"""The plan of a run: settings from which every byte follows, and which items go into which shard."""
 
 from __future__ import annotations
 
@@ -20,9 +20,7 @@ class Shard:
     Attributes:
         name: of the file or folder.
         group: such as a split.
-        first: index of the first item.
-        last: index after the last item.
-        files: names of its files and folders where it has several; by default `name` only.
+        files: names of its files and folders if it has several; by default `name` only.
     """
 
     name: str
@@ -40,8 +38,7 @@ class ShardPlan:
     """Settings and shards of a run.
 
     Attributes:
-        settings: JSON values; everything that the bytes follow from.
-        shards: in their order.
+        settings: JSON values; the bytes of the shards follow from them.
     """
 
     settings: Mapping[str, Any]
@@ -49,12 +46,9 @@ class ShardPlan:
 
     @property
     def digest(self) -> str:
-        """A hash of settings and shards; every shard's record carries it."""
-        content = [
-            self.settings,
-            [[shard.name, shard.group, shard.first, shard.last, *shard.files] for shard in self.shards],
-        ]
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        """SHA-256 of settings and shards; every shard's record has it."""
+        shards = [[shard.name, shard.group, shard.first, shard.last, *shard.files] for shard in self.shards]
+        return hashlib.sha256(json.dumps([self.settings, shards], sort_keys=True).encode()).hexdigest()
 
     @property
     def num_items(self) -> int:
@@ -63,10 +57,10 @@ class ShardPlan:
 
 
 def keep_plan(path: Path, settings: Mapping[str, Any]) -> None:
-    """Write the settings of a run to a JSON file, or compare them with those that are there.
+    """Write the settings of a run to a JSON file, or compare them with the file's.
 
     Raises:
-        RequestError: the file has other settings (the message names the first that differ), or cannot be read.
+        RequestError: the file has other settings, or cannot be read.
     """
     if not path.exists():
         with staged_file(path) as partial:
@@ -86,9 +80,6 @@ def keep_plan(path: Path, settings: Mapping[str, Any]) -> None:
 def _flat(content: Any, prefix: str = "") -> dict[str, Any]:
     """Nested objects as {"versions.torch": ...}."""
     if not isinstance(content, Mapping):
-        return {prefix: content}
-    return {
-        name: leaf
-        for key, value in content.items()
-        for name, leaf in _flat(value, f"{prefix}.{key}" if prefix else key).items()
-    }
+        return {prefix[:-1]: content}
+    parts = [_flat(value, f"{prefix}{key}.") for key, value in content.items()]
+    return {name: leaf for part in parts for name, leaf in part.items()}

@@ -36,11 +36,11 @@ def make_shards_in_processes(
     """Make all shards of a plan that are not complete yet, in several processes.
 
     Args:
-        folder: where.
-        plan: what.
-        job: gives for a shard a picklable function that writes it to a path, complete or not at all.
+        folder: created if missing.
+        plan: as of `make_shards`.
+        job: returns for a shard a picklable function that writes it to a path, complete or not at all.
         num_processes: 1 does the work in this process.
-        after_crash: writes a shard that was in flight when a process died; by default its job runs again, alone.
+        after_crash: writes a shard that was in progress when a process died; by default its job runs once more.
         on_shard: called for each complete shard, made now or before.
 
     Raises:
@@ -56,21 +56,21 @@ def make_shards_in_processes(
         on_shard(shard)
 
     with working(folder), disk_full_as_error(folder):
-        missing = shards.missing()
+        waiting: deque[Shard] = deque()
         for shard in plan.shards:
-            if shard not in missing:
+            if shards.is_complete(shard):
                 on_shard(shard)
             else:
                 shards.discard(shard)
-        waiting = deque(missing)
+                waiting.append(shard)
         while waiting:
             in_flight: dict[Future[None], Shard] = {}
             try:
-                with worker_processes(num_processes) as pool:
+                with _worker_processes(num_processes) as pool:
                     while waiting or in_flight:
                         while waiting and len(in_flight) < _SHARDS_AHEAD * num_processes:
-                            in_flight[pool.submit(job(waiting[0]), shards.path(waiting[0]))] = waiting[0]
-                            waiting.popleft()
+                            future = pool.submit(job(waiting[0]), shards.path(waiting[0]))
+                            in_flight[future] = waiting.popleft()
                         for future in wait(in_flight, return_when=FIRST_COMPLETED).done:
                             future.result()
                             finish(in_flight.pop(future))
@@ -83,20 +83,20 @@ def make_shards_in_processes(
                 )
                 for shard in in_flight.values():
                     shards.discard(shard)
-                    if after_crash is not None:
-                        after_crash(shard, shards.path(shard))
+                    if after_crash is None:
+                        _run_again(job(shard), shards.path(shard))
                     else:
-                        _make_alone(job(shard), shards.path(shard))
+                        after_crash(shard, shards.path(shard))
                     finish(shard)
 
 
 def run_alone(function: Callable[..., Result], *arguments: object) -> Result:
-    """A picklable function's result from a process of its own; BrokenProcessPool if that process dies."""
-    with worker_processes(1) as pool:
+    """The result of a picklable function in a new process; BrokenProcessPool if that process dies."""
+    with _worker_processes(1) as pool:
         return pool.submit(function, *arguments).result()
 
 
-def _make_alone(write: Callable[[Path], None], path: Path) -> None:
+def _run_again(write: Callable[[Path], None], path: Path) -> None:
     try:
         run_alone(write, path)
     except BrokenProcessPool:
@@ -106,8 +106,8 @@ def _make_alone(write: Callable[[Path], None], path: Path) -> None:
 
 
 @contextmanager
-def worker_processes(num_processes: int) -> Iterator[ProcessPoolExecutor]:
-    """A pool of spawned processes: a fork would inherit the locks of the caller's threads (torch, datasets)."""
+def _worker_processes(num_processes: int) -> Iterator[ProcessPoolExecutor]:
+    # Spawned: a fork would inherit the locks of the caller's threads (torch, datasets).
     pool = ProcessPoolExecutor(num_processes, get_context("spawn"), initializer=_begin_worker)
     try:
         yield pool
@@ -116,8 +116,7 @@ def worker_processes(num_processes: int) -> Iterator[ProcessPoolExecutor]:
 
 
 def _begin_worker() -> None:
-    """A worker leaves Ctrl-C to its parent, and ends when the parent is killed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is handled by the parent
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -1,4 +1,4 @@
-"""The one function that derives seeds: what is drawn follows from a root seed, a named domain and numbers only."""
+"""The one function that derives seeds, from a root seed, a named domain and numbers."""
 
 import hashlib
 from operator import index
@@ -9,9 +9,9 @@ import numpy as np
 def derive_seed(*parts: int | str) -> int:
     """A seed from 0 to 2^63 - 1.
 
-    New code names its domain (`derive_seed(seed, "pose", index)`): any two different sequences of parts then give
-    unrelated seeds. Numbers alone give numpy's `SeedSequence`, which the existing data sets were drawn from; it cannot
-    tell (1,) from (1, 0), so every caller passes a fixed number of parts.
+    New code names its domain (`derive_seed(seed, "pose", index)`), so that different parts give unrelated seeds. Only
+    numbers give numpy's `SeedSequence`, from which existing data sets were drawn; it does not distinguish (1,) from
+    (1, 0), so every caller passes a fixed number of parts.
 
     Args:
         parts: names, and numbers of at least 0.
