@@ -321,12 +321,12 @@ def phenotype_index(name_or_field: str | int) -> int:
     if text in _INDEX_OF_NAME:
         return _INDEX_OF_NAME[text]
     if not text:
-        raise PhenotypeError("a phenotype has no name: give each column the name of its phenotype, or leave it out")
+        raise PhenotypeError("a phenotype has no name: give each column the name of its phenotype, or leave it out.")
     column = _COLUMN.fullmatch(text)
     if column and int(column[1]) in _INDEX_OF_FIELD:
         return _INDEX_OF_FIELD[int(column[1])]
     suggestion = _suggest(text[:100], int(column[1]) if column else None)
-    raise PhenotypeError(f"unknown phenotype {reprlib.repr(text)}: {suggestion}")
+    raise PhenotypeError(f"unknown phenotype {reprlib.repr(text)}: {suggestion}.")
 
 
 def _suggest(text: str, field_id: int | None) -> str:
@@ -369,8 +369,7 @@ AORTAS: tuple[tuple[int, int, int], ...] = tuple(
 DERIVED_INDICES: tuple[int, ...] = (*(index for chamber in CHAMBERS for index in chamber[2:]), AORTAS[1][2])
 
 
-# Relative differences below this are float64 rounding of an exact identity.
-EXACT = 1e-12
+_FLOAT64_ROUNDING = 1e-12  # relative, of an exact identity
 
 
 _FLOAT32_ROUNDING = 2.0**-23
@@ -382,17 +381,6 @@ def heart_rate(array: np.ndarray) -> np.ndarray:
 
 def identity_residuals(array: np.ndarray) -> np.ndarray:
     return array[:, DERIVED_INDICES] - _derived(array)
-
-
-def disagreements(array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    residuals = identity_residuals(fill_determined(array))
-    tolerances = EXACT * np.nan_to_num(np.abs(fill_determined(array)[:, DERIVED_INDICES]))
-    half_units = _half_units(array)
-    for index in sorted({index for group in (*CHAMBERS, *AORTAS) for index in group}):
-        moved = np.array(array, dtype=np.float64)
-        moved[:, index] += half_units[:, index]
-        tolerances += np.nan_to_num(np.abs(identity_residuals(fill_determined(moved)) - residuals))
-    return residuals, tolerances
 
 
 def complete_identities(array: np.ndarray) -> np.ndarray:
@@ -501,14 +489,20 @@ def _check_order(array: np.ndarray, group: tuple[int, ...], given: np.ndarray) -
 
 
 def _check_agreement(array: np.ndarray, given: np.ndarray) -> None:
-    residuals, tolerances = disagreements(given)
+    residuals = identity_residuals(array)
+    tolerances = _FLOAT64_ROUNDING * np.nan_to_num(np.abs(array[:, DERIVED_INDICES]))
+    half_units = _half_units(given)
+    for index in sorted({index for group in (*CHAMBERS, *AORTAS) for index in group}):
+        moved = given.copy()
+        moved[:, index] += half_units[:, index]
+        tolerances += np.nan_to_num(np.abs(identity_residuals(fill_determined(moved)) - residuals))
     for row, identity in np.argwhere(np.abs(residuals) > tolerances).tolist():
         index = DERIVED_INDICES[identity]
         group = next((chamber for chamber in CHAMBERS if index in chamber), AORTAS[0] + AORTAS[1])
         implied = array[row, index] - residuals[row, identity]
         raise PhenotypeError(
             f"{_shown(given, row, group)} contradict each other: the others imply {NAMES[index]} = {implied:.6g}"
-            f" {PHENOTYPES[index].unit}; leave one of them out."
+            f" {PHENOTYPES[index].unit}; leave out one."
         )
 
 
@@ -542,20 +536,28 @@ _MINIMUM = np.array([phenotype.minimum for phenotype in PHENOTYPES])
 _MAXIMUM = np.array([phenotype.maximum for phenotype in PHENOTYPES])
 
 
-def describe(phenotype: Phenotype, value: float) -> str:
+def _describe(column: int, value: float) -> str:
+    phenotype = PHENOTYPES[column]
     limits = f"plausible: {phenotype.minimum:g} to {phenotype.maximum:g} {phenotype.unit}"
     return f"{phenotype.short_name} = {value:.6g} {phenotype.unit} ({limits})"
 
 
-def find_unit_errors(array: np.ndarray) -> Iterator[tuple[int, int, str]]:
+def find_unit_errors(array: np.ndarray) -> Iterator[str]:
     # Strains may be slightly beyond zero; everything else positive has a sign error or a unit error below half.
     below = np.where(_MINIMUM > 0, _MINIMUM / 2, np.where(_MINIMUM == 0, 0, 2 * _MINIMUM))
     above = np.where(_MAXIMUM > 0, 2 * _MAXIMUM, 1)
     for row, column in np.argwhere((array < below) | (array > above)).tolist():
         remedy = _remedy(PHENOTYPES[column], float(array[row, column]))
         if remedy:
-            yield row, column, f"{describe(PHENOTYPES[column], array[row, column])}: {remedy}"
-    yield from _strains_as_fractions(array)
+            yield f"row {row}: {_describe(column, array[row, column])}: {remedy}."
+    # One nearly still segment is a scar; a whole table of strains below 1 % is a table of fractions.
+    for columns in _STRAIN_GROUPS:
+        given = array[:, columns]
+        present = np.isfinite(given) & (given != 0)
+        if present.any() and np.all(np.abs(given[present]) <= 1):
+            row, position = np.argwhere(present)[0]
+            text = _describe(columns[position], given[row, position])
+            yield f"row {row}: {text}: it looks like a fraction; multiply by 100 to give it in %."
 
 
 def _remedy(phenotype: Phenotype, value: float) -> str:
@@ -571,31 +573,18 @@ def _remedy(phenotype: Phenotype, value: float) -> str:
     return ""
 
 
-def _strains_as_fractions(array: np.ndarray) -> Iterator[tuple[int, int, str]]:
-    # One nearly still segment is a scar; a whole table of strains below 1 % is a table of fractions.
-    for columns in _STRAIN_GROUPS:
-        given = array[:, columns]
-        present = np.isfinite(given) & (given != 0)
-        if present.any() and np.all(np.abs(given[present]) <= 1):
-            row, position = np.argwhere(present)[0]
-            phenotype, value = PHENOTYPES[columns[position]], given[row, position]
-            remedy = f"it looks like a fraction; multiply by 100 to give it in {phenotype.unit}"
-            yield int(row), int(columns[position]), f"{describe(phenotype, value)}: {remedy}"
-
-
 def check_magnitudes(array: np.ndarray) -> None:
     for row, column in np.argwhere(np.isinf(array)):
-        raise PhenotypeError(
-            f"row {row}: {describe(PHENOTYPES[column], array[row, column])}: it is not finite; missing values are NaN"
-        )
-    for row, _, sentence in find_unit_errors(array):
-        raise PhenotypeError(f"row {row}: {sentence}")
+        text = _describe(column, array[row, column])
+        raise PhenotypeError(f"row {row}: {text}: it is not finite; missing values are NaN.")
+    for sentence in find_unit_errors(array):
+        raise PhenotypeError(sentence)
 
 
 # ---- cpgg_hf.phenotypes.tables
 
 
-# Who a row belongs to is no phenotype: these columns are skipped instead of refused.
+# These columns, which name the subject of a row, are skipped.
 IDENTIFIER_COLUMNS = frozenset(["eid", "f.eid", "participant.eid", "subject", "subject_id"])
 
 
@@ -611,11 +600,11 @@ def parse_table(table: Any) -> np.ndarray:
     if hasattr(table, "columns") and hasattr(table, "iloc"):
         repeated = table.columns[table.columns.duplicated()]
         if len(repeated):
-            raise PhenotypeError(f"column {reprlib.repr(str(repeated[0]))} is there twice: keep one of them")
+            raise PhenotypeError(f"column {reprlib.repr(str(repeated[0]))} is there twice: keep one.")
         return _from_columns({column: table[column].to_list() for column in table.columns})
-    if isinstance(table, Sequence) and not isinstance(table, str) and table and isinstance(table[0], Mapping):
-        return _from_rows(table)
     if isinstance(table, Sequence) and not isinstance(table, str):
+        if table and isinstance(table[0], Mapping):
+            return _from_rows(table)
         return _check_shape(_stack([_to_numpy(vector) for vector in table]))
     return _check_shape(_to_numpy(table))
 
@@ -634,52 +623,54 @@ def _to_numpy(values: Any) -> np.ndarray:
     except (TypeError, ValueError) as error:
         raise PhenotypeError(
             f"phenotypes of type {type(values).__name__} are not numeric: give a dict, a list of dicts, a DataFrame"
-            f" or a (B, {len(NAMES)}) array ({error})"
+            f" or a (B, {len(NAMES)}) array ({error})."
         ) from error
 
 
 def _stack(vectors: list[np.ndarray]) -> np.ndarray:
     shapes = {vector.shape for vector in vectors}
     if len(shapes) > 1:
-        raise PhenotypeError(f"the phenotype vectors differ in shape, {sorted(shapes)}: each must be ({len(NAMES)},)")
+        raise PhenotypeError(f"the phenotype vectors differ in shape, {sorted(shapes)}: each must be ({len(NAMES)},).")
     return np.array(vectors)
 
 
 def _check_shape(array: np.ndarray) -> np.ndarray:
-    expected = f"expected ({len(NAMES)},) or (B, {len(NAMES)}), in the order of cpgg_hf.phenotypes.NAMES"
     if array.shape == (len(NAMES),):
         return array[None]
     if array.size == 0:
-        raise PhenotypeError("the table of phenotypes is empty: give at least one row")
+        raise PhenotypeError("the table of phenotypes is empty: give at least one row.")
     if array.ndim != 2 or array.shape[1] != len(NAMES):
-        raise PhenotypeError(f"phenotypes of shape {array.shape}: {expected}; name the columns if only some are given")
+        raise PhenotypeError(
+            f"phenotypes of shape {array.shape}: expected ({len(NAMES)},) or (B, {len(NAMES)}), in the order of"
+            " cpgg_hf.phenotypes.NAMES; name the columns if only some are given."
+        )
     return array
 
 
-def _columns_of(names: Iterable[Any]) -> dict[Any, int]:
-    columns: dict[Any, int] = {}
+def _columns_of(names: Iterable[Any]) -> dict[int, Any]:
+    columns: dict[int, Any] = {}
     for name in names:
         if str(name) in IDENTIFIER_COLUMNS:
             continue
         index = phenotype_index(name)
-        for other, taken in columns.items():
-            if taken == index:
-                raise PhenotypeError(
-                    f"columns {str(other)!r} and {str(name)!r} are both {NAMES[index]}: keep one of them"
-                )
-        columns[name] = index
+        if index in columns:
+            other = str(columns[index])
+            raise PhenotypeError(f"columns {other!r} and {str(name)!r} are both {NAMES[index]}: keep one.")
+        columns[index] = name
     return columns
 
 
 def _from_columns(table: Mapping[Any, Any]) -> np.ndarray:
     columns = _columns_of(table)
-    values = {name: _column_values(table[name]) for name in columns}
+    values = {index: _column_values(table[name]) for index, name in columns.items()}
     lengths = {len(column) for column in values.values()} or {1}
     if len(lengths) > 1:
-        raise PhenotypeError(f"columns of different lengths {sorted(lengths)}: give one value a row in every column")
+        raise PhenotypeError(
+            f"columns of different lengths {sorted(lengths)}: give one value per row in every column."
+        )
     array = np.full((lengths.pop(), len(NAMES)), np.nan)
-    for name, index in columns.items():
-        array[:, index] = [_number(value, index, row) for row, value in enumerate(values[name])]
+    for index, column in values.items():
+        array[:, index] = [_number(value, index, row) for row, value in enumerate(column)]
     return _check_shape(array)
 
 
@@ -687,10 +678,8 @@ def _from_rows(rows: Sequence[Mapping[Any, Any]]) -> np.ndarray:
     array = np.full((len(rows), len(NAMES)), np.nan)
     for row, values in enumerate(rows):
         if not isinstance(values, Mapping):
-            raise PhenotypeError(
-                f"row {row} is a {type(values).__name__} among dicts: give every row in the same form"
-            )
-        for name, index in _columns_of(values).items():
+            raise PhenotypeError(f"row {row} is a {type(values).__name__} among dicts: give all rows as dicts.")
+        for index, name in _columns_of(values).items():
             array[row, index] = _number(values[name], index, row)
     return array
 
@@ -704,9 +693,8 @@ def _column_values(values: Any) -> Sequence[Any]:
 
 
 def _number(value: Any, index: int, row: int) -> float:
-    if value is None or (isinstance(value, str) and value.strip().lower() in ("", "na", "nan")):
-        return np.nan
-    if type(value).__name__ == "NAType":
+    # pandas' NA prints as <NA>.
+    if value is None or str(value).strip().lower() in ("", "na", "nan", "<na>"):
         return np.nan
     try:
         if isinstance(value, bool | np.bool_) or "_" in str(value):  # which `float` takes
@@ -714,8 +702,8 @@ def _number(value: Any, index: int, row: int) -> float:
         return float(value)
     except (TypeError, ValueError, OverflowError) as error:
         raise PhenotypeError(
-            f"row {row}: {NAMES[index]} = {reprlib.repr(value)} is no number: give it in {PHENOTYPES[index].unit}, or"
-            " leave it out"
+            f"row {row}: {NAMES[index]} = {reprlib.repr(value)} is not a number: give it in"
+            f" {PHENOTYPES[index].unit}, or leave it out."
         ) from error
 
 

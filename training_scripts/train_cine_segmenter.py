@@ -1,4 +1,4 @@
-r"""Train the cine segmenter, used to measure phenotypes (`--help` lists the flags; they override the configuration).
+"""Train the cine segmenter, used to measure phenotypes (`--help` lists the flags; they override the configuration).
 
 accelerate launch training_scripts/train_cine_segmenter.py --config CONFIG  # configs/phantom_small_cine_segmenter.yaml
 """
