@@ -94,7 +94,7 @@ def _stored_pixels(cine: Cine) -> tuple[np.ndarray, int]:
         raise ValueError(
             f"expected pixels of uint8, uint16 or float in [0, 1], given {cine.pixels.dtype} in scanner units."
         )
-    return np.round(cine.pixels.clip(0, 1) * (2**_FLOAT_BITS - 1)).astype("<u2"), _FLOAT_BITS
+    return np.round(cine.unit * (2**_FLOAT_BITS - 1)).astype("<u2"), _FLOAT_BITS
 
 
 def _synthetic_image() -> Any:
