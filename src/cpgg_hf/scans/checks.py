@@ -100,9 +100,9 @@ def check_rr_ms(rr_ms: float | None) -> None:
         )
 
 
-def plausible_thickness_mm(value: float) -> float | None:
-    """A header's slice thickness, or None where it is implausible: many files write 0 for "unknown"."""
-    return value if _THICKNESS_MM[0] <= value <= _THICKNESS_MM[1] else None
+def plausible_thickness_mm(value: float | None) -> float | None:
+    """A header's slice thickness, or None if it is implausible: many files write 0 for "unknown"."""
+    return value if value is not None and _THICKNESS_MM[0] <= value <= _THICKNESS_MM[1] else None
 
 
 def beat_length_ms(times_ms: np.ndarray, stated_ms: float | None, origin: str) -> tuple[float, tuple[str, ...]]:

@@ -19,7 +19,7 @@ from cpgg_hf.cine import Cine
 from cpgg_hf.errors import InputError, brief
 from cpgg_hf.optional import import_optional
 from cpgg_hf.scans.checks import beat_length_ms, check_rr_ms, check_size, make_scan, plausible_thickness_mm
-from cpgg_hf.scans.dicom_values import numbers_of, pixels_of, value_of
+from cpgg_hf.scans.dicom_values import number_of, numbers_of, pixels_of, value_of
 
 _DICOM_SUFFIXES = (".dcm", ".ima", ".dicom")
 _POSITION_TOLERANCE_MM = 0.5
@@ -127,8 +127,7 @@ def _read_series(files: Iterable[DicomFile], origin: str, rr_ms: float | None) -
     images, times_ms, timing_notes = _in_order_of_time(images, origin, rr_ms)
     _check_one_plane(images, origin)
     first = images[0][1]
-    sides = [numbers_of(first, side, 1) for side in ("Rows", "Columns")]
-    num_rows, num_columns = (0 if side is None else int(side[0]) for side in sides)
+    num_rows, num_columns = (int(number_of(first, side) or 0) for side in ("Rows", "Columns"))
     check_size(num_rows, num_columns, len(images), origin)
     pixels = np.stack([pixels_of(dataset, name) for name, dataset in images])
     stated = rr_ms if rr_ms is not None else _stated_beat_ms(first)
@@ -139,7 +138,6 @@ def _read_series(files: Iterable[DicomFile], origin: str, rr_ms: float | None) -
     spacing = numbers_of(first, "PixelSpacing", 2)
     if spacing is None:
         raise InputError(f"{images[0][0]} has no PixelSpacing, so nothing can be measured in it; export it again.")
-    thickness = numbers_of(first, "SliceThickness", 1)
     return make_scan(
         pixels,
         spacing,
@@ -147,7 +145,7 @@ def _read_series(files: Iterable[DicomFile], origin: str, rr_ms: float | None) -
         beat_ms,
         orientation=orientation,
         position=numbers_of(first, "ImagePositionPatient", 3),
-        slice_thickness_mm=None if thickness is None else plausible_thickness_mm(float(thickness[0])),
+        slice_thickness_mm=plausible_thickness_mm(number_of(first, "SliceThickness")),
         origin=origin,
         source="dicom",
         acquired=True,
@@ -171,10 +169,10 @@ def _read_images(files: Iterable[DicomFile], origin: str) -> tuple[list[tuple[st
                 raise InputError(f"{name} is cut off: it ends before its pixels; copy it again.")
             num_without_pixels += 1
             continue
-        num_frames = numbers_of(dataset, "NumberOfFrames", 1)
-        if num_frames is not None and num_frames[0] > 1:
+        num_frames = number_of(dataset, "NumberOfFrames")
+        if num_frames is not None and num_frames > 1:
             raise InputError(
-                f"{name} holds {num_frames[0]:.0f} frames in one file (enhanced or multi-frame DICOM); "
+                f"{name} holds {num_frames:.0f} frames in one file (enhanced or multi-frame DICOM); "
                 "convert it to single-frame files, or to NIfTI, first."
             )
         images.append((name, dataset))
@@ -214,14 +212,12 @@ def _check_one_series(images: list[tuple[str, Any]], origin: str) -> None:
 
 def _check_one_plane(images: list[tuple[str, Any]], origin: str) -> None:
     """All frames must show the same plane on the same pixels."""
-    first_name, first = images[0]
-    for name, dataset in images:
-        size, expected_size = (
-            " x ".join(brief(value_of(image, side)) for side in ("Rows", "Columns")) for image in (dataset, first)
-        )
-        if size != expected_size:
+    (first_name, first), *others = images
+    expected_size = _size(first)
+    for name, dataset in others:
+        if _size(dataset) != expected_size:
             raise InputError(
-                f"{origin}: the frames differ in size, {expected_size} ({Path(first_name).name}) and {size} "
+                f"{origin}: the frames differ in size, {expected_size} ({Path(first_name).name}) and {_size(dataset)} "
                 f"({Path(name).name}); give the frames of one series."
             )
     for tag, count, tolerance in (
@@ -230,7 +226,7 @@ def _check_one_plane(images: list[tuple[str, Any]], origin: str) -> None:
         ("ImagePositionPatient", 3, _POSITION_TOLERANCE_MM),
     ):
         expected = numbers_of(first, tag, count)
-        for name, dataset in images:
+        for name, dataset in others:
             found = numbers_of(dataset, tag, count)
             if (found is None) != (expected is None) or (
                 found is not None and expected is not None and np.abs(found - expected).max() > tolerance
@@ -241,12 +237,15 @@ def _check_one_plane(images: list[tuple[str, Any]], origin: str) -> None:
                 )
 
 
+def _size(dataset: Any) -> str:
+    return " x ".join(brief(value_of(dataset, side)) for side in ("Rows", "Columns"))
+
+
 def _in_order_of_time(
     images: list[tuple[str, Any]], origin: str, rr_ms: float | None
 ) -> tuple[list[tuple[str, Any]], np.ndarray, tuple[str, ...]]:
     """The images sorted by time, their times, and warnings."""
-    stated = [numbers_of(dataset, "TriggerTime", 1) for _, dataset in images]
-    times = [float(value[0]) for value in stated if value is not None]
+    times = [time for _, dataset in images if (time := number_of(dataset, "TriggerTime")) is not None]
     if len(times) == len(images) and len(set(times)) == len(images):
         order = np.argsort(times)
         return [images[index] for index in order], np.sort(times), ()
@@ -255,8 +254,8 @@ def _in_order_of_time(
             f"{origin}: {len(images)} frames have only {len(set(times))} different trigger times; the folder holds "
             "copies, or several images of each time: keep one of each."
         )
-    numbers = [numbers_of(dataset, "InstanceNumber", 1) for _, dataset in images]
-    if any(number is None for number in numbers) or len({float(n[0]) for n in numbers if n is not None}) < len(images):
+    numbers = [number for _, dataset in images if (number := number_of(dataset, "InstanceNumber")) is not None]
+    if len(set(numbers)) < len(images):
         raise InputError(
             f"{origin}: {len(images) - len(times)} of {len(images)} frames have no TriggerTime and the instance "
             "numbers do not give their order either; export the series again with its cardiac tags."
@@ -267,7 +266,7 @@ def _in_order_of_time(
             f"{origin}: the frames have no trigger times and no tag states the length of the heart beat; "
             "give the RR interval in ms (rr_ms, --rr-ms)."
         )
-    order = np.argsort([float(number[0]) for number in numbers if number is not None])
+    order = np.argsort(numbers)
     times_ms = np.arange(len(images)) * beat_ms / len(images)
     note = (
         f"{origin}: no usable trigger times; frames sorted by InstanceNumber and spread evenly over {beat_ms:.0f} ms."
@@ -276,13 +275,10 @@ def _in_order_of_time(
 
 
 def _stated_beat_ms(dataset: Any) -> float | None:
-    interval = numbers_of(dataset, "NominalInterval", 1)
-    if interval is not None and interval[0] > 0:
-        return float(interval[0])
-    heart_rate = numbers_of(dataset, "HeartRate", 1)
-    if heart_rate is not None and heart_rate[0] > 0:
-        return 60000.0 / float(heart_rate[0])
-    return None
+    interval, heart_rate = number_of(dataset, "NominalInterval"), number_of(dataset, "HeartRate")
+    if interval is not None and interval > 0:
+        return interval
+    return 60000.0 / heart_rate if heart_rate is not None and heart_rate > 0 else None
 
 
 def _listed(numbers: np.ndarray | None) -> str:

@@ -6,6 +6,7 @@ import os
 import warnings
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,8 +15,8 @@ import numpy as np
 
 from cpgg_hf.cine import Cine
 from cpgg_hf.errors import InputError
-from cpgg_hf.optional import import_optional
-from cpgg_hf.scans.dicom import read_dicom_folder
+from cpgg_hf.scans.dicom import read_dataset, read_dicom_folder
+from cpgg_hf.scans.dicom_values import numbers_of, value_of
 
 _TAGS = ["ImagePositionPatient", "ImageOrientationPatient", "SeriesInstanceUID"]
 _SAME_PLACE_MM = 0.5
@@ -55,18 +56,16 @@ def read_middle_slice(folders: Sequence[str | os.PathLike[str]]) -> Cine:
 
 def _slices(folders: list[Path]) -> dict[tuple[int, str], list[Path]]:
     """Files by the position of their plane along its normal, in steps of half a millimetre, and by series."""
-    pydicom = import_optional("pydicom", "imaging")
     slices: dict[tuple[int, str], list[Path]] = defaultdict(list)
     paths = [path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # `read_dicom_folder` warns about the chosen slice
         for path in paths:
-            try:
-                header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_TAGS)
-                position = np.array(header.ImagePositionPatient, dtype=np.float64)
-                along_row, along_column = np.array(header.ImageOrientationPatient, dtype=np.float64).reshape(2, 3)
-                depth = float(position @ np.cross(along_row, along_column))
-                slices[round(depth / _SAME_PLACE_MM), str(header.get("SeriesInstanceUID"))].append(path)
-            except Exception:  # not DICOM, damaged, or without a position: pydicom raises many kinds
-                continue
+            with suppress(InputError):  # damaged
+                header = read_dataset(str(path), path, stop_before_pixels=True, specific_tags=_TAGS)
+                position = numbers_of(header, "ImagePositionPatient", 3)
+                orientation = numbers_of(header, "ImageOrientationPatient", 6)
+                if position is not None and orientation is not None:
+                    depth = float(position @ np.cross(orientation[:3], orientation[3:]))
+                    slices[round(depth / _SAME_PLACE_MM), str(value_of(header, "SeriesInstanceUID"))].append(path)
     return slices

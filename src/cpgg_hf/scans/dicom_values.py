@@ -27,6 +27,12 @@ def numbers_of(dataset: Any, name: str, count: int) -> np.ndarray | None:
     return numbers if numbers.shape == (count,) and np.isfinite(numbers).all() else None
 
 
+def number_of(dataset: Any, name: str) -> float | None:
+    """The number of a tag, or None if it is absent or not one number."""
+    numbers = numbers_of(dataset, name, 1)
+    return None if numbers is None else float(numbers[0])
+
+
 def pixels_of(dataset: Any, name: str) -> np.ndarray:
     """One frame (H, W), float32, with the file's rescaling applied."""
     colours = value_of(dataset, "PhotometricInterpretation")
@@ -52,11 +58,5 @@ def pixels_of(dataset: Any, name: str) -> np.ndarray:
         raise InputError(
             f"{name} holds pixels of shape {pixels.shape}, expected rows and columns; give single-frame grey images."
         )
-    slope = numbers_of(dataset, "RescaleSlope", 1)
-    intercept = numbers_of(dataset, "RescaleIntercept", 1)
-    frame = pixels.astype(np.float32)
-    if slope is not None and slope[0] != 0:
-        frame *= np.float32(slope[0])
-    if intercept is not None:
-        frame += np.float32(intercept[0])
-    return frame
+    slope = number_of(dataset, "RescaleSlope") or 1.0
+    return pixels.astype(np.float32) * np.float32(slope) + np.float32(number_of(dataset, "RescaleIntercept") or 0.0)

@@ -1,4 +1,4 @@
-"""Read and write cines as NIfTI, with the plane's position in the patient and the frame time in the header."""
+"""Read cines from NIfTI, with the plane's position in the patient and the frame time in the header."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy as np
 from cpgg_hf.cine import Cine
 from cpgg_hf.errors import InputError, brief
 from cpgg_hf.optional import import_optional
-from cpgg_hf.plane import LPS_TO_RAS
+from cpgg_hf.plane import plane_of_affine
 from cpgg_hf.scans.checks import (
     MAX_RR_MS,
     MIN_RR_MS,
@@ -72,29 +72,33 @@ def read_nifti(
         notes += (f"{path}: three axes {shape}; the third was read as time.",)
     elif shape[2] > 1:
         notes += (f"{path}: a stack of {shape[2]} slices; slice {slice_index + 1}, the middle one, was taken.",)
-    beat_ms = rr_ms
-    if beat_ms is None and assumed_rr_ms is not None and _stated_frame_time_ms(image, len(pixels)) is None:
-        beat_ms = assumed_rr_ms
-        notes += (f"{path}: no usable frame time; an RR interval of {beat_ms:.0f} ms was assumed.",)
-    frame_time_ms = _frame_time_ms(image, len(pixels), path) if beat_ms is None else beat_ms / len(pixels)
-    affine = np.asarray(image.affine, dtype=np.float64)
-    axes = LPS_TO_RAS @ affine[:3, :3]
-    lengths = np.linalg.norm(axes, axis=0)
-    placed = _is_placed(image, axes)
-    if not placed:
+    frame_time_ms = None if rr_ms is None else rr_ms / len(pixels)
+    if frame_time_ms is None:
+        frame_time_ms = _stated_frame_time_ms(image, len(pixels))
+    if frame_time_ms is None and assumed_rr_ms is not None:
+        frame_time_ms = assumed_rr_ms / len(pixels)
+        notes += (f"{path}: no usable frame time; an RR interval of {assumed_rr_ms:.0f} ms was assumed.",)
+    if frame_time_ms is None:
+        raise _no_frame_time(image, len(pixels), path)
+    zooms = np.array(image.header.get_zooms()[:3], dtype=np.float64)
+    orientation, position, spacing_mm = None, None, zooms[[1, 0]]
+    if _is_placed(image):
+        affine = np.array(image.affine, dtype=np.float64)
+        spacing_mm = np.linalg.norm(affine[:3, 1::-1], axis=0)
+        affine[:, 3] += slice_index * affine[:, 2]
+        orientation, position = plane_of_affine(affine)
+    else:
         notes += (
             f"{path}: the header does not state the image's position in the patient, so the view cannot be checked.",
         )
-    zooms = np.array(image.header.get_zooms()[:3], dtype=np.float64)
-    spacing_mm = np.array([lengths[1], lengths[0]]) if placed else zooms[[1, 0]]
     prepared = image.header["descrip"].item() == PREPARED.encode()
     return make_scan(
         pixels,
         spacing_mm,
         np.arange(len(pixels)) * frame_time_ms,
         len(pixels) * frame_time_ms,
-        orientation=np.concatenate([axes[:, 0] / lengths[0], axes[:, 1] / lengths[1]]) if placed else None,
-        position=LPS_TO_RAS @ (affine @ [0, 0, slice_index, 1])[:3] if placed else None,
+        orientation=orientation,
+        position=position,
         slice_thickness_mm=plausible_thickness_mm(float(zooms[2])) if len(shape) == 4 else None,
         origin=str(path),
         source="nifti",
@@ -163,15 +167,16 @@ def _collected(repairs: list[str]) -> Iterator[None]:
         logger.removeFilter(collect)
 
 
-def _is_placed(image: Any, axes: np.ndarray) -> bool:
+def _is_placed(image: Any) -> bool:
     """Whether the header states the plane's position in the patient.
 
     Axes exactly along the patient's are written by software that does not know them: no heart is imaged so.
     """
     if not (image.header["qform_code"] or image.header["sform_code"]) or not np.isfinite(image.affine).all():
         return False
-    lengths = np.linalg.norm(axes[:, :2], axis=0)
-    return bool((lengths > 0).all() and (np.abs(axes[:, :2]).max(axis=0) < 0.99999 * lengths).any())
+    axes = image.affine[:3, :2]
+    lengths = np.linalg.norm(axes, axis=0)
+    return bool((lengths > 0).all() and (np.abs(axes).max(axis=0) < 0.99999 * lengths).any())
 
 
 def _check_axes(shape: tuple[int, ...], path: Path, middle_slice: bool) -> None:
@@ -189,32 +194,28 @@ def _check_axes(shape: tuple[int, ...], path: Path, middle_slice: bool) -> None:
         raise InputError(f"{path} has frames of {shape[0]} x {shape[1]} pixels, expected at least 16 x 16.")
 
 
-def _frame_time_ms(image: Any, num_frames: int, path: Path) -> float:
-    frame_time_ms = _stated_frame_time_ms(image, num_frames)
-    if frame_time_ms is None:
-        zooms = image.header.get_zooms()
-        stated = f"{float(zooms[3]) if len(zooms) > 3 else 0.0:g} {_time_unit(image)}"
-        raise InputError(
-            f"{path}: a frame time of {stated} for {num_frames} frames implies no RR interval of {MIN_RR_MS:.0f} to "
-            f"{MAX_RR_MS:.0f} ms; give the RR interval in ms (rr_ms, --rr-ms)."
-        )
-    return frame_time_ms
-
-
-def _time_unit(image: Any) -> str:
+def _stated_time(image: Any) -> tuple[float, str]:
+    """The header's frame time and its unit."""
+    zooms = image.header.get_zooms()
     try:
-        return str(image.header.get_xyzt_units()[1])
+        unit = str(image.header.get_xyzt_units()[1])
     except KeyError:  # a code that is not in the standard
-        return "of unknown unit"
+        unit = "of unknown unit"
+    return float(zooms[3]) if len(zooms) > 3 else 0.0, unit
+
+
+def _no_frame_time(image: Any, num_frames: int, path: Path) -> InputError:
+    stated, unit = _stated_time(image)
+    return InputError(
+        f"{path}: a frame time of {stated:g} {unit} for {num_frames} frames implies no RR interval of "
+        f"{MIN_RR_MS:.0f} to {MAX_RR_MS:.0f} ms; give the RR interval in ms (rr_ms, --rr-ms)."
+    )
 
 
 def _stated_frame_time_ms(image: Any, num_frames: int) -> float | None:
     """The header's frame time; None if it implies no plausible heart beat."""
-    zooms = image.header.get_zooms()
-    stated = float(zooms[3]) if len(zooms) > 3 else 0.0
-    unit = _time_unit(image)
+    stated, unit = _stated_time(image)
     # Files without a unit are common: then take whichever of ms and s implies a plausible heart beat.
     factors = [_TIME_UNIT_IN_MS[unit]] if unit in _TIME_UNIT_IN_MS else [1.0, 1000.0]
-    beats = (factor for factor in factors if MIN_RR_MS <= stated * factor * num_frames <= MAX_RR_MS)
-    factor = next(beats, None)
-    return None if factor is None else stated * factor
+    plausible = (stated * factor for factor in factors if MIN_RR_MS <= stated * factor * num_frames <= MAX_RR_MS)
+    return next(plausible, None)

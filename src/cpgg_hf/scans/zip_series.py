@@ -15,7 +15,7 @@ from cpgg_hf.cine import Cine
 from cpgg_hf.errors import InputError
 from cpgg_hf.plane import plane_normal
 from cpgg_hf.scans.dicom import read_dataset, read_dicom_files
-from cpgg_hf.scans.dicom_values import numbers_of, value_of
+from cpgg_hf.scans.dicom_values import number_of, numbers_of, value_of
 from cpgg_hf.scans.safe_zip import members_of, name_of, open_member, read_member
 
 _TAGS = ["SeriesInstanceUID", "SeriesNumber", "SeriesDescription", "ImageOrientationPatient", "Rows"]
@@ -66,11 +66,11 @@ def list_series(archive: zipfile.ZipFile) -> tuple[list[ZippedSeries], tuple[str
 
 def _series_of(members: list[tuple[zipfile.ZipInfo, Any]]) -> ZippedSeries:
     first = members[0][1]
-    number = numbers_of(first, "SeriesNumber", 1)
+    number = number_of(first, "SeriesNumber")
     orientation = numbers_of(first, "ImageOrientationPatient", 6)
     return ZippedSeries(
         description=str(value_of(first, "SeriesDescription") or ""),
-        number=-1 if number is None else int(number[0]),
+        number=-1 if number is None else int(number),
         normal=None if orientation is None else plane_normal(orientation),
         members=tuple(info for info, _ in members),
     )

@@ -51,7 +51,7 @@ def test_the_data_set_its_report_and_what_is_printed_name_nobody(biobank, prepar
     assert main([*command, "--json"]) == 0
     printed = capfd.readouterr()
     assert "4 of 7 subjects prepared" in printed.out
-    assert "set aside 1: the four-chamber series has 49 frames, expected 50" in printed.err
+    assert "excluded 1: the four-chamber series has 49 frames, expected 50" in printed.err
     assert find_identifiers(eids, out, printed.out, printed.err) == []
     expected = {"README.md", "dataset.json", "phenotypes.png", "report.html", "report.json", "thumbnails", SHARD}
     assert {path.name for path in out.iterdir()} >= expected
@@ -79,7 +79,7 @@ def test_participants_without_a_row_are_used_and_counted_but_not_named(tmp_path,
     assert main([str(argument) for argument in command]) == 0
     printed = capfd.readouterr()
     assert "2 of 2 subjects prepared" in printed.out
-    assert "1 of them without phenotypes: the table has no row for them" in printed.out
+    assert "1 of them have no row in the table, so no phenotypes" in printed.out
     report = json.loads((tmp_path / "out/report.json").read_text())
     assert report["num_without_row"] == 1
     noted = [one["subject"] for one in report["subjects"] if "has no row for this subject" in str(one["warnings"])]
@@ -204,4 +204,4 @@ def test_the_search_finds_an_identifier_wherever_it_is_put(biobank, prepared, tm
 
 def test_the_search_finds_an_identifier_that_is_printed(biobank, tmp_path):
     eids = [one.eid for one in biobank[1]]
-    assert find_identifiers(eids, tmp_path, "set aside 1", f"reading {eids[2]}_20208_2_0.zip") == ["printed"]
+    assert find_identifiers(eids, tmp_path, "excluded 1", f"reading {eids[2]}_20208_2_0.zip") == ["printed"]

@@ -7,9 +7,8 @@ import pytest
 
 from cpgg_hf.cine import Cine
 from cpgg_hf.errors import InputError
-from cpgg_hf.preparation.grid.intensity import normalise
 from cpgg_hf.preparation.grid.prepare import prepare_scan, to_display_orientation
-from cpgg_hf.preparation.grid.resampling import resample_field
+from cpgg_hf.preparation.grid.resampling import normalise, resample_field
 
 ORIENTATION = np.array([1.0, 0.0, 0.0, 0.0, 0.7660444, 0.6427876])
 

@@ -17,8 +17,8 @@ from cpgg_hf.errors import InputError, PhenotypeError, brief
 from cpgg_hf.grid import GRID_SIZE
 from cpgg_hf.optional import import_optional
 from cpgg_hf.preparation.cohorts.redaction import redact
-from cpgg_hf.preparation.grid.intensity import normalise
 from cpgg_hf.preparation.grid.prepare import prepare_scan, to_display_orientation
+from cpgg_hf.preparation.grid.resampling import normalise
 from cpgg_hf.preparation.grid.view import classify_view, require_view
 from cpgg_hf.preparation.layouts.subject import Subject
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,15 +18,14 @@ from cpgg_hf.scans.checks import check_size
 from cpgg_hf.scans.nifti import open_nifti, stored_values
 
 _LARGEST_LABEL = 5
-_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])  # from NIfTI's axes to DICOM's
 _FORM = "0 background, 1 LV cavity, 2 LV myocardium, 3 RV, 4 LA, 5 RA"
 
 
 def read_mask(path: str | os.PathLike[str], scan: Cine) -> np.ndarray:
     """The labels of a NIfTI file on the pixels of a scan.
 
-    If both state their position in the patient, labels are looked up there, so that flips and other pixel sizes do not
-    matter; otherwise the file must have the scan's rows and columns, as stored.
+    If both state their position in the patient, flips and other pixel sizes do not matter; otherwise the file must
+    have the scan's rows and columns, as stored.
 
     Args:
         path: axes (column, row), (column, row, 1), or (column, row, 1, time) with one time per frame or only one.
@@ -49,7 +49,7 @@ def read_mask(path: str | os.PathLike[str], scan: Cine) -> np.ndarray:
         odd = by_time[~((by_time >= 0) & (by_time <= _LARGEST_LABEL) & (by_time % 1 == 0))]
     if odd.size:
         raise InputError(f"the mask {path} holds the label {odd[0]:g}; expected {_FORM}.")
-    labels = _on_pixels(by_time.astype(np.uint8), np.asarray(image.affine, dtype=np.float64), image, scan, path)
+    labels = _on_pixels(by_time.astype(np.uint8), image, scan, path)
     if not labels.any():
         raise InputError(f"the mask {path} marks nothing in the image; expected {_FORM}.")
     return labels
@@ -67,8 +67,8 @@ def _check_axes(shape: tuple[int, ...], scan: Cine, path: Path) -> None:
     check_size(shape[1], shape[0], num_times, str(path))
 
 
-def _on_pixels(labels: np.ndarray, affine: np.ndarray, image: object, scan: Cine, path: Path) -> np.ndarray:
-    placed = bool(image.header["qform_code"] or image.header["sform_code"])  # type: ignore[attr-defined]
+def _on_pixels(labels: np.ndarray, image: Any, scan: Cine, path: Path) -> np.ndarray:
+    placed = image.header["qform_code"] or image.header["sform_code"]
     if not placed or scan.orientation is None or scan.position is None:
         if labels.shape[1:] != scan.pixels.shape[1:]:
             raise InputError(
@@ -76,18 +76,13 @@ def _on_pixels(labels: np.ndarray, affine: np.ndarray, image: object, scan: Cine
                 "give a mask of this image."
             )
         return labels
-    rows, columns = np.indices(scan.pixels.shape[1:])[:, :, :, None]
-    positions = (
-        scan.position
-        + columns * scan.spacing_mm[1] * scan.orientation[:3]
-        + rows * scan.spacing_mm[0] * scan.orientation[3:]
-    )
+    rows, columns = np.indices(scan.pixels.shape[1:])
     with np.errstate(all="ignore"):
         try:
-            to_index = np.linalg.inv(_TO_LPS @ affine)
+            to_index = np.linalg.inv(np.asarray(image.affine, dtype=np.float64)) @ scan.affine
         except np.linalg.LinAlgError:
             to_index = np.full((4, 4), np.nan)
-        index = positions @ to_index[:3, :3].T + to_index[:3, 3]
+        index = np.stack([columns, rows], axis=-1) @ to_index[:3, :2].T + to_index[:3, 3]
     if not np.isfinite(index).all():
         raise InputError(f"the mask {path} has axes that span no plane; save it with the image's own affine.")
     if np.abs(index[..., 2]).max() > 1:

@@ -11,10 +11,8 @@ from cpgg_hf.cine import Cine
 from cpgg_hf.errors import InputError
 from cpgg_hf.grid import GRID_SIZE, NUM_FRAMES, SPACING_MM
 from cpgg_hf.phantom import LABELS
-from cpgg_hf.preparation.grid.crop import crop, crop_probabilities, share_outside
-from cpgg_hf.preparation.grid.intensity import normalise
 from cpgg_hf.preparation.grid.localisation import find_heart
-from cpgg_hf.preparation.grid.resampling import resample_beat, resample_field, resampled_grid
+from cpgg_hf.preparation.grid.resampling import crop, normalise, resample_beat, resample_field, resampled_grid
 
 if TYPE_CHECKING:
     from cpgg_hf.segmentation.segmenter import CineSegmenter
@@ -79,7 +77,8 @@ def prepare_scan(
     _, ratio, offset = resampled_grid(scan.pixels.shape[1:], scan.spacing_mm, SPACING_MM)
     first_acquired = first * ratio + offset
     warnings = scan.warnings
-    outside = share_outside(first, field.shape[1:])
+    inside = np.maximum(0, np.minimum(first + GRID_SIZE, field.shape[1:]) - np.maximum(first, 0))
+    outside = 1 - np.prod(inside) / GRID_SIZE**2
     if outside > _WARN_SHARE_OUTSIDE:
         warnings += (f"{scan.origin}: {100 * outside:.0f}% of the crop lies outside the acquired field and is black.",)
     cine = replace(
@@ -95,7 +94,7 @@ def prepare_scan(
     return PreparedScan(
         cine=cine,
         center=first_acquired + (GRID_SIZE - 1) / 2 * ratio,
-        probabilities=None if probabilities is None else crop_probabilities(probabilities, first),
+        probabilities=None if probabilities is None else _crop_probabilities(probabilities, first),
     )
 
 
@@ -159,6 +158,12 @@ def _locate_by_segmenter(
     found = segment_field(beat, SPACING_MM, segmenter)
     require_heart(found, field, phases, view)
     return found.crop_center(GRID_SIZE), found.probabilities if with_probabilities else None
+
+
+def _crop_probabilities(probabilities: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """The (T, 7, 96, 96) crop of (T, 7, H, W); beyond the edges of the field everything is background."""
+    channels = (crop(probabilities[:, label], first, float(name == "background")) for name, label in LABELS.items())
+    return np.stack(list(channels), axis=1)
 
 
 def _position_of(scan: Cine, pixel: np.ndarray) -> np.ndarray | None:

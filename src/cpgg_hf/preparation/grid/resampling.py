@@ -1,9 +1,13 @@
-"""Resample a field of view to another pixel size, and a beat to another number of frames."""
+"""Resample a field of view and a beat, crop to the grid, and scale the intensities."""
 
 from __future__ import annotations
 
 import numpy as np
 from scipy import interpolate, ndimage
+
+from cpgg_hf.grid import BRIGHT_LEVEL, GRID_SIZE
+
+_PERCENTILES = (1.0, 99.0)
 
 
 def resampled_grid(
@@ -34,3 +38,29 @@ def resample_beat(frames: np.ndarray, phases: np.ndarray, num_frames: int) -> np
     around = np.concatenate([frames, frames[:1]])
     spline = interpolate.CubicSpline(np.append(phases, phases[0] + 1), around, axis=0, bc_type="periodic")
     return spline(np.arange(num_frames) / num_frames)
+
+
+def crop(field: np.ndarray, first: np.ndarray, outside: float) -> np.ndarray:
+    """The (T, 96, 96) crop of a field (T, H, W) that begins at row and column `first` (2,), which may be negative.
+
+    Pixels beyond the field are `outside`.
+    """
+    before = np.maximum(0, -first)
+    after = np.maximum(0, first + GRID_SIZE - field.shape[1:])
+    padding = ((0, 0), (before[0], after[0]), (before[1], after[1]))
+    padded = np.pad(field, padding, constant_values=outside)
+    top, left = first + before
+    return padded[:, top : top + GRID_SIZE, left : left + GRID_SIZE]
+
+
+def normalise(frames: np.ndarray) -> np.ndarray:
+    """Scale intensities of any range to float32 in [0, 1]: the 1st percentile becomes 0, the 99th `BRIGHT_LEVEL`.
+
+    Percentiles of all frames ignore single pixels. Frames without contrast become black.
+    """
+    low, high = np.percentile(frames, _PERCENTILES)
+    if high <= low:
+        low, high = float(frames.min()), float(frames.max())
+    if high <= low:
+        return np.zeros(frames.shape, dtype=np.float32)
+    return ((frames - low) / (high - low) * BRIGHT_LEVEL).clip(0, 1).astype(np.float32)
