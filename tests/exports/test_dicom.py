@@ -161,3 +161,10 @@ def test_what_cannot_be_written_is_refused_and_leaves_nothing(tmp_path, settings
 def test_a_folder_with_content_is_left_alone(folder, cine):
     with pytest.raises(OutputError, match="exists and is not empty"):
         write_dicom(folder, cine)
+
+
+def test_white_stays_white_in_half_precision(tmp_path):
+    pixels = np.linspace(0, 1, 10 * 32 * 32).reshape(10, 32, 32).astype(np.float16)
+    write_dicom(tmp_path / "series", Cine(pixels=pixels, frame_time_ms=80.0))
+    stored = read_dicom_folder(tmp_path / "series").pixels
+    assert np.array_equal(stored, np.round(pixels.astype(np.float64) * 4095))

@@ -94,7 +94,8 @@ def _stored_pixels(cine: Cine) -> tuple[np.ndarray, int]:
         raise ValueError(
             f"expected pixels of uint8, uint16 or float in [0, 1], given {cine.pixels.dtype} in scanner units."
         )
-    return np.round(cine.unit * (2**_FLOAT_BITS - 1)).astype("<u2"), _FLOAT_BITS
+    pixels = cine.pixels.astype(np.result_type(cine.pixels, np.float32))  # float16 cannot hold 4095
+    return np.round(pixels.clip(0, 1) * (2**_FLOAT_BITS - 1)).astype("<u2"), _FLOAT_BITS
 
 
 def _synthetic_image() -> Any:
