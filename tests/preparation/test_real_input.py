@@ -40,7 +40,7 @@ def segmenter():
 
 def in_crop(prepared, points) -> np.ndarray:
     """(N, 2) columns and rows of patient points in the crop."""
-    index = np.c_[points * [-1, -1, 1], np.ones(len(points))] @ np.linalg.inv(prepared.affine).T
+    index = np.c_[points * [-1, -1, 1], np.ones(len(points))] @ np.linalg.inv(prepared.cine.affine).T
     assert np.abs(index[:, 2]).max() < 0.1  # in the plane
     return index[:, :2]
 
