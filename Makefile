@@ -1,4 +1,4 @@
-# The habits of the house. `make demo` and `make test` are all a newcomer needs.
+# Common commands. `make demo` and `make test` are all a newcomer needs.
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
