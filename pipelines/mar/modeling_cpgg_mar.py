@@ -326,6 +326,8 @@ class Guidance:
 
     def passes(self, steps: Iterable[GuidanceStep]) -> tuple[bool, bool]:
         scales = {float(self.scale(step)) for step in steps}
+        if not all(0 <= scale < np.inf for scale in scales):
+            raise ValueError(f"a guidance rule's scale must be a positive number or 0, given {sorted(scales)}.")
         return scales != {0.0}, scales != {1.0}
 
     def unconditional(self, phenotypes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -16,6 +16,7 @@ from cpgg_hf.grid import SPACING_MM
 from cpgg_hf.plane import affine_of_plane, plane_normal
 
 NUM_PHENOTYPES = 82
+VIEWS = ("4ch", "2ch", "3ch", "sax", "unknown")
 _RANGE_TOLERANCE = 1e-5  # a float32 round trip through [-1, 1] may leave [0, 1] by an ulp or two
 
 
@@ -40,12 +41,13 @@ class Cine:
         source: "dicom", "nifti", "phantom", "cpgg", ...
         acquired: whether a scanner made it; False for phantoms and generated cines.
         seed: the random seed of a synthetic cine.
-        data_policy: "restricted", "public" or "phantom".
+        data_policy: "restricted", "public" or "phantom"; any other word counts as restricted.
         origin: file or folder it was read from, for messages.
         warnings: one sentence for each oddity of the input and how it was read.
 
     Raises:
-        ValueError: a wrong shape, values outside the range, a spacing or time that is not positive.
+        ValueError: a wrong shape or type, values outside the range, a spacing or time that is not positive, times that
+            do not rise, a degenerate plane, an unknown view.
     """
 
     pixels: np.ndarray
@@ -71,6 +73,8 @@ class Cine:
         pixels = np.asarray(self.pixels)
         if pixels.ndim != 3 or 0 in pixels.shape:
             raise ValueError(f"a cine has three axes (T, H, W), given {pixels.shape}; pass one cine at a time.")
+        if pixels.dtype.kind not in "uif":
+            raise ValueError(f"the pixels of a cine are real numbers, given {pixels.dtype}.")
         if pixels.dtype != np.uint8 and not self.scanner_units:
             low, high = float(pixels.min()), float(pixels.max())
             if not (low >= -_RANGE_TOLERANCE and high <= 1 + _RANGE_TOLERANCE):
@@ -78,12 +82,22 @@ class Cine:
                     f"a {pixels.dtype} cine must lie in [0, 1], given {low:g} to {high:g}; scale it, or pass uint8."
                 )
         spacing = np.broadcast_to(np.asarray(self.spacing_mm, dtype=np.float64), (2,))
-        for name, value in (("spacing_mm", spacing.min()), ("frame_time_ms", self.frame_time_ms)):
-            if not (np.isfinite(value) and value > 0):
+        rr_ms = len(pixels) * self.frame_time_ms if self.rr_ms is None else self.rr_ms
+        for name, value in (("spacing_mm", spacing), ("frame_time_ms", self.frame_time_ms), ("rr_ms", rr_ms)):
+            if not (np.isfinite(value).all() and np.min(value) > 0):
                 raise ValueError(f"{name} must be a positive number, given {value}.")
         times_ms = np.arange(len(pixels)) * self.frame_time_ms if self.times_ms is None else self.times_ms
         if len(times_ms) != len(pixels):
             raise ValueError(f"{len(times_ms)} times for {len(pixels)} frames; give one time per frame.")
+        if not (np.isfinite(times_ms).all() and (np.diff(times_ms) > 0).all()):
+            raise ValueError(f"times_ms must rise from frame to frame, given {times_ms}.")
+        axes = np.array([1, 0, 0, 0, 1, 0]) if self.orientation is None else np.asarray(self.orientation)
+        if axes.shape != (6,) or not np.linalg.norm(np.cross(axes[:3], axes[3:])) > 0:
+            raise ValueError(f"orientation must be two directions that span a plane, given {self.orientation}.")
+        if self.position is not None and not (np.shape(self.position) == (3,) and np.isfinite(self.position).all()):
+            raise ValueError(f"position must be three finite numbers, given {self.position}.")
+        if self.view not in VIEWS:
+            raise ValueError(f"view must be one of {', '.join(VIEWS)}, given {self.view!r}.")
         if self.phenotypes is not None:
             phenotypes = np.asarray(self.phenotypes, dtype=np.float64)
             if phenotypes.shape != (NUM_PHENOTYPES,):
@@ -93,7 +107,7 @@ class Cine:
         object.__setattr__(self, "frame_time_ms", float(self.frame_time_ms))
         object.__setattr__(self, "spacing_mm", (float(spacing[0]), float(spacing[1])))
         object.__setattr__(self, "times_ms", times_ms)
-        object.__setattr__(self, "rr_ms", len(pixels) * self.frame_time_ms if self.rr_ms is None else self.rr_ms)
+        object.__setattr__(self, "rr_ms", rr_ms)
 
     def __len__(self) -> int:
         """The number of frames."""
@@ -132,7 +146,9 @@ class Cine:
     @property
     def uint8(self) -> np.ndarray:
         """The pixels as uint8: [0, 1] rounded to 255 levels."""
-        return self.pixels if self.pixels.dtype == np.uint8 else np.round(self.unit * 255).astype(np.uint8)
+        if self.pixels.dtype == np.uint8 and not self.scanner_units:
+            return self.pixels
+        return np.round(self.unit * 255).astype(np.uint8)
 
     def with_pixels(self, pixels: np.ndarray, **changes: Any) -> Cine:
         """A cine of other pixels with the same number of frames."""

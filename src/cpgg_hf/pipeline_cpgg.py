@@ -482,7 +482,7 @@ def _draw_streams(
 ) -> tuple[list[tuple[torch.Generator, torch.Generator]], list[int]]:
     """Two generators per sample, for its phenotypes and for its cine, and the seed that both derive from.
 
-    With two generators a cine is the same whether its phenotypes were sampled or given.
+    Two generators, so that sampled phenotypes and the same phenotypes given by the user lead to the same cine.
     """
     if isinstance(generator, list):
         if len(generator) != num_samples:

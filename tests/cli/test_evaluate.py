@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 from noise_sets import write_dataset
 
 from cpgg_hf.cli.cines import read_cine_set
@@ -21,6 +22,21 @@ def test_controllability_of_generated_files(model, tmp_path, capsys):
     assert {"LVEDV", "septal_wall"} <= rows.keys()
     assert "AAo_max_area" not in rows
     assert rows["LVEDV"]["num_cines"] + rows["LVEDV"]["num_unmeasured"] == 3
+
+
+def test_requests_that_cannot_be_judged_are_named(model, tmp_path, capsys, monkeypatch):
+    generated, segmenter = tmp_path / "generated", ["--segmenter", f"{model}/cine_segmenter"]
+    request = ["--set", "LVEDV=150", "--set", "LVEF=60", "--num-samples", 3]
+    assert run("generate", "--model", model, *request, *FEW_STEPS, "--out", generated) == 0
+    capsys.readouterr()
+    # An untrained model's cines show no heart that could be measured.
+    monkeypatch.setattr(
+        "cpgg_hf.measure.measure_cines", lambda cines, *_, **__: np.array([cine.phenotypes for cine in cines])
+    )
+    assert run("evaluate", "controllability", generated, *segmenter) == 0
+    notes = capsys.readouterr().err
+    assert "note: LVEDV, LVESV, LVSV, LVEF cannot be judged" in notes
+    assert "only 3 cines" in notes
 
 
 def test_fidelity_against_prepared_phantoms(model, tmp_path, capsys):

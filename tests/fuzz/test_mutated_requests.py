@@ -55,5 +55,5 @@ def _fault_of_sample(out: Path, asked: np.ndarray) -> str | None:
         return f"a sample of shape {sampled.shape} for {asked.shape}, finite: {np.isfinite(sampled).mean():.2f}"
     given = np.isfinite(asked)
     if not np.allclose(sampled[given], asked[given], rtol=1e-6):
-        return "the sample does not hold what was asked for"
+        return "the sample does not have the requested values"
     return None

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import ClassVar
 
 import nibabel
@@ -21,6 +22,7 @@ from cpgg_hf.dataset import parquet as cine_shards
 from cpgg_hf.errors import OutputError, RequestError
 from cpgg_hf.generation import GenerationRequest, Verification, generate_dataset, parse_condition
 from cpgg_hf.measure import measure_cine
+from cpgg_hf.models.guidance import ConstantGuidance, Guidance
 from cpgg_hf.phenotypes import phenotype_index, read_csv
 from cpgg_hf.scans.dicom import read_dicom_folder
 from cpgg_hf.segmentation.segmenter import CineSegmenter
@@ -319,6 +321,36 @@ def test_other_settings_are_refused_and_change_nothing(pipe, made, digests, chan
     with pytest.raises(RequestError, match=message):
         five(pipe, made, **changes)
     assert digests(made) == before
+
+
+@dataclass(frozen=True)
+class Late(Guidance):
+    """Guides from a diffusion step on."""
+
+    first: int
+
+    def scale(self, step):
+        return 2.0 if step.diffusion_step >= self.first else 1.0
+
+
+def test_a_guidance_rule_is_recorded_with_its_fields(pipe, made, tmp_path, digests):
+    five(pipe, made, guidance_scale=ConstantGuidance(2.0))  # the same settings as the number
+    five(pipe, tmp_path / "rule", guidance_scale=Late(0))
+    plan = json.loads((tmp_path / "rule" / "generation.json").read_text())
+    assert plan["settings"]["guidance_scale"] == {"rule": f"{__name__}.Late", "first": 0}
+    shards = [sorted(folder.glob("*.parquet")) for folder in (made, tmp_path / "rule")]
+    assert [path.read_bytes() for path in shards[0]] == [path.read_bytes() for path in shards[1]]
+    with pytest.raises(RequestError, match=r"first = 0 \(now 1\)"):
+        five(pipe, tmp_path / "rule", guidance_scale=Late(1))
+
+
+def test_a_guidance_rule_that_hides_its_settings_is_refused(pipe, tmp_path):
+    class Hidden(Guidance):
+        def scale(self, step):
+            return 2.0
+
+    with pytest.raises(RequestError, match=r"Hidden cannot be recorded .* make it a dataclass"):
+        five(pipe, tmp_path / "set", guidance_scale=Hidden())
 
 
 def test_other_weights_threads_or_conditions_are_refused(pipe, made):

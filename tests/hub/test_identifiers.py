@@ -98,7 +98,7 @@ def test_digits_of_other_numbers_are_no_participant(tmp_path):
 
 @pytest.fixture
 def cohort(tmp_path):
-    """A data set of one subject under a key, and one who was set aside."""
+    """A data set of one subject with a keyed pseudonym, and one excluded subject."""
     folder, key_file = tmp_path / "cohort", tmp_path / "key"
     key = read_key(key_file, folder)
     with CineWriter(folder, "train") as writer:

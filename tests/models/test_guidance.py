@@ -1,5 +1,6 @@
 """Guidance rules: what a rule decides, and that decoding follows it."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -83,6 +84,12 @@ def test_an_interval_guides_only_within(model):
     within = draw(model, Interval(1, 2))
     assert not torch.equal(within, constant)
     assert not torch.equal(within, none)
+
+
+@pytest.mark.parametrize("scale", [-1.0, np.nan, np.inf])
+def test_a_rule_with_an_impossible_scale_is_refused(model, scale):
+    with pytest.raises(ValueError, match="a guidance rule's scale must be"):
+        draw(model, ConstantGuidance(scale))
 
 
 def test_a_rule_may_compare_with_a_weaker_condition(model):

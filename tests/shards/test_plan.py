@@ -1,4 +1,4 @@
-"""Plans: what they hash, and what a resumed run is told about another one."""
+"""Plans: what enters their hash, and how a run with another plan is refused."""
 
 import json
 

@@ -2,15 +2,18 @@
 
 import subprocess
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import numpy as np
 import pytest
 import torch
+from diffusers.optimization import SchedulerType
 
 from cpgg_hf.errors import TrainingError
 from cpgg_hf.models import modeling_cpgg_mar
 from cpgg_hf.models.configuration_cpgg_mar import CPGGMARConfig
 from cpgg_hf.models.phenotype_vae import CPGGPhenotypeVAE
+from cpgg_hf.training.arguments import TrainingArguments
 from cpgg_hf.training.configuration import parse_arguments
 from cpgg_hf.training.data_order import BatchPlan
 from cpgg_hf.training.stages.cine_segmenter import CineSegmenterStage
@@ -74,8 +77,18 @@ def test_numbers_in_exponent_form_are_numbers(tmp_path):
         ("learning_rate: .nan\n", [], "learning_rate must be at least 0, given nan"),
         ("max_grad_norm: 0\n", [], "max_grad_norm must be above 0, given 0.0"),
         ("ema_decay: 1.5\n", [], "ema_decay must be at least 0 and at most 1, given 1.5"),
-        ("adam_betas: [0.9, 2]\n", [], "adam_betas must be at least 0 and at most 1, given 2.0"),
+        ("adam_betas: [0.9, 1]\n", [], "adam_betas must be at least 0 and below 1, given 1.0"),
         ("adam_betas: 0.9\n", [], "adam_betas is 0.9; expected a list"),
+        ("lr_scheduler: nonsense\n", [], "lr_scheduler is 'nonsense'; expected one of linear, cosine"),
+        ("seed: 4294967296\n", [], "seed must be at least 0 and at most 4294967295"),
+        ("seed: 0x_\n", [], "cannot read the configuration"),
+        ("output_dir: 2020-13-45\n", [], "cannot read the configuration"),
+        ("seed: !!bool abc\n", [], "cannot read the configuration"),
+        ("seed: !!timestamp abc\n", [], "cannot read the configuration"),
+        (f"seed: 1{'0' * 400}\n", [], "seed has 401 digits"),
+        (f"learning_rate: 1{'0' * 400}\n", [], "learning_rate has 401 digits"),
+        (f"model: {'{a: ' * 1500}1{'}' * 1500}\n", [], "cannot read the configuration"),
+        ("", ["--seed", "0x_"], "seed is '0x_'; expected a whole number"),
         ("report_to: nowhere\n", [], "report_to is 'nowhere'; expected one of none, tensorb"),
         ("mixed_precision: true\n", [], "mixed_precision is True; expected one of no, fp16, bf16"),
         ("source_policies: public\n", [], "source_policies is 'public'; expected `key: value` lines"),
@@ -89,6 +102,16 @@ def test_mistakes_are_named(tmp_path, text, flags, message):
     assert message in str(raised.value)
     assert "\n" not in str(raised.value)
     assert str(raised.value).endswith(".")
+
+
+def test_merge_keys_are_read(tmp_path):
+    config = write(tmp_path, "model:\n  <<: {patch_size: 1, num_layers: 2}\n  patch_size: 2\n")
+    assert parse_arguments(MARArguments, [*config, *NEEDED, "--vae", "v"]).model == {"patch_size": 2, "num_layers": 2}
+
+
+def test_schedules_are_those_of_diffusers():
+    names = {name.value for name in SchedulerType} - {"piecewise_constant"}  # needs rules that no argument gives
+    assert set(get_args(get_type_hints(TrainingArguments)["lr_scheduler"])) == names
 
 
 def test_a_file_that_is_not_utf_8_is_one_sentence(tmp_path):

@@ -46,6 +46,29 @@ def test_memory_and_speed_options_do_not_change_what_is_learned(option, name, se
     assert abs(losses[1] / losses[0] - 1) > 1e-3
 
 
+@pytest.mark.parametrize(
+    ("stage", "model"),
+    [
+        (PhenotypeVAEStage, {"latent_dim": "x"}),
+        (PhenotypeVAEStage, {"latent_dim": -3}),
+        (VAEStage, {"block_out_channels": ["a"]}),
+        (MARStage, {"encoder_width": "abc"}),
+        (MARStage, {"head_type": "foo"}),
+        (MARStage, {"patch_size": float("nan")}),
+    ],
+)
+def test_settings_that_a_network_refuses_are_one_sentence(stage, model, settings, vae):
+    settings |= {"vae": str(vae)} if stage is MARStage else {}
+    with pytest.raises(TrainingError, match=r"(?s)^[^\n]*\.$"):
+        run(stage, model, settings)
+
+
+def test_an_output_folder_that_cannot_be_created_is_named(settings, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(TrainingError, match="cannot create output_dir"):
+        run(VAEStage, TINY_VAE, settings, output_dir=str(tmp_path / "file"))
+
+
 def test_gradient_checkpointing_computes_activations_again(settings, vae, monkeypatch):
     calls = []
     original = torch.utils.checkpoint.checkpoint

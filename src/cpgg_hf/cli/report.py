@@ -37,10 +37,10 @@ def _run(arguments: argparse.Namespace) -> None:
     print_notes(result["warnings"])
     quality = result["vae_reconstruction"]
     print(f"the VAE's reconstruction of the real cine: PSNR {quality['psnr_db']:.1f} dB, SSIM {quality['ssim']:.3f}")
-    print(f"{'':12s}{'known':>10s}{'completed':>10s}{'generated':>10s}   (generated: measured on the cine)")
+    print(f"{'':12s}{'known':>10s}{'completed':>10s}{'real':>10s}{'generated':>10s}   (the last two: measured)")
     for row in result["phenotypes"]:
-        if row["measured_generated"] is not None:
-            cells = (row["known"], row["completed"], row["measured_generated"])
+        cells = (row["known"], row["completed"], row["measured_real"], row["measured_generated"])
+        if cells[2:] != (None, None):
             print(f"{row['phenotype']:12s}" + "".join(f"{'' if x is None else format(x, '.1f'):>10s}" for x in cells))
     print(result["note"])
     print(f"wrote {arguments.out}")
@@ -110,7 +110,7 @@ def report(
         }
         # All beat together, at the real heart's rate.
         cines = [real, reconstruction, real.with_pixels(generated.pixels)]
-        side_by_side(folder / "report.png", cines, ["real", "VAE of real", "generated"])
+        side_by_side(folder / "report.png", cines, ["real", "reconstruction of real", "generated"])
         write_gif(folder / "report.gif", cines, columns=3)
         plain: dict[str, Any] = to_plain(result)
         (folder / "report.json").write_text(json.dumps(plain, indent=2) + "\n", encoding="utf-8")

@@ -6,11 +6,16 @@ import hashlib
 import json
 import platform
 from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, is_dataclass
 from importlib.metadata import version
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from cpgg_hf.errors import RequestError
+from cpgg_hf.models.guidance import ConstantGuidance
 from cpgg_hf.version import __version__
 
 if TYPE_CHECKING:
@@ -31,6 +36,27 @@ def environment(pipe: CPGGPipeline) -> dict[str, Any]:
         "torch_threads": torch.get_num_threads(),
         "versions": {"cpgg_hf": __version__, **{name: version(name) for name in _LIBRARIES}},
     }
+
+
+def guidance_record(guidance_scale: Any) -> Any:
+    """A guidance scale or rule as JSON: a number, or the name and the fields of a rule that is a dataclass.
+
+    Raises:
+        RequestError: a rule that does not show what it depends on.
+    """
+    if type(guidance_scale) is ConstantGuidance:  # a subclass is another rule
+        guidance_scale = guidance_scale.guidance_scale
+    if isinstance(guidance_scale, Real):
+        return float(guidance_scale)
+    rule = type(guidance_scale)
+    if is_dataclass(rule):
+        record = {"rule": f"{rule.__module__}.{rule.__qualname__}", **asdict(guidance_scale)}
+        with suppress(TypeError, ValueError):
+            return json.loads(json.dumps(record, allow_nan=False))
+    raise RequestError(
+        f"the guidance rule {rule.__qualname__} cannot be recorded with the data set; make it a dataclass whose "
+        "fields are numbers or text."
+    )
 
 
 def fingerprints(components: Mapping[str, Any]) -> dict[str, str]:

@@ -16,7 +16,7 @@ from cpgg_hf.errors import RequestError
 from cpgg_hf.files.staging import created_folder, disk_full_as_error
 from cpgg_hf.generation.generator import CineGenerator
 from cpgg_hf.generation.outputs import PARQUET, Outputs
-from cpgg_hf.generation.plan import FORMAT_VERSION, PLAN_FILE, environment, fingerprints
+from cpgg_hf.generation.plan import FORMAT_VERSION, PLAN_FILE, environment, fingerprints, guidance_record
 from cpgg_hf.generation.progress import Progress
 from cpgg_hf.generation.request import GenerationRequest
 from cpgg_hf.generation.verification import Verification
@@ -95,7 +95,11 @@ def generate_dataset(
             "split": split,
             "shard_size": shard_size,
             "request": request.describe(),
-            "settings": {**settings, "micro_batch_size": pipe.config.micro_batch_size},
+            "settings": {
+                **settings,
+                "guidance_scale": guidance_record(settings["guidance_scale"]),
+                "micro_batch_size": pipe.config.micro_batch_size,
+            },
             "pixel_spacing_mm": pipe.config.pixel_spacing_mm,
             "verification": None if verification is None else verification.describe(),
             "data_policy": data_policy,

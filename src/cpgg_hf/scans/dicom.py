@@ -148,7 +148,7 @@ def _read_series(files: Iterable[DicomFile], origin: str, rr_ms: float | None) -
         slice_thickness_mm=plausible_thickness_mm(number_of(first, "SliceThickness")),
         origin=origin,
         source="dicom",
-        acquired=True,
+        acquired=value_of(first, "SyntheticData") != "YES",
         warnings=(*notes, *timing_notes, *beat_notes),
     )
 

@@ -5,6 +5,7 @@ The section `model:` of the configuration (flags `--model.key value`) goes to th
 
 import difflib
 import math
+import sys
 from collections.abc import Iterable
 from dataclasses import MISSING, Field, dataclass, field, fields
 from functools import partial
@@ -19,7 +20,7 @@ _TYPES = {
     bool: "true or false", int: "a whole number", float: "a number", str: "text (in quotes if it looks like a number)",
     list: "a list", dict: "`key: value` lines",
 }  # fmt: skip
-_RANGES = {"minimum": "at least", "above": "above", "maximum": "at most"}
+_RANGES = {"minimum": "at least", "above": "above", "maximum": "at most", "below": "below"}
 
 
 def argument(default: Any = MISSING, help: str = "", **metadata: Any) -> Any:
@@ -34,7 +35,7 @@ def argument(default: Any = MISSING, help: str = "", **metadata: Any) -> Any:
             name anything that the network learns from. Free text without a `source` makes the network restricted.
             `public`: values of a "model" source that are names of public weights.
             `operational`: see `operational`.
-            `minimum`, `maximum`, `above`: range of a number, or of each number in a list.
+            `minimum`, `maximum`, `above`, `below`: range of a number, or of each number in a list.
     """
     if isinstance(default, list | dict):
         return field(default_factory=lambda: type(default)(default), metadata={"help": help, **metadata})
@@ -60,17 +61,19 @@ class TrainingArguments:
 
     output_dir: str = operational(help="Folder of the run: checkpoints, log.jsonl, trained network.", source="none")
     data: str = operational(help="Folder of a cine data set, as written by `cpgg prepare`.", source="dataset")
-    seed: int = argument(0, "Determines initial weights, data order, noise and masks.", minimum=0)
+    seed: int = argument(0, "Determines initial weights, data order, noise and masks.", minimum=0, maximum=2**32 - 1)
     max_train_steps: int | None = operational(None, "Optimizer steps; overrides num_train_epochs.", minimum=1)
     num_train_epochs: float | None = operational(None, "Passes over the training split.", above=0)
     batch_size: int = operational(8, "Samples per process and micro-batch.", minimum=1)
     gradient_accumulation_steps: int = operational(1, "Micro-batches per optimizer step.", minimum=1)
     global_batch_size: int | None = operational(None, "Samples per step over all processes.", minimum=1)
     learning_rate: float = argument(1e-4, "Peak learning rate of AdamW.", minimum=0)
-    lr_scheduler: str = argument("cosine", "A name of diffusers.optimization.get_scheduler.", source="none")
+    lr_scheduler: Literal[
+        "linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup"
+    ] = argument("cosine", "Schedule of the learning rate, as named by diffusers.")
     lr_warmup_steps: int = argument(0, "Optimizer steps over which the rate rises.", minimum=0)
     lr_warmup_epochs: float | None = argument(None, "Warm-up in epochs; overrides lr_warmup_steps.", minimum=0)
-    adam_betas: list[float] = argument([0.9, 0.95], "The two betas of AdamW.", minimum=0, maximum=1)  # noqa: RUF009
+    adam_betas: list[float] = argument([0.9, 0.95], "The two betas of AdamW.", minimum=0, below=1)  # noqa: RUF009
     weight_decay: float = argument(0.0, "AdamW's weight decay, on matrices and kernels only.", minimum=0)
     max_grad_norm: float | None = argument(None, "Gradients are clipped to this norm.", above=0)
     use_ema: bool = argument(True, "Keep an exponential moving average of the weights.")
@@ -177,6 +180,8 @@ def checked(name: str, kind: Any, value: Any) -> Any:
         return [checked(name, inner[0], part) for part in value]
     if outer is dict and isinstance(value, dict):
         return {str(key): part if inner[1] is Any else checked(name, inner[1], part) for key, part in value.items()}
+    if type(value) is int and abs(value) > sys.float_info.max:
+        raise TrainingError(f"{name} has {len(str(abs(value)))} digits; give a smaller number.")
     if kind is float and type(value) is int:
         return float(value)
     if value == "":
@@ -192,7 +197,7 @@ def _check_range(entry: Field, value: Any) -> None:
         if isinstance(number, float | int) and not (
             math.isfinite(number)
             and limits.get("minimum", -math.inf) <= number <= limits.get("maximum", math.inf)
-            and limits.get("above", -math.inf) < number
+            and limits.get("above", -math.inf) < number < limits.get("below", math.inf)
         ):
             words = [f"{word} {limits[name]}" for name, word in _RANGES.items() if name in limits]
             raise TrainingError(f"{entry.name} must be {' and '.join(words) or 'finite'}, given {number}.")

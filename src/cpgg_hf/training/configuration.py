@@ -14,6 +14,8 @@ from cpgg_hf.errors import TrainingError, brief
 from cpgg_hf.training.arguments import TrainingArguments, check_keys, checked, default_of, is_required, without_none
 
 MODEL_FLAG = "--model."
+# PyYAML raises many kinds for values such as `0x_`, `2020-13-45` or very deep nesting.
+_YAML_ERRORS = (yaml.YAMLError, ValueError, KeyError, AttributeError, OverflowError, RecursionError)
 
 Arguments = TypeVar("Arguments", bound=TrainingArguments)
 
@@ -67,7 +69,7 @@ def read_settings(path: Path) -> dict[str, Any]:
         settings = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=_Loader)
     except UnicodeDecodeError:
         raise TrainingError(f"cannot read the configuration {path}: not UTF-8 text; save it as UTF-8.") from None
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, *_YAML_ERRORS) as error:
         raise TrainingError(f"cannot read the configuration {path}: {brief(error)}.") from None
     if not isinstance(settings, dict | None):
         raise TrainingError(f"the configuration {path} must have `key: value` lines, not a {type(settings).__name__}.")
@@ -76,10 +78,11 @@ def read_settings(path: Path) -> dict[str, Any]:
 
 class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        nodes = [key for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+        keys = [self.construct_object(key, deep=True) for key in nodes]
         for index, key in enumerate(keys):
             if key in keys[:index]:
-                line = node.value[index][0].start_mark.line + 1
+                line = nodes[index].start_mark.line + 1
                 raise yaml.YAMLError(f"the key {key!r} is given twice, again in line {line}")
         return super().construct_mapping(node, deep)
 
@@ -126,7 +129,7 @@ def _from_text(name: str, kind: Any, text: Any) -> Any:
 def _yaml_value(text: str) -> Any:
     try:
         return yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError:
+    except _YAML_ERRORS:
         return text
 
 

@@ -25,7 +25,7 @@ from accelerate.utils import send_to_device, set_seed
 from tqdm.auto import tqdm
 from transformers.utils.logging import disable_progress_bar
 
-from cpgg_hf.errors import CPGGError, TrainingError
+from cpgg_hf.errors import CPGGError, TrainingError, brief
 from cpgg_hf.training.checkpoints import RunState, find_checkpoint, load_checkpoint, save_checkpoint
 from cpgg_hf.training.cine_batches import StreamedCines
 from cpgg_hf.training.configuration import parse_arguments
@@ -33,7 +33,14 @@ from cpgg_hf.training.data_order import DataOrder
 from cpgg_hf.training.optimizer import OptimizedModule
 from cpgg_hf.training.preemption import StopRequest
 from cpgg_hf.training.randomness import StepRandomness, seed_global_generator
-from cpgg_hf.training.setup import checkpoint_activations, identify, load_batches, make_accelerator, record_policy
+from cpgg_hf.training.setup import (
+    build_network,
+    checkpoint_activations,
+    identify,
+    load_batches,
+    make_accelerator,
+    record_policy,
+)
 from cpgg_hf.training.stage import Stage, source_policies
 from cpgg_hf.training.throughput import Throughput, count_flops
 from cpgg_hf.training.tracking import RunLog, check_tracker, log_pictures, start_tracker
@@ -81,12 +88,17 @@ class _Run:
         check_tracker(arguments.report_to)
         self.accelerator, self.plan = make_accelerator(arguments)
         checkpoint = find_checkpoint(self.output_dir, arguments.resume_from_checkpoint)
-        self.output_dir.mkdir(parents=True, exist_ok=True)
+        try:
+            self.output_dir.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise TrainingError(f"cannot create output_dir ({brief(error)}); choose another folder.") from None
         self.uploads = RunUploads(stage, self.accelerator, self.output_dir, self.plan.global_batch_size)
 
         data, fingerprint = stage.load_data(self.accelerator)
         set_seed(arguments.seed)
-        self.network = stage.build()
+        self.network = build_network(stage)
         record_policy(self.network, stage.data_policy())
         self.discriminator = stage.build_discriminator(self.network)
         if arguments.gradient_checkpointing:

@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs
+from huggingface_hub.errors import StrictDataclassError
 from torch.utils.data import DataLoader
 
-from cpgg_hf.errors import TrainingError, brief
+from cpgg_hf.errors import CPGGError, TrainingError, brief
 from cpgg_hf.training.arguments import TrainingArguments, compared_fields
 from cpgg_hf.training.cine_batches import StreamedCines
 from cpgg_hf.training.data_order import BatchPlan, DataOrder
@@ -64,6 +65,23 @@ def checkpoint_activations(network: Any) -> None:
         network.enable_gradient_checkpointing()
     else:
         raise TrainingError(f"{type(network).__name__} does not support gradient_checkpointing; leave it out.")
+
+
+def build_network(stage: Stage) -> Any:
+    """The network of a stage.
+
+    Raises:
+        TrainingError: its constructor refuses the section `model:`.
+    """
+    try:
+        return stage.build()
+    except CPGGError:
+        raise
+    except (TypeError, ValueError, ArithmeticError, RuntimeError, StrictDataclassError) as error:
+        if not stage.arguments.model:
+            raise
+        given = ", ".join(f"{key}={value!r}" for key, value in stage.arguments.model.items())
+        raise TrainingError(f"the network cannot be built with model: {brief(given)} ({brief(error)}).") from error
 
 
 def load_batches(data: Any, order: DataOrder, arguments: TrainingArguments, device: torch.device) -> Iterator[Batch]:

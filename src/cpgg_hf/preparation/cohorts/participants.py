@@ -35,7 +35,7 @@ def participants(key_file: str | os.PathLike[str], cohorts: Iterable[str | os.Pa
         for path in paths:
             names.update(pq.read_table(path, columns=["subject"])["subject"].to_pylist())
         report = Path(cohort) / REPORT_FILE
-        if report.is_file():  # those who were set aside are participants too
+        if report.is_file():  # excluded subjects are participants too
             names.update(record["subject"] for record in json.loads(report.read_text(encoding="utf-8"))["subjects"])
     if not names:
         raise InputError("no cohort is named; a key file tells participants only together with their data set.")

@@ -19,7 +19,7 @@ from cpgg_hf.preparation.layouts.subject import Layout, Subject
 
 
 def _find(folder: Path, _view: str, rr_ms: float | None) -> list[Subject]:
-    """One subject per `patientXXX` folder; the cine begins at the ED frame of `Info.cfg`."""
+    """One subject per folder `patient001`, ...; the cine begins at the end-diastolic frame of `Info.cfg`."""
     patients = sorted(path for path in folder.rglob("patient[0-9]*") if path.is_dir())
     return [Subject(patient.name, _reader(patient, rr_ms), source="acdc") for patient in patients]
 
