@@ -95,11 +95,11 @@ def _draw_sheet(path: Path, cines: list[Cine], measurements: list[CineMeasuremen
 
     captions = []
     for cine, measurement in zip(cines, measurements, strict=True):
-        lines = [f"{'':8s}{'asked':>6s}{'found':>6s}"]
+        lines = [f"{'':8s}{'requested':>10s}{'measured':>9s}"]
         for name in SHOWN:
             index = phenotype_index(name)
-            found = f"{measurement.phenotypes[index]:.0f}".replace("nan", "-")
-            lines.append(f"{name:8s}{cine.phenotypes[index]:6.0f}{found:>6s} {PHENOTYPES[index].unit}")  # type: ignore[index]
+            measured = f"{measurement.phenotypes[index]:.0f}".replace("nan", "-")
+            lines.append(f"{name:8s}{cine.phenotypes[index]:10.0f}{measured:>9s} {PHENOTYPES[index].unit}")  # type: ignore[index]
         captions.append("\n".join([*lines, f"heart rate {60000 / cine.rr_ms:.0f} bpm"]))
     # If no heart was found: systole usually ends after a third of the beat.
     frames = [

@@ -39,7 +39,7 @@ def cine_sheet(
         _show(diastole, cine.uint8[0])
         _show(systole, cine.uint8[frame])
         systole.set_xlabel(caption, fontsize=7, family="monospace", multialignment="left")
-    for row, name in enumerate(("ED", "ES")):
+    for row, name in enumerate(("end diastole", "end systole")):
         axes[row, 0].set_ylabel(name, fontsize=9)
     return _save(figure, path, title)
 
