@@ -32,7 +32,7 @@ def main() -> int:
     batches = CineBatches(arguments.data, "train").batches(8, arguments.num_cines)
     posteriors = [vae.encode(to_network(batch["cine"])).latent_dist for batch in batches]
     information = torch.stack([kl_per_channel(p.mean, p.logvar) for p in posteriors]).mean(dim=0)
-    print("nats per element:", [round(value, 3) for value in information.tolist()])
+    print("KL per latent channel (nats per latent value):", [round(value, 3) for value in information.tolist()])
     channels = torch.nonzero(information >= arguments.minimum_nats).flatten().tolist()
     keep_latent_channels(vae, channels).save_pretrained(arguments.out)
     print(f"kept channels {channels} of {vae.config.latent_channels}; wrote {arguments.out}")

@@ -7,7 +7,7 @@ from cpgg_hf.models.gaussian import kl_to_standard_normal
 
 
 def kl_per_channel(mean: torch.Tensor, logvar: torch.Tensor) -> torch.Tensor:
-    """KL of the posterior to N(0, 1) per channel, in nats per element: (B, C, T', H', W') twice -> (C,)."""
+    """KL of the posterior to N(0, 1) per channel, in nats per latent value: (B, C, T', H', W') twice -> (C,)."""
     return kl_to_standard_normal(mean, logvar).mean(dim=(0, 2, 3, 4))
 
 
