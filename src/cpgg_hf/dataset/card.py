@@ -66,7 +66,7 @@ def write_card(folder: str | os.PathLike[str]) -> Path:
     folder = Path(folder)
     description = read_description(folder)
     splits = read_statistics(folder)
-    known = any(split.known.any() for split in splits.values())
+    known = any(np.isfinite(split.phenotypes).any() for split in splits.values())
     if known and find_spec("matplotlib") is not None:
         plot_phenotypes(splits, folder / PLOT_FILE)
     else:
@@ -170,12 +170,13 @@ def _phenotypes(splits: Mapping[str, SplitStatistics], plotted: bool) -> str:
 
 
 def _cell(split: SplitStatistics, index: int) -> str:
-    if not split.known[index]:
+    given = split.known(index)
+    if not len(given):
         return "not known"
-    text = f"{split.mean[index]:.4g} ({split.sd[index]:.2g})"
-    if split.known[index] == split.num_cines:
+    text = f"{given.mean():.4g} ({given.std():.2g})"
+    if len(given) == split.num_cines:
         return text
-    return f"{text}, {split.known[index]:,} {'cine' if split.known[index] == 1 else 'cines'}"
+    return f"{text}, {len(given):,} {'cine' if len(given) == 1 else 'cines'}"
 
 
 def _details(description: Mapping[str, Any]) -> str:
