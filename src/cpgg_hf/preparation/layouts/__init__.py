@@ -1,7 +1,5 @@
 """The registry of layouts: public collections of cine MRI, and a table for everything else."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

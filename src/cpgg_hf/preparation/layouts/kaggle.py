@@ -9,15 +9,12 @@ test set (`solution.csv`, in another form) are not read: its studies have no row
 last series is used.
 """
 
-from __future__ import annotations
-
 import re
 from functools import partial
 from pathlib import Path
 
 from cpgg_hf.errors import InputError, PhenotypeError
-from cpgg_hf.preparation.layouts.reading import known_phenotypes, read_table, refuse
-from cpgg_hf.preparation.layouts.subject import Layout, Subject
+from cpgg_hf.preparation.layouts.subject import Layout, Subject, known_phenotypes, read_table, refuse
 from cpgg_hf.scans.dicom import read_dicom_folder
 from cpgg_hf.scans.dicom_stack import read_middle_slice
 

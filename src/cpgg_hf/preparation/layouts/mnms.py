@@ -8,14 +8,11 @@ Short axis only: 345 subjects. `_sa_gt.nii.gz` are labels and are not read. If h
 time, give the RR interval to assume.
 """
 
-from __future__ import annotations
-
 from functools import partial
 from pathlib import Path
 
 from cpgg_hf.errors import InputError
-from cpgg_hf.preparation.layouts.reading import read_nifti_slice, read_table, refuse
-from cpgg_hf.preparation.layouts.subject import Layout, Subject
+from cpgg_hf.preparation.layouts.subject import Layout, Subject, read_nifti_slice, read_table, refuse
 
 _TABLE = "*M&Ms_Dataset_information*.csv"
 

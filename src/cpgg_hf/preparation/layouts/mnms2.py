@@ -8,14 +8,11 @@
 end-diastole. If headers have no usable frame time, give the RR interval to assume.
 """
 
-from __future__ import annotations
-
 from functools import partial
 from pathlib import Path
 
 from cpgg_hf.errors import InputError
-from cpgg_hf.preparation.layouts.reading import read_nifti_slice, read_table
-from cpgg_hf.preparation.layouts.subject import Layout, Subject
+from cpgg_hf.preparation.layouts.subject import Layout, Subject, read_nifti_slice, read_table
 
 _TABLE = "dataset_information.csv"
 

@@ -7,8 +7,6 @@ Short axis only: 45 subjects of 20 frames, GE, without a SeriesDescription and w
 Copies without series folders (`SCD0000101/1.dcm`) are read as well.
 """
 
-from __future__ import annotations
-
 from functools import partial
 from pathlib import Path
 

@@ -8,15 +8,12 @@ by its name, field number or UK Biobank column; empty cells are missing, and val
 filled in.
 """
 
-from __future__ import annotations
-
 from functools import partial
 from pathlib import Path
 
 from cpgg_hf.errors import InputError, PhenotypeError
 from cpgg_hf.phenotypes import phenotype_index
-from cpgg_hf.preparation.layouts.reading import known_phenotypes, read_table, refuse
-from cpgg_hf.preparation.layouts.subject import Layout, Subject
+from cpgg_hf.preparation.layouts.subject import Layout, Subject, known_phenotypes, read_table, refuse
 from cpgg_hf.scans import read_scan
 
 _OWN_COLUMNS = ("subject", "path", "rr_ms")

@@ -1,7 +1,5 @@
 """Read fields 24100-24181 from a UK Biobank table with many other columns and half a million rows."""
 
-from __future__ import annotations
-
 import csv
 import os
 import re
