@@ -1,7 +1,5 @@
 """Statistics and plots for a data set's card: counts, policies, and the distribution of every phenotype per split."""
 
-from __future__ import annotations
-
 import math
 import os
 from collections.abc import Mapping
