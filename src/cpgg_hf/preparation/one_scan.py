@@ -4,8 +4,6 @@ The folder holds `cine.nii.gz` (with the acquired plane and frame time), the cin
 "test") and `report.json`. It appears complete or not at all.
 """
 
-from __future__ import annotations
-
 import json
 import os
 from collections import Counter

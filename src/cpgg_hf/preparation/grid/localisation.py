@@ -6,8 +6,6 @@ the disc, with a radius that hearts have, that contains the most motion for its 
 more area than motion, while the still inside of a large chamber does not.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from scipy import ndimage, signal
 
