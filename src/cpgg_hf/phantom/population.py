@@ -156,11 +156,6 @@ def _assemble(draws: _Draws) -> np.ndarray:
             ("Ell", 6, ell, 3.9, (-42.0, -1.0)),
         )
     }
-    globals_ = {
-        "Ecc": np.clip(strains["Ecc"].mean(axis=1) + 0.35 * draws.take(), -39, -1),
-        "Err": np.clip(strains["Err"].mean(axis=1) + 0.8 * draws.take(), 2, 118),
-        "Ell": np.clip(strains["Ell"].mean(axis=1) + 0.3 * draws.take(), -39, -1),
-    }
 
     columns = {
         "LVEDV": lv_edv,
@@ -180,14 +175,15 @@ def _assemble(draws: _Draws) -> np.ndarray:
         "DAo_min_area": dao_min,
         "DAo_distensibility": dao_dist,
         "WT_Global": wt_global,
+        "Ecc_Global": np.clip(strains["Ecc"].mean(axis=1) + 0.35 * draws.take(), -39, -1),
+        "Err_Global": np.clip(strains["Err"].mean(axis=1) + 0.8 * draws.take(), 2, 118),
+        "Ell_Global": np.clip(strains["Ell"].mean(axis=1) + 0.3 * draws.take(), -39, -1),
     }
     for chamber in CHAMBERS:
         largest, smallest, stroke, fraction = (NAMES[index] for index in chamber)
         columns[stroke] = columns[largest] - columns[smallest]
         columns[fraction] = 100 * columns[stroke] / columns[largest]
-    columns.update({f"WT_AHA_{k + 1}": thickness[:, k] for k in range(16)})
-    for name in ("Ecc", "Err"):
-        columns.update({f"{name}_AHA_{k + 1}": strains[name][:, k] for k in range(16)})
-    columns.update({f"Ell_{k + 1}": strains["Ell"][:, k] for k in range(6)})
-    columns.update({f"{name}_Global": value for name, value in globals_.items()})
+    segments = {"WT_AHA": thickness, "Ecc_AHA": strains["Ecc"], "Err_AHA": strains["Err"], "Ell": strains["Ell"]}
+    for name, values in segments.items():
+        columns |= {f"{name}_{k}": value for k, value in enumerate(values.T, start=1)}
     return np.stack([columns[name] for name in NAMES], axis=1)

@@ -18,7 +18,7 @@ from cpgg_hf.preparation.layouts.subject import Layout, Subject, read_nifti_slic
 def _find(folder: Path, _view: str, rr_ms: float | None) -> list[Subject]:
     """One subject per folder `patient001`, ...; the cine begins at the end-diastolic frame of `Info.cfg`."""
     patients = sorted(path for path in folder.rglob("patient[0-9]*") if path.is_dir())
-    return [Subject(patient.name, _reader(patient, rr_ms), source="acdc") for patient in patients]
+    return [Subject(patient.name, _reader(patient, rr_ms)) for patient in patients]
 
 
 def _reader(patient: Path, rr_ms: float | None) -> partial:

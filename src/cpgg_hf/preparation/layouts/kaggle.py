@@ -42,7 +42,7 @@ def _subject(study: Path, volumes: dict[str, str] | None, view: str, has_table: 
             phenotypes = known_phenotypes({"LVESV": volumes["Systole"], "LVEDV": volumes["Diastole"]})
         except PhenotypeError as error:
             read = partial(refuse, f"the table's volumes cannot be right: {error}.")
-    return Subject(identifier, read, phenotypes, source="kaggle", without_row=has_table and volumes is None)
+    return Subject(identifier, read, phenotypes, without_row=has_table and volumes is None)
 
 
 def _reader(study: Path, view: str) -> partial:

@@ -28,7 +28,7 @@ def _find(folder: Path, view: str, rr_ms: float | None) -> list[Subject]:
         path = tables[0].parent / "dataset" / code / f"{code}_LA_CINE.nii.gz"
         if view == "any" and not path.is_file():
             path = path.with_name(f"{code}_SA_CINE.nii.gz")
-        subjects.append(Subject(code, partial(read_nifti_slice, str(path), rr_ms), source="mnms2"))
+        subjects.append(Subject(code, partial(read_nifti_slice, str(path), rr_ms)))
     return subjects
 
 

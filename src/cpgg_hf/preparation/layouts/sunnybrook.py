@@ -17,10 +17,7 @@ from cpgg_hf.scans.dicom_stack import read_middle_slice
 def _find(folder: Path, _view: str, _rr_ms: float | None) -> list[Subject]:
     """One subject per `SCD` folder; of several short-axis series the one with the most images."""
     patients = sorted(path for path in folder.rglob("SCD[0-9]*") if path.is_dir())
-    return [
-        Subject(patient.name, partial(read_middle_slice, (str(_stack(patient)),)), source="sunnybrook")
-        for patient in patients
-    ]
+    return [Subject(patient.name, partial(read_middle_slice, (str(_stack(patient)),))) for patient in patients]
 
 
 def _stack(patient: Path) -> Path:
