@@ -5,7 +5,7 @@ The text is in `card.md` beside this file. Its YAML names the splits, so that th
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from importlib import resources
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,7 +16,7 @@ import numpy as np
 from cpgg_hf.data_policy import LICENSES, strictest
 from cpgg_hf.dataset.card_statistics import SplitStatistics, plot_phenotypes, read_statistics
 from cpgg_hf.dataset.parquet import read_description
-from cpgg_hf.dataset.rows import PREVIEW_COLUMN, row_schema
+from cpgg_hf.dataset.rows import row_schema
 from cpgg_hf.files.staging import staged_file
 from cpgg_hf.phenotypes import PHENOTYPES
 
@@ -24,21 +24,6 @@ CARD_FILE = "README.md"
 PLOT_FILE = "phenotypes.png"
 
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
-_COLUMNS = {
-    "preview": "image: frame 0 (end diastole) and end systole side by side, lossy, for browsing only",
-    "subject": "name within this data set",
-    "phenotypes": "82 numbers in physical units, in the order of the table below, NaN = missing",
-    "spacing_mm": "pixel size in mm",
-    "frame_time_ms": "time from one frame to the next in ms; the frames span one heart beat",
-    "view": "view, as recognised during preparation",
-    "source": "origin: phantom, cpgg (generated), dicom, nifti, ...",
-    "seed": "seed of a synthetic cine",
-    "data_policy": "restricted, public or phantom",
-    "measured": "82 numbers: phenotypes measured in a generated cine, if it was verified, NaN = not measurable",
-    "attempt": "how many cines were generated for these phenotypes, this one included",
-    "shape": "frames, rows, columns of the cine",
-    "cine": "uint8 pixels in C order, frame 0 followed by differences from frame to frame modulo 256 (lossless)",
-}
 
 
 def write_card(folder: str | os.PathLike[str]) -> Path:
@@ -79,7 +64,7 @@ def write_card(folder: str | os.PathLike[str]) -> Path:
             spacing_mm=_range(splits, "spacing_mm", 2),
             frame_time_ms=_range(splits, "frame_time_ms", 1),
             splits=splits,
-            columns=_columns(),
+            types=_types(),
             phenotypes=[
                 (phenotype, [_cell(split, i) for split in splits.values()]) for i, phenotype in enumerate(PHENOTYPES)
             ],
@@ -111,12 +96,10 @@ def _metadata(splits: Mapping[str, SplitStatistics], policy: str, format_version
     )
 
 
-def _columns() -> Iterator[tuple[str, str, str]]:
-    """The name, type and content of each column."""
-    for name, text in _COLUMNS.items():
-        stored = row_schema().field(name).type
-        listed = f"list of {stored.value_type}" if hasattr(stored, "value_type") else str(stored)
-        yield name, "image" if name == PREVIEW_COLUMN else listed, text
+def _types() -> dict[str, str]:
+    """The type of each column."""
+    types = {field.name: field.type for field in row_schema()}
+    return {name: f"list of {t.value_type}" if hasattr(t, "value_type") else str(t) for name, t in types.items()}
 
 
 def _cell(split: SplitStatistics, index: int) -> str:
