@@ -20,7 +20,6 @@ from cpgg_hf.phenotypes import LATERAL_SEGMENTS, SEPTAL_SEGMENTS, phenotype_inde
 AREA_LENGTH_FACTOR = 8.0 / (3.0 * np.pi)
 # Chosen so that a mean RV volume of 154 mL has a four-chamber area of about 26 cm2 at 79 mm length.
 RV_SHAPE_FACTOR = 1.8
-FIELD_MM = GRID_SIZE * SPACING_MM
 _NUM_LEVELS = 40
 
 
@@ -248,7 +247,7 @@ def heart_outlines(phenotypes: np.ndarray, curves: CycleCurves, anatomy: Anatomy
 def _place_aorta(la: np.ndarray, radius: float, anatomy: Anatomy) -> np.ndarray:
     """Behind the left atrium and clear of it in every frame; turned sideways until all of it lies in the field."""
     centre = la.mean(axis=(0, 1))
-    limit = FIELD_MM / 2 - radius - 3.0
+    limit = GRID_SIZE * SPACING_MM / 2 - radius - 3.0
     for turn in (0.0, 0.25, -0.25, 0.5, -0.5, 0.75, 1.0, 1.25):
         angle = anatomy.aorta_angle + turn
         direction = np.array([np.sin(angle), np.cos(angle)])

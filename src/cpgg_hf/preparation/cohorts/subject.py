@@ -132,7 +132,7 @@ def thumbnail_png(cine: np.ndarray) -> bytes:
     """
     image_module = import_optional("PIL.Image", "pictures")
     change = np.abs(cine - cine[:1]).mean(axis=(1, 2))
-    pair = np.hstack([cine[0], cine[int(change.argmax())]])
+    pair = np.hstack([cine[0], cine[change.argmax()]])
     image = image_module.fromarray(np.round(pair * 255).astype(np.uint8))
     image.thumbnail((image.width, GRID_SIZE))
     content = io.BytesIO()
