@@ -7,8 +7,7 @@ import pytest
 
 from cpgg_hf.errors import PhenotypeError
 from cpgg_hf.phantom import LABELS, RENDERER_VERSION, SCANNER_3T, render, sample_phenotypes
-from cpgg_hf.phantom.scanner import TISSUES_3T
-from cpgg_hf.phantom.signal import bssfp_signal
+from cpgg_hf.phantom.scanner import TISSUES_3T, bssfp_signal
 from cpgg_hf.phenotypes import phenotype_index
 
 SUBJECT = sample_phenotypes(1, seed=4)[0]

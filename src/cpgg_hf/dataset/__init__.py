@@ -5,11 +5,9 @@ and a card (`card.write_card`). `rows` has the row format; `parquet` and `writer
 read them.
 """
 
-from cpgg_hf.cine import NUM_PHENOTYPES
 from cpgg_hf.dataset.loading import load_cines
 from cpgg_hf.dataset.parquet import (
     DESCRIPTION_FILE,
-    FORMAT_VERSION,
     SPLITS,
     find_shards,
     read_description,
@@ -22,8 +20,6 @@ from cpgg_hf.dataset.writer import CineWriter
 
 __all__ = [
     "DESCRIPTION_FILE",
-    "FORMAT_VERSION",
-    "NUM_PHENOTYPES",
     "SPLITS",
     "CineWriter",
     "cine_of",

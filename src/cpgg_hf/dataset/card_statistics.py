@@ -1,14 +1,9 @@
-"""Statistics and plots for a data set's card: counts, policies, and the distribution of every phenotype per split.
-
-One shard is in memory at a time, without its pixels.
-"""
-
-from __future__ import annotations
+"""Statistics and plots for a data set's card: counts, policies, and the distribution of every phenotype per split."""
 
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,33 +23,36 @@ _COLUMNS = 3
 _MOST_BINS = 30
 
 
-@dataclass
+@dataclass(frozen=True)
 class SplitStatistics:
     """One split.
 
     Attributes:
-        num_cines: rows.
         num_shards: files.
         num_bytes: of the files.
         labels: the values that `view`, `source` and `data_policy` take.
         shapes: the shapes (T, H, W) of the cines.
-        ranges: smallest and largest `spacing_mm` and `frame_time_ms`.
-        known: (82,) number of cines with each phenotype.
-        mean: (82,) over those, NaN where none has it.
-        sd: (82,) likewise.
-        shown: (N, 9) float32 the phenotypes of `SHOWN`, for plots.
+        ranges: smallest and largest `spacing_mm` and `frame_time_ms`; empty without cines.
+        phenotypes: (N, 82), NaN = missing.
     """
 
-    num_cines: int = 0
-    num_shards: int = 0
-    num_bytes: int = 0
-    labels: dict[str, set[str]] = field(default_factory=lambda: {name: set() for name in _LABELS})
-    shapes: set[tuple[int, ...]] = field(default_factory=set)
-    ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
-    known: np.ndarray = field(default_factory=lambda: np.zeros(NUM_PHENOTYPES, np.int64))
-    mean: np.ndarray = field(default_factory=lambda: np.full(NUM_PHENOTYPES, np.nan))
-    sd: np.ndarray = field(default_factory=lambda: np.full(NUM_PHENOTYPES, np.nan))
-    shown: np.ndarray = field(default_factory=lambda: np.empty((0, len(SHOWN)), np.float32))
+    num_shards: int
+    num_bytes: int
+    labels: dict[str, set[str]]
+    shapes: set[tuple[int, ...]]
+    ranges: dict[str, tuple[float, float]]
+    phenotypes: np.ndarray
+
+    @property
+    def num_cines(self) -> int:
+        """Rows."""
+        return len(self.phenotypes)
+
+    def known(self, phenotype: int | str) -> np.ndarray:
+        """The values of a phenotype, by index or name, in the cines that have it."""
+        index = phenotype if isinstance(phenotype, int) else phenotype_index(phenotype)
+        values = self.phenotypes[:, index]
+        return values[np.isfinite(values)]
 
 
 def read_statistics(folder: str | os.PathLike[str]) -> dict[str, SplitStatistics]:
@@ -63,43 +61,22 @@ def read_statistics(folder: str | os.PathLike[str]) -> dict[str, SplitStatistics
     return {split: _of_split(paths) for split, paths in found.items() if paths}
 
 
-def _of_split(paths: list[Any]) -> SplitStatistics:
+def _of_split(paths: list[Path]) -> SplitStatistics:
+    import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    split = SplitStatistics(num_shards=len(paths), num_bytes=sum(path.stat().st_size for path in paths))
-    shown, columns = [], [phenotype_index(name) for name in SHOWN]
-    # Sum differences from the first row, which is near the mean, to keep precision.
-    origin, total, squares = None, np.zeros(NUM_PHENOTYPES), np.zeros(NUM_PHENOTYPES)
-    for path in paths:
-        table = pq.read_table(path, columns=["phenotypes", "shape", *_LABELS, *_RANGES])
-        if not len(table):
-            continue
-        split.num_cines += len(table)
-        for name, values in split.labels.items():
-            values.update(pc.unique(table[name]).to_pylist())
-        split.shapes.update(map(tuple, table["shape"].to_pylist()))
-        for name in _RANGES:
-            low, high = pc.min_max(table[name]).as_py().values()
-            known_low, known_high = split.ranges.get(name, (low, high))
-            split.ranges[name] = min(low, known_low), max(high, known_high)
-        phenotypes = table["phenotypes"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-        phenotypes = phenotypes.reshape(-1, NUM_PHENOTYPES)
-        shown.append(phenotypes[:, columns].astype(np.float32))
-        if origin is None:
-            origin = np.nan_to_num(phenotypes[0])
-        given = np.isfinite(phenotypes)
-        distance = np.where(given, phenotypes - origin, 0.0)
-        split.known += given.sum(axis=0)
-        total += distance.sum(axis=0)
-        squares += (distance**2).sum(axis=0)
-    if origin is not None:
-        split.shown = np.concatenate(shown)
-        some = split.known > 0
-        mean = total[some] / split.known[some]
-        split.mean[some] = origin[some] + mean
-        split.sd[some] = np.sqrt((squares[some] / split.known[some] - mean**2).clip(0))
-    return split
+    columns = ["phenotypes", "shape", *_LABELS, *_RANGES]
+    rows = pa.concat_tables(pq.read_table(path, columns=columns) for path in paths)
+    phenotypes = rows["phenotypes"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    return SplitStatistics(
+        num_shards=len(paths),
+        num_bytes=sum(path.stat().st_size for path in paths),
+        labels={name: set(pc.unique(rows[name]).to_pylist()) for name in _LABELS},
+        shapes=set(map(tuple, rows["shape"].to_pylist())),
+        ranges={name: tuple(pc.min_max(rows[name]).as_py().values()) for name in _RANGES} if len(rows) else {},
+        phenotypes=phenotypes.reshape(-1, NUM_PHENOTYPES),
+    )
 
 
 def plot_phenotypes(splits: Mapping[str, SplitStatistics], path: Path) -> Path:
@@ -115,10 +92,8 @@ def plot_phenotypes(splits: Mapping[str, SplitStatistics], path: Path) -> Path:
     rows = -(-len(SHOWN) // _COLUMNS)
     figure = import_optional("matplotlib.figure", "pictures").Figure(figsize=(3.2 * _COLUMNS, 2.2 * rows + 0.4))
     axes = figure.subplots(rows, _COLUMNS).ravel()
-    for column, (name, axis) in enumerate(zip(SHOWN, axes, strict=True)):
-        values = {split: of_split.shown[:, column] for split, of_split in splits.items()}
-        values = {split: given[np.isfinite(given)] for split, given in values.items()}
-        values = {split: given for split, given in values.items() if len(given)}
+    for name, axis in zip(SHOWN, axes, strict=True):
+        values = {split: given for split, of_split in splits.items() if len(given := of_split.known(name))}
         phenotype = PHENOTYPES[phenotype_index(name)]
         axis.set_xlabel(f"{name} ({phenotype.unit})", fontsize=8)
         axis.tick_params(labelsize=7)

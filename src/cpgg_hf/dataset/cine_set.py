@@ -1,7 +1,5 @@
 """All cines of a folder: a split of a data set, or NIfTI files with a table of phenotypes."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 from dataclasses import replace

@@ -3,8 +3,6 @@
 Every file appears complete or not at all; `dataset.json` is written last, so a folder without it is unfinished.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re
@@ -57,11 +55,6 @@ def write_shard(rows: Iterable[Mapping[str, Any]], path: str | os.PathLike[str])
             writer.write_table(pa.Table.from_pylist(group, schema=schema))
             num_rows += len(group)
     return num_rows
-
-
-def group_sizes(num_rows: int) -> list[int]:
-    """The rows of each row group of a shard that `write_shard` wrote."""
-    return [min(ROWS_PER_GROUP, num_rows - first) for first in range(0, num_rows, ROWS_PER_GROUP)]
 
 
 def check_shard(path: str | os.PathLike[str]) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from cpgg_hf.cine import NUM_PHENOTYPES
-from cpgg_hf.dataset.parquet import group_sizes
+from cpgg_hf.dataset.parquet import ROWS_PER_GROUP
 from cpgg_hf.errors import InputError, brief
 
 if TYPE_CHECKING:
@@ -19,17 +18,13 @@ if TYPE_CHECKING:
 _COLUMNS = ("cine", "shape", "phenotypes")
 
 
-@dataclass(frozen=True)
-class Rows:
-    """Some rows of a group.
-
-    Attributes:
-        encoded: (N, T, H, W) uint8, the cines encoded as in `rows`, in parquet's own memory.
-        phenotypes: (N, 82) float32 in physical units, NaN = missing.
-    """
+class Rows(NamedTuple):
+    """Some rows of a group."""
 
     encoded: np.ndarray
+    """(N, T, H, W) uint8, the cines encoded as in `rows`, in parquet's own memory."""
     phenotypes: np.ndarray
+    """(N, 82) float32 in physical units, NaN = missing."""
 
 
 class GroupReader:
@@ -54,9 +49,9 @@ class GroupReader:
         shards = source.shards(split)
         self._counts = dict(zip(shards, source.description["splits"][split]["cines_per_shard"], strict=True))
         for path, count in self._counts.items():
-            sizes = group_sizes(count)
-            self._groups += [(path, index) for index in range(len(sizes))]
-            self.group_sizes += sizes
+            for index, first in enumerate(range(0, count, ROWS_PER_GROUP)):
+                self._groups.append((path, index))
+                self.group_sizes.append(min(ROWS_PER_GROUP, count - first))
 
     def read(self, group: int, first: int, last: int) -> Rows:
         """Rows `first` to `last` - 1 of a group.

@@ -6,14 +6,13 @@ of the loop (zstd and parquet release the GIL), so a training loop needs no work
 (`DataLoader(stream, batch_size=None, num_workers=2)`) each takes its own share.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from itertools import islice
 from typing import Any
 
@@ -74,9 +73,10 @@ class CineStream(IterableDataset):
         if not 0 <= rank < world_size:
             raise ValueError(f"rank must lie in 0 to {world_size - 1}, given {rank}.")
         source = open_source(path_or_repo, revision)
+        description = json.dumps(source.description, sort_keys=True)  # differs with counts, sources and seeds
         self._reader = GroupReader(source, split)
         self._settings: dict[str, Any] = {
-            "data": _digest(source.description),
+            "data": hashlib.sha256(description.encode()).hexdigest()[:16],
             "split": split,
             "batch_size": batch_size,
             "seed": seed,
@@ -143,20 +143,17 @@ class CineStream(IterableDataset):
         )
         given = self._take_resumed(worker)
         self._given = (epoch, given)
-        rows = self._rows(skip_rows(windows, given * batch_size))
-        try:
+        with closing(self._rows(skip_rows(windows, given * batch_size))) as rows:
             while batch := _next_batch(rows, batch_size):
                 given += 1
                 self._given = (epoch, given)
                 yield batch
-        finally:
-            rows.close()
 
     def _rows_of_process(self) -> tuple[int, int]:
-        total, world_size, rank = sum(self._reader.group_sizes), self._settings["world_size"], self._settings["rank"]
+        total, world_size = sum(self._reader.group_sizes), self._settings["world_size"]
         if self._settings["drop_last"]:
-            return total // world_size * rank, total // world_size * (rank + 1)
-        return share_of(total, world_size, rank)
+            total -= total % world_size
+        return share_of(total, world_size, self._settings["rank"])
 
     def _take_resumed(self, worker: dict[str, int]) -> int:
         """The number of batches before a loaded position; a position is used once."""
@@ -174,35 +171,26 @@ class CineStream(IterableDataset):
 
     def _rows(self, windows: Sequence[Window]) -> Generator[tuple[Rows, int], None, None]:
         """The rows of windows, one after another, each as the piece that holds it and its index in there."""
-        pieces = self._read_ahead([piece for window in windows for piece in window.pieces])
-        try:
+        with closing(self._read_ahead([piece for window in windows for piece in window.pieces])) as pieces:
             for window in windows:
-                held = [next(pieces) for _ in window.pieces]
-                ends = np.cumsum([len(piece) for piece in window.pieces])
-                for index in window.order:
-                    which = int(np.searchsorted(ends, index, side="right"))
-                    yield held[which], int(index - ends[which]) + len(window.pieces[which])
-        finally:
-            pieces.close()
+                held = (next(pieces) for _ in window.pieces)
+                rows = [(piece, index) for piece in held for index in range(len(piece.encoded))]
+                for number in window.order:
+                    yield rows[number]
 
     def _read_ahead(self, pieces: Sequence[Piece]) -> Generator[Rows, None, None]:
         """The pieces in order, a window's worth being read ahead by threads."""
         waiting: deque[Future[Rows]] = deque()
-        remaining = iter(pieces)
         pool = ThreadPoolExecutor(self._num_threads, thread_name_prefix="cine-stream")
         try:
-            while True:
-                for piece in remaining:
-                    waiting.append(pool.submit(self._reader.read, piece.group, piece.first, piece.last))
-                    if len(waiting) > self._settings["groups_per_window"]:
-                        break
-                if not waiting:
-                    return
+            for piece in pieces:
+                waiting.append(pool.submit(self._reader.read, piece.group, piece.first, piece.last))
+                if len(waiting) > self._settings["groups_per_window"]:
+                    yield waiting.popleft().result()
+            while waiting:
                 yield waiting.popleft().result()
         finally:
-            for future in waiting:
-                future.cancel()
-            pool.shutdown()
+            pool.shutdown(cancel_futures=True)
 
 
 def _next_batch(rows: Iterator[tuple[Rows, int]], batch_size: int) -> dict[str, torch.Tensor]:
@@ -223,8 +211,3 @@ def _worker() -> dict[str, int]:
     """This process's data loader worker and the number of workers."""
     info = get_worker_info()
     return {"worker": 0, "num_workers": 1} if info is None else {"worker": info.id, "num_workers": info.num_workers}
-
-
-def _digest(description: dict[str, Any]) -> str:
-    """A hash of `dataset.json`: distinguishes data of other counts, sources or seeds."""
-    return hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()[:16]

@@ -6,8 +6,6 @@ group, so no row is lost or repeated. Within a share the rows of a few consecuti
 permuted together. There is no buffer, so reading can start from any position.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -1,10 +1,8 @@
 """`CineWriter`: the cines of one split as shards, in the order they are added."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from cpgg_hf.cine import Cine
 from cpgg_hf.dataset.parquet import shard_path, write_shard
@@ -50,7 +48,7 @@ class CineWriter:
         self._waiting.append(path)
         self._rows = []
 
-    def __enter__(self) -> CineWriter:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, exception_type: type[BaseException] | None, *_: object) -> None:

@@ -8,7 +8,6 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
 
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError, LocalTokenNotFoundError
@@ -29,7 +28,6 @@ _REMEDIES = {
 }
 
 _logger = logging.getLogger(__name__)
-Result = TypeVar("Result")
 
 
 def push_folder(
@@ -93,7 +91,7 @@ def push_folder(
     return _with_retries(push, f"{folder} was not pushed to {repo_id}")
 
 
-def _with_retries(push: Callable[[], Result], failure: str) -> Result:
+def _with_retries(push: Callable[[], str], failure: str) -> str:
     """Try again after interrupted connections and after the statuses 408, 429 and 5xx."""
     for seconds in (*_SECONDS_BETWEEN_TRIES, None):
         try:

@@ -72,7 +72,7 @@ def _parquet(path: Path) -> Iterator[tuple[str, str]]:
                 for value in values.to_pylist():
                     if isinstance(value, Mapping) and isinstance(value.get("bytes"), bytes):  # an encoded picture
                         yield f"column {name}", f"{name}: {value.get('path')}"
-                        yield from ((f"column {name}", text) for _, text in _picture_bytes(value["bytes"]))
+                        yield from ((f"column {name}", text) for _, text in _picture(value["bytes"]))
                     else:
                         yield from ((f"column {name}", text) for _, text in _labelled(value, name))
 
@@ -97,11 +97,7 @@ def _safetensors(path: Path) -> Iterator[tuple[str, str]]:
         raise ValueError(f"{path} is not a safetensors file.") from error
 
 
-def _picture(path: Path) -> Iterator[tuple[str, str]]:
-    return _picture_bytes(path.read_bytes())
-
-
-def _picture_bytes(content: bytes) -> Iterator[tuple[str, str]]:
+def _picture(content: bytes) -> Iterator[tuple[str, str]]:
     """Comments, text chunks and EXIF of a picture, not its pixels."""
     import io
 
@@ -147,7 +143,7 @@ _READERS: dict[str, Callable[[Path], Iterator[tuple[str, str]]]] = {
     ".tsv": _csv,
     ".parquet": _parquet,
     ".safetensors": _safetensors,
-    **dict.fromkeys((".png", ".gif", ".webp", ".jpg", ".jpeg"), _picture),
+    **dict.fromkeys((".png", ".gif", ".webp", ".jpg", ".jpeg"), lambda path: _picture(path.read_bytes())),
     ".gz": _gzip,
     **dict.fromkeys((".zip", ".npz"), _zip),
 }

@@ -9,6 +9,7 @@ stated volume formula; volumes have no hidden out-of-plane variable:
 """
 
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -19,57 +20,39 @@ from cpgg_hf.phenotypes import LATERAL_SEGMENTS, SEPTAL_SEGMENTS, phenotype_inde
 AREA_LENGTH_FACTOR = 8.0 / (3.0 * np.pi)
 # Chosen so that a mean RV volume of 154 mL has a four-chamber area of about 26 cm2 at 79 mm length.
 RV_SHAPE_FACTOR = 1.8
-FIELD_MM = GRID_SIZE * SPACING_MM
 _NUM_LEVELS = 40
 
 
-@dataclass(frozen=True)
-class Anatomy:
-    """What varies between subjects beside the phenotypes; lengths in mm, shares of one."""
+# What varies between subjects beside the phenotypes, as mean and sd, in the order of the draws; shares of one.
+_ANATOMY = {
+    "lv_sphericity": (1.0, 0.045),
+    "lv_widest": (0.58, 0.04),
+    "lv_roundness": (2.05, 0.12),
+    "lv_bend": (0.0, 0.022),
+    "rv_length_share": (0.82, 0.025),
+    "rv_fullness": (1.0, 0.10),
+    "rv_wall_mm": (2.8, 0.3),
+    "la_length_share": (1.13, 0.06),
+    "ra_length_share": (1.06, 0.05),
+    "atrial_offset_mm": (4.0, 1.5),
+    "valve_offset_mm": (6.0, 1.2),
+    "fat_mm": (3.2, 0.8),
+    "rotation_degrees": (52.0, 6.5),
+    "shift_right_mm": (0.0, 2.2),
+    "shift_down_mm": (0.0, 2.2),
+    "aorta_angle": (0.45, 0.16),
+    "aorta_gap_mm": (5.0, 1.0),
+}
 
-    lv_sphericity: float
-    lv_widest: float
-    lv_roundness: float
-    lv_bend: float
-    rv_length_share: float
-    rv_fullness: float
-    rv_wall_mm: float
-    la_length_share: float
-    ra_length_share: float
-    atrial_offset_mm: float
-    valve_offset_mm: float
-    fat_mm: float
-    rotation: float
-    shift_mm: tuple[float, float]
-    aorta_angle: float
-    aorta_gap_mm: float
+
+class Anatomy(SimpleNamespace):
+    """One subject's value of each quantity in `_ANATOMY`."""
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> "Anatomy":
         """Draw one subject's anatomy."""
-        normal = rng.standard_normal
-
-        def bounded(mean: float, sd: float) -> float:
-            return mean + sd * float(np.clip(normal(), -2.2, 2.2))
-
-        return cls(
-            lv_sphericity=bounded(1.0, 0.045),
-            lv_widest=bounded(0.58, 0.04),
-            lv_roundness=bounded(2.05, 0.12),
-            lv_bend=bounded(0.0, 0.022),
-            rv_length_share=bounded(0.82, 0.025),
-            rv_fullness=bounded(1.0, 0.10),
-            rv_wall_mm=bounded(2.8, 0.3),
-            la_length_share=bounded(1.13, 0.06),
-            ra_length_share=bounded(1.06, 0.05),
-            atrial_offset_mm=bounded(4.0, 1.5),
-            valve_offset_mm=bounded(6.0, 1.2),
-            fat_mm=bounded(3.2, 0.8),
-            rotation=np.deg2rad(bounded(52.0, 6.5)),
-            shift_mm=(bounded(0.0, 2.2), bounded(0.0, 2.2)),
-            aorta_angle=bounded(0.45, 0.16),
-            aorta_gap_mm=bounded(5.0, 1.0),
-        )
+        scores = np.clip(rng.standard_normal(len(_ANATOMY)), -2.2, 2.2).tolist()
+        return cls(**{name: mean + sd * z for (name, (mean, sd)), z in zip(_ANATOMY.items(), scores, strict=True)})
 
 
 @dataclass(frozen=True)
@@ -236,12 +219,14 @@ def heart_outlines(phenotypes: np.ndarray, curves: CycleCurves, anatomy: Anatomy
     aorta_radius = np.sqrt((low + (high - low) * curves.aorta) / np.pi)
 
     # Into the image: apex to the upper right, base to the lower left.
-    axis = np.array([-np.cos(anatomy.rotation), np.sin(anatomy.rotation)])
-    across = np.array([np.sin(anatomy.rotation), np.cos(anatomy.rotation)])
+    rotation = np.deg2rad(anatomy.rotation_degrees)
+    axis = np.array([-np.cos(rotation), np.sin(rotation)])
+    across = np.array([np.sin(rotation), np.cos(rotation)])
     to_image = np.stack([across, axis])
     placed = [outline @ to_image for outline in (lv_cavity, lv_wall, rv_blob, la, ra)]
     everything = np.concatenate([outline.reshape(-1, 2) for outline in placed])
-    apex = np.array(anatomy.shift_mm) - 0.5 * (everything.min(axis=0) + everything.max(axis=0))
+    shift = np.array([anatomy.shift_right_mm, anatomy.shift_down_mm])
+    apex = shift - 0.5 * (everything.min(axis=0) + everything.max(axis=0))
     placed = [outline + apex for outline in placed]
     aorta_centre = _place_aorta(placed[3], float(aorta_radius.max()), anatomy)
     names = ("lv_cavity", "lv_wall", "rv_blob", "la", "ra")
@@ -262,7 +247,7 @@ def heart_outlines(phenotypes: np.ndarray, curves: CycleCurves, anatomy: Anatomy
 def _place_aorta(la: np.ndarray, radius: float, anatomy: Anatomy) -> np.ndarray:
     """Behind the left atrium and clear of it in every frame; turned sideways until all of it lies in the field."""
     centre = la.mean(axis=(0, 1))
-    limit = FIELD_MM / 2 - radius - 3.0
+    limit = GRID_SIZE * SPACING_MM / 2 - radius - 3.0
     for turn in (0.0, 0.25, -0.25, 0.5, -0.5, 0.75, 1.0, 1.25):
         angle = anatomy.aorta_angle + turn
         direction = np.array([np.sin(angle), np.cos(angle)])

@@ -9,10 +9,10 @@ needs a new `POPULATION_VERSION`.
 import numpy as np
 
 from cpgg_hf.phenotypes import NAMES, PHENOTYPES
+from cpgg_hf.phenotypes.identities import CHAMBERS
 
 POPULATION_VERSION = 1
 DISEASE_SHARES = {"dilated": 0.06, "hypertrophic": 0.06, "failing": 0.05, "right_overload": 0.03}
-_SEGMENTS = {"WT": 16, "Ecc": 16, "Err": 16, "Ell": 6}
 _SEPTAL_SEGMENTS = (2, 3, 8, 9, 14)
 _NUM_DRAWS = 96
 _TABLE = {p.short_name: (p.mean, p.sd) for p in PHENOTYPES}
@@ -42,8 +42,7 @@ def sample_phenotypes(num_samples: int, seed: int) -> np.ndarray:
         (num_samples, 82) float64 in physical units and schema order; the nine identities hold exactly.
     """
     rng = np.random.default_rng([POPULATION_VERSION, seed])
-    draws = _Draws(rng.standard_normal((num_samples, _NUM_DRAWS)))
-    return _assemble(draws, num_samples)
+    return _assemble(_Draws(rng.standard_normal((num_samples, _NUM_DRAWS))))
 
 
 def disease_labels(num_samples: int, seed: int) -> np.ndarray:
@@ -77,11 +76,10 @@ def _mix(*weighted: tuple[float, np.ndarray]) -> np.ndarray:
     return sum(weight * score for weight, score in weighted) / total
 
 
-def _assemble(draws: _Draws, num_samples: int) -> np.ndarray:
+def _assemble(draws: _Draws) -> np.ndarray:
     group = _disease_groups(draws.take())
     dilated, hypertrophic, failing, overload = (group == name for name in DISEASE_SHARES)
-    size, age, load = draws.take(), draws.take(), draws.take()
-    severity = draws.take()
+    size, age, load, severity = draws.take(4).T
 
     # Left ventricle: volume from body size, ejection fraction from load.
     lv_edv = _lognormal(*_TABLE["LVEDV"], _mix((0.85, size), (0.5, draws.take())))
@@ -131,13 +129,8 @@ def _assemble(draws: _Draws, num_samples: int) -> np.ndarray:
 
     # Walls: one shared thickness and a pattern; hypertrophy sits in the septum.
     shared = _mix((0.6, size), (0.35, age), (0.7, draws.take()))
-    thickness = np.stack(
-        [
-            _TABLE[f"WT_AHA_{k}"][0] + _TABLE[f"WT_AHA_{k}"][1] * (0.78 * shared + 0.62 * noise)
-            for k, noise in enumerate(draws.take(16).T, start=1)
-        ],
-        axis=1,
-    )
+    noise = enumerate(draws.take(16).T, start=1)
+    thickness = np.column_stack([_normal(f"WT_AHA_{k}", 0.78 * shared + 0.62 * own) for k, own in noise])
     septal = np.isin(np.arange(1, 17), _SEPTAL_SEGMENTS)
     growth = np.clip(5.0 + 2.2 * severity, 1.0, 12.0)[:, None]
     thickness += np.where(hypertrophic[:, None], np.where(septal, growth, 0.4 * growth), 0.0)
@@ -155,19 +148,13 @@ def _assemble(draws: _Draws, num_samples: int) -> np.ndarray:
     ecc = -22.33 - 1.6 * healthy_score + 2.8 * draws.take()
     err = 45.0 + 4.0 * healthy_score + 6.5 * draws.take()
     ell = -18.5 - 1.5 * healthy_score + 2.2 * draws.take() + np.where(hypertrophic, 6.0, 0.0)
-    strains = {}
-    for name, level, noise_sd, bounds in (
-        ("Ecc", ecc, 4.9, (-50.0, -1.0)),
-        ("Err", err, 12.0, (2.0, 140.0)),
-        ("Ell", ell, 3.9, (-42.0, -1.0)),
-    ):
-        noise = draws.take(_SEGMENTS[name])
-        segments = np.clip(level[:, None] + noise_sd * noise, *bounds)
-        strains[name] = segments
-    globals_ = {
-        "Ecc": np.clip(strains["Ecc"].mean(axis=1) + 0.35 * draws.take(), -39, -1),
-        "Err": np.clip(strains["Err"].mean(axis=1) + 0.8 * draws.take(), 2, 118),
-        "Ell": np.clip(strains["Ell"].mean(axis=1) + 0.3 * draws.take(), -39, -1),
+    strains = {
+        name: np.clip(level[:, None] + noise_sd * draws.take(num_segments), *bounds)
+        for name, num_segments, level, noise_sd, bounds in (
+            ("Ecc", 16, ecc, 4.9, (-50.0, -1.0)),
+            ("Err", 16, err, 12.0, (2.0, 140.0)),
+            ("Ell", 6, ell, 3.9, (-42.0, -1.0)),
+        )
     }
 
     columns = {
@@ -188,21 +175,15 @@ def _assemble(draws: _Draws, num_samples: int) -> np.ndarray:
         "DAo_min_area": dao_min,
         "DAo_distensibility": dao_dist,
         "WT_Global": wt_global,
+        "Ecc_Global": np.clip(strains["Ecc"].mean(axis=1) + 0.35 * draws.take(), -39, -1),
+        "Err_Global": np.clip(strains["Err"].mean(axis=1) + 0.8 * draws.take(), 2, 118),
+        "Ell_Global": np.clip(strains["Ell"].mean(axis=1) + 0.3 * draws.take(), -39, -1),
     }
-    for chamber, large, small in (
-        ("LV", "LVEDV", "LVESV"),
-        ("RV", "RVEDV", "RVESV"),
-        ("LA", "LAV_max", "LAV_min"),
-        ("RA", "RAV_max", "RAV_min"),
-    ):
-        columns[f"{chamber}SV"] = columns[large] - columns[small]
-        columns[f"{chamber}EF"] = 100 * columns[f"{chamber}SV"] / columns[large]
-    columns.update({f"WT_AHA_{k + 1}": thickness[:, k] for k in range(16)})
-    for name in ("Ecc", "Err"):
-        columns.update({f"{name}_AHA_{k + 1}": strains[name][:, k] for k in range(16)})
-    columns.update({f"Ell_{k + 1}": strains["Ell"][:, k] for k in range(6)})
-    columns.update({f"{name}_Global": value for name, value in globals_.items()})
-    table = np.stack([columns[name] for name in NAMES], axis=1)
-    if table.shape != (num_samples, len(NAMES)):
-        raise AssertionError(f"population table has shape {table.shape}")
-    return table
+    for chamber in CHAMBERS:
+        largest, smallest, stroke, fraction = (NAMES[index] for index in chamber)
+        columns[stroke] = columns[largest] - columns[smallest]
+        columns[fraction] = 100 * columns[stroke] / columns[largest]
+    segments = {"WT_AHA": thickness, "Ecc_AHA": strains["Ecc"], "Err_AHA": strains["Err"], "Ell": strains["Ell"]}
+    for name, values in segments.items():
+        columns |= {f"{name}_{k}": value for k, value in enumerate(values.T, start=1)}
+    return np.stack([columns[name] for name in NAMES], axis=1)

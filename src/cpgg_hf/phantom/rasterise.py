@@ -4,8 +4,6 @@ A pixel's signed distance to an outline is read from the outline's radius over t
 ramps linearly over the edge width, which stands for in-plane and through-plane partial volume.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from cpgg_hf.grid import GRID_SIZE, SPACING_MM
@@ -16,14 +14,6 @@ _NUM_ANGLES = 180
 def pixel_coordinates() -> np.ndarray:
     """(96,) mm of the pixel centres from the image centre."""
     return ((np.arange(GRID_SIZE) - (GRID_SIZE - 1) / 2) * SPACING_MM).astype(np.float32)
-
-
-@dataclass(frozen=True)
-class Window:
-    """The rectangle of the image that a shape ever touches: row and column slices."""
-
-    rows: slice
-    columns: slice
 
 
 class StarShape:
@@ -38,11 +28,9 @@ class StarShape:
         grid = pixel_coordinates()
         low, high = outline.min(axis=(0, 1)) - margin_mm, outline.max(axis=(0, 1)) + margin_mm
         (left, top), (right, bottom) = np.searchsorted(grid, low), np.searchsorted(grid, high)
-        self.window = Window(slice(int(top), int(bottom)), slice(int(left), int(right)))
+        self.window = ..., slice(int(top), int(bottom)), slice(int(left), int(right))  # that the shape ever touches
         centre = _centroid(outline).astype(np.float32)
-        x = grid[None, self.window.columns] - centre[:, :1]
-        y = grid[None, self.window.rows] - centre[:, 1:]
-        x, y = np.broadcast_arrays(x[:, None, :], y[:, :, None])
+        x, y = np.broadcast_arrays(*self.offsets(centre))
         radius = np.hypot(x, y)
         turn = (np.arctan2(y, x) * np.float32(_NUM_ANGLES / (2 * np.pi))) % np.float32(_NUM_ANGLES)
         below = turn.astype(np.int32) % _NUM_ANGLES
@@ -53,18 +41,25 @@ class StarShape:
         # The distance to the outline is the radial gap seen under the outline's slant.
         self.distance = (lower + share * (upper - lower) - radius) * slope[frames, below]
 
+    def offsets(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """How far the window's pixels lie right of (T, 1, w) and below (T, h, 1) a moving point (T, 2), in mm."""
+        grid = pixel_coordinates()
+        _, rows, columns = self.window
+        x, y = points.T[:, :, None, None]
+        return grid[columns] - x, grid[rows, None] - y
+
     def coverage(self, grow_mm: float = 0.0, edge_mm: float = 1.8) -> np.ndarray:
         """(T, h, w) share of each pixel inside the outline grown by `grow_mm`, ramping over `edge_mm`."""
         return np.clip((self.distance + np.float32(grow_mm)) / np.float32(edge_mm) + np.float32(0.5), 0.0, 1.0)
 
     def paint(self, image: np.ndarray, signal: np.ndarray | float, coverage: np.ndarray) -> None:
         """Blends `signal` (a number, or broadcastable to (T, h, w)) into image (T, 96, 96), in place."""
-        view = image[:, self.window.rows, self.window.columns]
+        view = image[self.window]
         view += coverage * (signal - view)
 
     def label(self, labels: np.ndarray, value: int, grow_mm: float = 0.0) -> None:
         """Sets labels (T, 96, 96) inside the grown outline, in place."""
-        labels[:, self.window.rows, self.window.columns][self.distance + grow_mm > 0] = value
+        labels[self.window][self.distance + grow_mm > 0] = value
 
 
 def _centroid(outline: np.ndarray) -> np.ndarray:

@@ -1,6 +1,6 @@
 """The phantom's cine: outlines painted with tissue signals, then imaged.
 
-Order of the physics: tissue signals (`signal.py`), partial volume at the edges (`rasterise.py`), inflow brightening,
+Order of the physics: tissue signals (`scanner.py`), partial volume at the edges (`rasterise.py`), inflow brightening,
 coil shading, truncation of k-space (finite resolution with a mild filter), Rician noise of a scan whose phases are
 interpolated to 50 frames.
 """
@@ -17,7 +17,6 @@ from cpgg_hf.phantom.background import body_background
 from cpgg_hf.phantom.geometry import Anatomy, HeartOutlines, heart_outlines
 from cpgg_hf.phantom.rasterise import StarShape, pixel_coordinates
 from cpgg_hf.phantom.scanner import SCANNER_1_5T, Scanner
-from cpgg_hf.phantom.signal import tissue_signals
 from cpgg_hf.phantom.volume_curves import CycleCurves, cycle_curves
 from cpgg_hf.phenotypes import NAMES, heart_rate
 
@@ -100,13 +99,14 @@ def _paint(
     outlines: HeartOutlines, curves: CycleCurves, anatomy: Anatomy, scanner: Scanner, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Paints the tissues, farthest first: (50, 96, 96) float32 signal and uint8 labels."""
-    signals = tissue_signals(rng, scanner)
+    signals = scanner.tissue_signals(rng)
     image = np.repeat(body_background(signals, rng)[None], NUM_FRAMES, axis=0)
     labels = np.zeros(image.shape, dtype=np.uint8)
     grow = anatomy.fat_mm + 3.0
     lv_wall, lv = StarShape(outlines.lv_wall, grow), StarShape(outlines.lv_cavity, 2.0)
     rv, la, ra = (StarShape(shape, grow) for shape in (outlines.rv_blob, outlines.la, outlines.ra))
-    circle = np.stack([np.cos(_CIRCLE), np.sin(_CIRCLE)], axis=-1)
+    turns = np.linspace(0, 2 * np.pi, 48, endpoint=False)
+    circle = np.stack([np.cos(turns), np.sin(turns)], axis=-1)
     aorta = StarShape(outlines.aorta_centre + outlines.aorta_radius[:, None, None] * circle, 3.0)
 
     blood, myocardium, fat = signals["blood"], signals["myocardium"], signals["fat"]
@@ -141,9 +141,6 @@ def _paint(
     return image, labels
 
 
-_CIRCLE = np.linspace(0, 2 * np.pi, 48, endpoint=False)
-
-
 def _paint_papillary(
     image: np.ndarray, lv: StarShape, outlines: HeartOutlines, signal: float, rng: np.random.Generator
 ) -> None:
@@ -155,9 +152,7 @@ def _paint_papillary(
         + outlines.axis * (level * outlines.lv_length)[:, None]
         + outlines.across * (across * outlines.lv_half_width)[:, None]
     ).astype(np.float32)
-    grid = pixel_coordinates()
-    x = grid[None, None, lv.window.columns] - centre[:, 0, None, None]
-    y = grid[None, lv.window.rows, None] - centre[:, 1, None, None]
+    x, y = lv.offsets(centre)
     along = x * np.float32(outlines.axis[0]) + y * np.float32(outlines.axis[1])
     aside = x * np.float32(outlines.across[0]) + y * np.float32(outlines.across[1])
     shadow = np.exp(-0.5 * ((along / 8.0) ** 2 + (aside / 2.4) ** 2))
@@ -172,9 +167,7 @@ def _paint_moderator_band(
     centre = (outlines.apex + outlines.axis * (level * outlines.lv_length)[:, None]).astype(np.float32)
     direction = outlines.axis + 0.55 * outlines.across
     direction = (direction / np.linalg.norm(direction)).astype(np.float32)
-    grid = pixel_coordinates()
-    x = grid[None, None, rv.window.columns] - centre[:, 0, None, None]
-    y = grid[None, rv.window.rows, None] - centre[:, 1, None, None]
+    x, y = rv.offsets(centre)
     shadow = np.exp(-0.5 * ((x * direction[0] + y * direction[1]) / 2.2) ** 2)
     inside_lv = x * np.float32(outlines.across[0]) + y * np.float32(outlines.across[1]) > -outlines.lv_half_width.min()
     rv.paint(image, signal, np.float32(strength) * shadow * rv.coverage(-2.0) * ~inside_lv)
@@ -210,8 +203,7 @@ def _acquire(image: np.ndarray, scanner: Scanner, rng: np.random.Generator) -> n
     """Images the signal: coil shading, finite k-space, Rician noise; (50, 96, 96) float32 in [0, 1]."""
     grid = pixel_coordinates() / (GRID_SIZE * SPACING_MM / 2)
     x, y = grid[None, :], grid[:, None]
-    slope = 0.05 * np.clip(rng.standard_normal(3), -2, 2)
-    slope = slope + scanner.coil_shading
+    slope = 0.05 * np.clip(rng.standard_normal(3), -2, 2) + scanner.coil_shading
     shading = 1 + slope[0] * x + slope[1] * y + slope[2] * (x * x + y * y - 0.6)
     # Slow variation of the signal (field inhomogeneity, steady flow).
     uneven = 0.03 * zoom(np.clip(rng.standard_normal((7, 7)), -2, 2), GRID_SIZE / 7, order=3)

@@ -1,7 +1,13 @@
-"""A scanner and its protocol: field strength, flip angle, coils, resolution, noise."""
+"""A scanner and its protocol: field strength, flip angle, coils, resolution, noise; and the bSSFP signal of tissues.
+
+Steady state at TE = TR / 2 with TR much shorter than T2 (Scheffler and Lehnhardt, Eur Radiol 2003, equation 3):
+S = PD sin(alpha) / ((T1 / T2 + 1) - cos(alpha) (T1 / T2 - 1)).
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+
+import numpy as np
 
 # (T1 ms, T2 ms, proton density) at 1.5 T; lung and cortical bone have little water.
 TISSUES = {
@@ -26,6 +32,20 @@ TISSUES_3T = {
 }
 
 
+def bssfp_signal(t1_ms: float, t2_ms: float, proton_density: float, flip_angle: float) -> float:
+    """Steady-state bSSFP signal.
+
+    Args:
+        t1_ms: Longitudinal relaxation time.
+        t2_ms: Transverse relaxation time.
+        proton_density: Relative to blood.
+        flip_angle: In radians.
+    """
+    ratio = t1_ms / t2_ms
+    cosine = np.cos(flip_angle)
+    return float(proton_density * np.sin(flip_angle) / ((ratio + 1) - cosine * (ratio - 1)))
+
+
 @dataclass(frozen=True)
 class Scanner:
     """A scanner and its cine protocol; `SCANNER_1_5T` belongs to the versioned renderer (`RENDERER_VERSION`).
@@ -46,6 +66,17 @@ class Scanner:
     coil_shading: tuple[float, float, float]
     resolution_mm: tuple[float, float]
     noise_sd: float
+
+    def tissue_signals(self, rng: np.random.Generator) -> dict[str, float]:
+        """Draw one scan's signal of each tissue; the flip angle varies by 10 degrees, T1 and T2 by a few per cent."""
+        flip_angle = np.deg2rad(self.flip_angle + 4.5 * np.clip(rng.standard_normal(), -2.2, 2.2))
+        scores = np.clip(rng.standard_normal((len(self.tissues), 2)), -2, 2)
+        signals = {
+            name: bssfp_signal(t1 * (1 + 0.04 * a), t2 * (1 + 0.06 * b), density, flip_angle)
+            for (name, (t1, t2, density)), (a, b) in zip(self.tissues.items(), scores, strict=True)
+        }
+        level = (self.blood_level + 0.035 * np.clip(rng.standard_normal(), -2, 2)) / signals["blood"]
+        return {name: level * value for name, value in signals.items()}
 
 
 SCANNER_1_5T = Scanner(

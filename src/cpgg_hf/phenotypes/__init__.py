@@ -6,7 +6,6 @@ Every interface of the package speaks physical units and these names; NaN is a m
 from cpgg_hf.errors import PhenotypeError
 from cpgg_hf.phenotypes.identities import (
     DERIVED_INDICES,
-    FREE_INDICES,
     complete_identities,
     enforce_identities,
     heart_rate,
@@ -25,7 +24,6 @@ from cpgg_hf.phenotypes.tables import as_array, as_frame, read_csv, write_csv
 
 __all__ = [
     "DERIVED_INDICES",
-    "FREE_INDICES",
     "LATERAL_SEGMENTS",
     "NAMES",
     "PHENOTYPES",

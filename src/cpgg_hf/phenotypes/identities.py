@@ -31,7 +31,6 @@ AORTAS: tuple[tuple[int, int, int], ...] = tuple(
     for name in ("AAo", "DAo")
 )
 DERIVED_INDICES: tuple[int, ...] = (*(index for chamber in CHAMBERS for index in chamber[2:]), AORTAS[1][2])
-FREE_INDICES: tuple[int, ...] = tuple(index for index in range(len(NAMES)) if index not in DERIVED_INDICES)
 
 _FLOAT64_ROUNDING = 1e-12  # relative, of an exact identity
 _FLOAT32_ROUNDING = 2.0**-23

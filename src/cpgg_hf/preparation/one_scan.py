@@ -4,8 +4,6 @@ The folder holds `cine.nii.gz` (with the acquired plane and frame time), the cin
 "test") and `report.json`. It appears complete or not at all.
 """
 
-from __future__ import annotations
-
 import json
 import os
 from collections import Counter
@@ -70,8 +68,15 @@ def prepare_one_scan(
         estimate = classify_view(scan.normal)
         view_warnings = require_view(estimate, view, scan.origin)
         prepared = find_and_prepare(to_display_orientation(scan) if turn_upright else scan, view, segmenter, mask)
-        report = _report(scan, prepared, estimate, view, known, view_warnings)
-        cine = replace(prepared.cine, subject=_SUBJECT, data_policy=data_policy, view=estimate.view, phenotypes=known)
+        cine = replace(
+            prepared.cine,
+            subject=_SUBJECT,
+            data_policy=data_policy,
+            view=estimate.view,
+            phenotypes=known,
+            warnings=(*view_warnings, *prepared.cine.warnings),
+        )
+        report = _report(scan, cine, prepared.center, view, estimate)
         write_nifti(partial / CINE_FILE, cine)
         with CineWriter(partial, "test") as writer:
             writer.add(cine)
@@ -131,16 +136,8 @@ def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-def _report(
-    scan: Cine,
-    prepared: PreparedScan,
-    estimate: ViewEstimate,
-    view: str,
-    known: np.ndarray | None,
-    view_warnings: tuple[str, ...],
-) -> dict[str, Any]:
-    given = {} if known is None else {name: float(v) for name, v in zip(NAMES, known, strict=True) if not np.isnan(v)}
-    cine = prepared.cine
+def _report(scan: Cine, cine: Cine, center: np.ndarray, view: str, estimate: ViewEstimate) -> dict[str, Any]:
+    known = () if cine.phenotypes is None else zip(NAMES, cine.phenotypes.tolist(), strict=True)
     return {
         "input": scan.origin,
         "source": scan.source,
@@ -163,8 +160,8 @@ def _report(
             "shape": list(cine.pixels.shape),
             "spacing_mm": cine.pixel_size_mm,
             "frame_time_ms": round(cine.frame_time_ms, 4),
-            "center_row_column": [round(float(value), 1) for value in prepared.center],
+            "center_row_column": [round(float(value), 1) for value in center],
         },
-        "phenotypes": given,
-        "warnings": [*view_warnings, *cine.warnings],
+        "phenotypes": {name: value for name, value in known if not np.isnan(value)},
+        "warnings": list(cine.warnings),
     }

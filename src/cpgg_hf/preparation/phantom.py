@@ -1,9 +1,6 @@
 """Data sets of phantom cines: rendered in parallel, resumable, the same for the same seed."""
 
-from __future__ import annotations
-
 import os
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -75,7 +72,12 @@ def prepare_phantom(
         "spacing_mm": SPACING_MM,
         "data_policy": "phantom",
     }
-    plan = ShardPlan(details, tuple(shard for split in SPLITS for shard in _shards(split, counts[split], shard_size)))
+    shards = tuple(
+        Shard(shard_path("", split, index, -(-count // shard_size)).name, split, first, min(first + shard_size, count))
+        for split, count in counts.items()
+        for index, first in enumerate(range(0, count, shard_size))
+    )
+    plan = ShardPlan(details, shards)
     if not (out / _PLAN_FILE).exists() and any(out.glob("*.parquet")):
         raise InputError(f"{out} holds a data set that was made differently; choose another folder.")
     with (
@@ -84,27 +86,21 @@ def prepare_phantom(
     ):
         keep_plan(out / _PLAN_FILE, {**details, "num_cines": counts, "shard_size": shard_size})
         make_shards_in_processes(
-            out, plan, partial(_job, seed), num_processes, on_shard=lambda shard: bar.update(len(shard))
+            out,
+            plan,
+            lambda shard: partial(_write_phantoms, seed, shard),
+            num_processes,
+            on_shard=lambda shard: bar.update(len(shard)),
         )
     description = write_description(out, **details)
     write_card(out)
     return description
 
 
-def _shards(split: str, num_cines: int, shard_size: int) -> Iterator[Shard]:
-    num_shards = -(-num_cines // shard_size)
-    for index in range(num_shards):
-        name = shard_path("", split, index, num_shards).name
-        yield Shard(name, split, index * shard_size, min((index + 1) * shard_size, num_cines))
-
-
-def _job(seed: int, shard: Shard) -> partial[None]:
-    return partial(_write, seed, shard)
-
-
-def _write(seed: int, shard: Shard, path: Path) -> None:
-    write_shard((_row(seed, shard.group, index) for index in range(shard.first, shard.last)), path)
-
-
-def _row(seed: int, split: str, index: int) -> dict[str, Any]:
-    return cine_row(replace(phantom_cine(seed, split, index), subject=f"phantom-{seed}-{split}-{index:06d}"))
+def _write_phantoms(seed: int, shard: Shard, path: Path) -> None:
+    split = shard.group
+    cines = (
+        replace(phantom_cine(seed, split, index), subject=f"phantom-{seed}-{split}-{index:06d}")
+        for index in range(shard.first, shard.last)
+    )
+    write_shard(map(cine_row, cines), path)

@@ -1,7 +1,5 @@
 """The checks that every scan must pass, whatever file it comes from, and the `Cine` of a scan that passed."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

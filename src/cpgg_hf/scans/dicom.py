@@ -1,7 +1,5 @@
 """Read DICOM files as one cine: one series, one slice, sorted by trigger time."""
 
-from __future__ import annotations
-
 import io
 import os
 import re

@@ -1,7 +1,5 @@
 """Read the middle slice of a stack in DICOM folders, as short-axis series are exported."""
 
-from __future__ import annotations
-
 import os
 import warnings
 from collections import defaultdict
@@ -9,13 +7,12 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 
 from cpgg_hf.cine import Cine
 from cpgg_hf.errors import InputError
-from cpgg_hf.scans.dicom import read_dataset, read_dicom_folder
+from cpgg_hf.scans.dicom import read_dataset, read_dicom_files
 from cpgg_hf.scans.dicom_values import numbers_of, value_of
 
 _TAGS = ["ImagePositionPatient", "ImageOrientationPatient", "SeriesInstanceUID"]
@@ -23,7 +20,7 @@ _SAME_PLACE_MM = 0.5
 
 
 def read_middle_slice(folders: Sequence[str | os.PathLike[str]]) -> Cine:
-    """Read the middle slice of a stack of parallel DICOM cines; see `read_dicom_folder`.
+    """Read the middle slice of a stack of parallel DICOM cines; see `read_dicom_files`.
 
     Slices differ by their position along the plane's normal; a slice that was acquired twice, as two series, counts
     twice.
@@ -41,17 +38,11 @@ def read_middle_slice(folders: Sequence[str | os.PathLike[str]]) -> Cine:
             "give the folder of one stack."
         )
     middle = sorted(slices)[len(slices) // 2]
-    with TemporaryDirectory() as place:
-        # Links in one folder: files of the same slice may come from several folders.
-        for number, path in enumerate(slices[middle]):
-            (Path(place) / f"{number:05d}-{path.name}").symlink_to(path.absolute())
-        try:
-            cine = read_dicom_folder(place)
-        except InputError as error:
-            raise InputError(str(error).replace(place, str(folders[0]))) from None
+    cine = read_dicom_files([(str(path), path) for path in slices[middle]], str(folders[0]))
+    if len(slices) == 1:
+        return cine
     note = f"{folders[0]}: a stack of {len(slices)} slices; the middle one was taken."
-    notes = tuple(warning.replace(place, str(folders[0])) for warning in cine.warnings)
-    return replace(cine, origin=str(folders[0]), warnings=(note, *notes) if len(slices) > 1 else notes)
+    return replace(cine, warnings=(note, *cine.warnings))
 
 
 def _slices(folders: list[Path]) -> dict[tuple[int, str], list[Path]]:
@@ -59,7 +50,7 @@ def _slices(folders: list[Path]) -> dict[tuple[int, str], list[Path]]:
     slices: dict[tuple[int, str], list[Path]] = defaultdict(list)
     paths = [path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # `read_dicom_folder` warns about the chosen slice
+        warnings.simplefilter("ignore")  # `read_dicom_files` warns about the chosen slice
         for path in paths:
             with suppress(InputError):  # damaged
                 header = read_dataset(str(path), path, stop_before_pixels=True, specific_tags=_TAGS)

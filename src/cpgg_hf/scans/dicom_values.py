@@ -1,7 +1,5 @@
 """Values and pixels of a DICOM data set that may be damaged."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Read cines from NIfTI, with the plane's position in the patient and the frame time in the header."""
 
-from __future__ import annotations
-
 import logging
 import os
 import warnings
@@ -72,14 +70,11 @@ def read_nifti(
         notes += (f"{path}: three axes {shape}; the third was read as time.",)
     elif shape[2] > 1:
         notes += (f"{path}: a stack of {shape[2]} slices; slice {slice_index + 1}, the middle one, was taken.",)
-    frame_time_ms = None if rr_ms is None else rr_ms / len(pixels)
-    if frame_time_ms is None:
-        frame_time_ms = _stated_frame_time_ms(image, len(pixels))
-    if frame_time_ms is None and assumed_rr_ms is not None:
-        frame_time_ms = assumed_rr_ms / len(pixels)
-        notes += (f"{path}: no usable frame time; an RR interval of {assumed_rr_ms:.0f} ms was assumed.",)
-    if frame_time_ms is None:
-        raise _no_frame_time(image, len(pixels), path)
+    if rr_ms is not None:
+        frame_time_ms = rr_ms / len(pixels)
+    else:
+        frame_time_ms, timing_notes = _frame_time_ms(image, len(pixels), assumed_rr_ms, path)
+        notes += timing_notes
     zooms = np.array(image.header.get_zooms()[:3], dtype=np.float64)
     orientation, position, spacing_mm = None, None, zooms[[1, 0]]
     if _is_placed(image):
@@ -194,28 +189,24 @@ def _check_axes(shape: tuple[int, ...], path: Path, middle_slice: bool) -> None:
         raise InputError(f"{path} has frames of {shape[0]} x {shape[1]} pixels, expected at least 16 x 16.")
 
 
-def _stated_time(image: Any) -> tuple[float, str]:
-    """The header's frame time and its unit."""
+def _frame_time_ms(
+    image: Any, num_frames: int, assumed_rr_ms: float | None, path: Path
+) -> tuple[float, tuple[str, ...]]:
+    """The header's frame time, or else that of the assumed RR interval with a warning."""
     zooms = image.header.get_zooms()
+    stated = float(zooms[3]) if len(zooms) > 3 else 0.0
     try:
         unit = str(image.header.get_xyzt_units()[1])
     except KeyError:  # a code that is not in the standard
         unit = "of unknown unit"
-    return float(zooms[3]) if len(zooms) > 3 else 0.0, unit
-
-
-def _no_frame_time(image: Any, num_frames: int, path: Path) -> InputError:
-    stated, unit = _stated_time(image)
-    return InputError(
-        f"{path}: a frame time of {stated:g} {unit} for {num_frames} frames implies no RR interval of "
-        f"{MIN_RR_MS:.0f} to {MAX_RR_MS:.0f} ms; give the RR interval in ms (rr_ms, --rr-ms)."
-    )
-
-
-def _stated_frame_time_ms(image: Any, num_frames: int) -> float | None:
-    """The header's frame time; None if it implies no plausible heart beat."""
-    stated, unit = _stated_time(image)
     # Files without a unit are common: then take whichever of ms and s implies a plausible heart beat.
-    factors = [_TIME_UNIT_IN_MS[unit]] if unit in _TIME_UNIT_IN_MS else [1.0, 1000.0]
-    plausible = (stated * factor for factor in factors if MIN_RR_MS <= stated * factor * num_frames <= MAX_RR_MS)
-    return next(plausible, None)
+    for factor in [_TIME_UNIT_IN_MS[unit]] if unit in _TIME_UNIT_IN_MS else [1.0, 1000.0]:
+        if MIN_RR_MS <= stated * factor * num_frames <= MAX_RR_MS:
+            return stated * factor, ()
+    if assumed_rr_ms is None:
+        raise InputError(
+            f"{path}: a frame time of {stated:g} {unit} for {num_frames} frames implies no RR interval of "
+            f"{MIN_RR_MS:.0f} to {MAX_RR_MS:.0f} ms; give the RR interval in ms (rr_ms, --rr-ms)."
+        )
+    note = f"{path}: no usable frame time; an RR interval of {assumed_rr_ms:.0f} ms was assumed."
+    return assumed_rr_ms / num_frames, (note,)

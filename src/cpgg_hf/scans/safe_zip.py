@@ -5,8 +5,6 @@ member is read beyond its declared size (`zipfile` stops there, and the checksum
 "stored" and "deflated" members are read, because only these can be inflated in parts.
 """
 
-from __future__ import annotations
-
 import os
 import zipfile
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """List the DICOM series of a zip by their headers, and read one of them, without unpacking the zip to disk."""
 
-from __future__ import annotations
-
 import io
 import warnings
 import zipfile

@@ -53,7 +53,7 @@ def coverage(outlines: HeartOutlines, frames: np.ndarray) -> np.ndarray:
     def share(outline: np.ndarray) -> np.ndarray:
         shape = StarShape(outline, 2.0)
         covered = np.zeros((len(frames), GRID_SIZE, GRID_SIZE), dtype=np.float32)
-        covered[:, shape.window.rows, shape.window.columns] = shape.coverage()
+        covered[shape.window] = shape.coverage()
         return covered
 
     result = np.zeros((len(frames), len(phantom.LABELS), GRID_SIZE, GRID_SIZE), dtype=np.float32)

@@ -5,8 +5,6 @@ digest; a shard without a matching record is made again. Shard i belongs to work
 from the plan only, so a run that was killed anywhere, with any number of workers, ends in the same bytes.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import shutil

@@ -1,7 +1,5 @@
 """The plan of a run: settings from which every byte follows, and which items go into which shard."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Mapping

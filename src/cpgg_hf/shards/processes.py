@@ -1,7 +1,5 @@
 """Shards made by local worker processes; when a process dies, only the shards in flight are made again."""
 
-from __future__ import annotations
-
 import os
 import signal
 import threading
@@ -50,6 +48,7 @@ def make_shards_in_processes(
         make_shards(folder, plan, lambda shard, path: job(shard)(path), on_shard=on_shard)
         return
     shards = ShardFolder(folder, plan)
+    write_again = after_crash or (lambda shard, path: run_alone(job(shard), path))
 
     def finish(shard: Shard) -> None:
         shards.add(shard)
@@ -82,11 +81,15 @@ def make_shards_in_processes(
                     stacklevel=2,
                 )
                 for shard in in_flight.values():
+                    path = shards.path(shard)
                     shards.discard(shard)
-                    if after_crash is None:
-                        _run_again(job(shard), shards.path(shard))
-                    else:
-                        after_crash(shard, shards.path(shard))
+                    try:
+                        write_again(shard, path)
+                    except BrokenProcessPool:
+                        raise OutputError(
+                            f"the process that made {path} was killed twice; free some memory, then run the same "
+                            "command again."
+                        ) from None
                     finish(shard)
 
 
@@ -94,15 +97,6 @@ def run_alone(function: Callable[..., Result], *arguments: object) -> Result:
     """The result of a picklable function in a new process; BrokenProcessPool if that process dies."""
     with _worker_processes(1) as pool:
         return pool.submit(function, *arguments).result()
-
-
-def _run_again(write: Callable[[Path], None], path: Path) -> None:
-    try:
-        run_alone(write, path)
-    except BrokenProcessPool:
-        raise OutputError(
-            f"the process that made {path} was killed twice; free some memory, then run the same command again."
-        ) from None
 
 
 @contextmanager

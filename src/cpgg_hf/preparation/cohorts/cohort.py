@@ -5,8 +5,6 @@ At the end they are assembled into the parquet shards of the data set; `dataset.
 is removed.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import shutil
@@ -28,12 +26,12 @@ from cpgg_hf.optional import import_optional
 from cpgg_hf.preparation.cohorts.plan import CohortPlan, make_plan
 from cpgg_hf.preparation.cohorts.pseudonyms import SHARES, check_shares, read_key
 from cpgg_hf.preparation.cohorts.report import REPORT_FILE, THUMBNAIL_FOLDER, make_report, write_report
-from cpgg_hf.preparation.cohorts.subject import Result, Task, exclude, prepare_subject
+from cpgg_hf.preparation.cohorts.subject import Result, Task, empty_record, prepare_subject
 from cpgg_hf.preparation.layouts.subject import Subject
 from cpgg_hf.shards import keep_plan, locked, make_shards_in_processes, run_alone
 
-WORK_FOLDER = ".cohort"
-KILLED = (
+_WORK_FOLDER = ".cohort"
+_KILLED = (
     "the process that prepared it was killed twice, the second time with nothing else running; most likely the "
     "memory ran out, or a library crashed on its files."
 )
@@ -92,46 +90,46 @@ def prepare_cohort(
     out = Path(out)
     _check_out(out)
     plan = make_plan(subjects, read_key(key_file, out), shares, view, data_policy, turn_upright, segmenter)
-    if not plan.num_subjects:
+    if not plan.chunks.num_items:
         raise InputError("the cohort has no subjects; check the folder and its layout.")
     if not (out / DESCRIPTION_FILE).is_file():
-        work = out / WORK_FOLDER
+        work = out / _WORK_FOLDER
         with locked(work, "cohort"), disk_full_as_error(out):
-            keep_plan(work / _PLAN_FILE, plan.content)
+            keep_plan(work / _PLAN_FILE, plan.chunks.settings)
             _prepare_chunks(plan, work, num_processes, progress)
             _assemble(plan, out, work)
     report = _finished_report(plan, out)
-    shutil.rmtree(out / WORK_FOLDER, ignore_errors=True)
+    shutil.rmtree(out / _WORK_FOLDER, ignore_errors=True)
     return report
 
 
 def _check_out(out: Path) -> None:
     if out.exists() and not out.is_dir():
         raise OutputError(f"{out} is a file; give a folder.")
-    ours = (out / WORK_FOLDER).is_dir() or (out / DESCRIPTION_FILE).is_file()
+    ours = (out / _WORK_FOLDER).is_dir() or (out / DESCRIPTION_FILE).is_file()
     if out.is_dir() and any(out.iterdir()) and not ours:
         raise OutputError(f"{out} exists and is not empty; give a new folder, or delete it first.")
 
 
 def _prepare_chunks(plan: CohortPlan, work: Path, num_processes: int, progress: bool) -> None:
-    with tqdm(total=plan.num_subjects, unit="subject", desc="preparing", disable=not progress) as bar:
+    with tqdm(total=plan.chunks.num_items, unit="subject", desc="preparing", disable=not progress) as bar:
         make_shards_in_processes(
             work,
-            plan.chunks(),
+            plan.chunks,
             lambda chunk: partial(prepare_chunk, plan.tasks_of(chunk)),
             num_processes,
-            after_crash=lambda chunk, path: write_chunk(_one_by_one(plan.tasks_of(chunk)), path),
+            after_crash=lambda chunk, path: _write_chunk(map(_prepare_alone, plan.tasks_of(chunk)), path),
             on_shard=lambda chunk: bar.update(len(chunk)),
         )
 
 
 def prepare_chunk(tasks: Sequence[Task], folder: Path) -> None:
     """Prepare some subjects and write them as one chunk."""
-    write_chunk([prepare_subject(task) for task in tasks], folder)
+    _write_chunk(map(prepare_subject, tasks), folder)
 
 
-def write_chunk(results: Sequence[Result], folder: Path) -> None:
-    """Write a chunk: its rows, its records and its thumbnails."""
+def _write_chunk(prepared: Iterable[Result], folder: Path) -> None:
+    results = list(prepared)
     with staged_folder(folder) as partial_folder:
         write_shard([result.row for result in results if result.row is not None], partial_folder / _ROWS_FILE)
         records = [result.record for result in results]
@@ -141,15 +139,12 @@ def write_chunk(results: Sequence[Result], folder: Path) -> None:
                 (partial_folder / f"{result.record['subject']}.png").write_bytes(result.thumbnail)
 
 
-def _one_by_one(tasks: Sequence[Task]) -> list[Result]:
-    """Each subject in a process of its own; one whose process dies is excluded."""
-    results = []
-    for task in tasks:
-        try:
-            results.append(run_alone(prepare_subject, task))
-        except BrokenProcessPool:
-            results.append(exclude(task, KILLED))
-    return results
+def _prepare_alone(task: Task) -> Result:
+    """Prepare a subject in a process of its own; it is excluded if the process dies."""
+    try:
+        return run_alone(prepare_subject, task)
+    except BrokenProcessPool:
+        return Result(empty_record(task.pseudonym, task.split) | {"reason": _KILLED})
 
 
 def _assemble(plan: CohortPlan, out: Path, work: Path) -> None:
@@ -158,17 +153,18 @@ def _assemble(plan: CohortPlan, out: Path, work: Path) -> None:
     shutil.rmtree(finished, ignore_errors=True)
     finished.mkdir()
     thumbnails.mkdir(exist_ok=True)
-    chunks, records = plan.chunks().shards, []
+    records = []
     for split in SPLITS:
-        folders = [work / chunk.name for chunk in chunks if chunk.group == split]
+        folders = [work / chunk.name for chunk in plan.chunks.shards if chunk.group == split]
         of_split = [record for folder in folders for record in _read_json(folder / _RECORDS_FILE)]
         num_cines = sum("reason" not in record for record in of_split)
         num_shards = -(-num_cines // _CINES_PER_SHARD)
         rows = _rows(folders)
         for shard in range(num_shards):
             write_shard(islice(rows, _CINES_PER_SHARD), shard_path(finished, split, shard, num_shards))
-        for path in (path for folder in folders for path in sorted(folder.glob("*.png"))):
-            shutil.copyfile(path, thumbnails / path.name)
+        for folder in folders:
+            for path in folder.glob("*.png"):
+                shutil.copyfile(path, thumbnails / path.name)
         records += of_split
     write_report(make_report(plan, records), finished, thumbnails)
     write_description(
@@ -196,7 +192,7 @@ def _finished_report(plan: CohortPlan, out: Path) -> dict[str, Any]:
     """The report of the data set in `out`, if this plan made it."""
     path = out / REPORT_FILE
     report = _read_json(path) if path.is_file() else {}
-    if report.get("plan") != plan.chunks().digest[:16]:
+    if report.get("plan") != plan.digest:
         raise InputError(
             f"{out} holds a finished data set of other subjects or settings; choose another folder, or delete it."
         )

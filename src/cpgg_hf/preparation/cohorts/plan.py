@@ -1,14 +1,10 @@
 """The plan of a cohort: subjects under pseudonyms in the order of the data set, and all that their rows depend on."""
 
-from __future__ import annotations
-
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
-
-import numpy as np
 
 from cpgg_hf.dataset import SPLITS
 from cpgg_hf.grid import GRID_SIZE, NUM_FRAMES, SPACING_MM
@@ -29,31 +25,23 @@ class CohortPlan:
         tasks: by split, sorted by pseudonym.
         repeated: pseudonyms of subjects that the input names more than once.
         settings: of the run: view, policy, splits, a fingerprint of the key, versions.
-        content: what a resumed run must agree with, without identifiers and paths.
+        chunks: the subjects that are prepared and written together; their plan's settings are what a resumed run must
+            agree with, without identifiers and paths.
     """
 
     tasks: dict[str, tuple[Task, ...]]
     repeated: tuple[str, ...]
     settings: dict[str, Any]
-    content: dict[str, Any]
+    chunks: ShardPlan
 
     @property
-    def num_subjects(self) -> int:
-        """Subjects, each counted once."""
-        return sum(map(len, self.tasks.values()))
-
-    def chunks(self) -> ShardPlan:
-        """The chunks of subjects that are prepared and written together."""
-        return ShardPlan(self.content, tuple(shard for split in SPLITS for shard in self._chunks(split)))
+    def digest(self) -> str:
+        """A hash of everything that the data set depends on."""
+        return self.chunks.digest[:16]
 
     def tasks_of(self, chunk: Shard) -> tuple[Task, ...]:
         """The subjects of a chunk."""
         return self.tasks[chunk.group][chunk.first : chunk.last]
-
-    def _chunks(self, split: str) -> Iterator[Shard]:
-        count = len(self.tasks[split])
-        for number, first in enumerate(range(0, count, _SUBJECTS_PER_CHUNK)):
-            yield Shard(f"{split}-{number:06d}", split, first, min(first + _SUBJECTS_PER_CHUNK, count))
 
 
 def make_plan(
@@ -75,11 +63,8 @@ def make_plan(
             continue
         split = split_of(subject.identifier, key, shares)
         tasks[name] = Task(subject, name, split, view, data_policy, turn_upright, segmenter)
-    by_split = {
-        split: tuple(sorted((task for task in tasks.values() if task.split == split), key=lambda task: task.pseudonym))
-        for split in SPLITS
-    }
-    ordered = [task for split in SPLITS for task in by_split[split]]
+    ordered = sorted(tasks.values(), key=lambda task: (SPLITS.index(task.split), task.pseudonym))
+    by_split = {split: tuple(task for task in ordered if task.split == split) for split in SPLITS}
     segmenter_hash, libraries = None, ["numpy", "scipy"]
     if segmenter is not None:
         from cpgg_hf.preparation.grid.heart_segmentation import segmenter_fingerprint
@@ -101,17 +86,18 @@ def make_plan(
         "num_subjects": len(ordered),
         "subjects": _digest(task.pseudonym.encode() for task in ordered),
         "repeated_subjects": _digest(name.encode() for name in sorted(repeated)),
-        "phenotypes": fingerprint(key, _digest(_phenotypes(task.subject) for task in ordered)),
+        "phenotypes": fingerprint(
+            key,
+            _digest(b"none" if (values := task.subject.phenotypes) is None else values.tobytes() for task in ordered),
+        ),
     }
-    return CohortPlan(by_split, tuple(sorted(repeated)), settings, content)
+    chunks = tuple(
+        Shard(f"{split}-{number:06d}", split, first, min(first + _SUBJECTS_PER_CHUNK, len(of_split)))
+        for split, of_split in by_split.items()
+        for number, first in enumerate(range(0, len(of_split), _SUBJECTS_PER_CHUNK))
+    )
+    return CohortPlan(by_split, tuple(sorted(repeated)), settings, ShardPlan(content, chunks))
 
 
 def _digest(parts: Iterable[bytes]) -> str:
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part)
-    return digest.hexdigest()[:16]
-
-
-def _phenotypes(subject: Subject) -> bytes:
-    return b"none" if subject.phenotypes is None else np.asarray(subject.phenotypes, dtype=np.float64).tobytes()
+    return hashlib.sha256(b"".join(parts)).hexdigest()[:16]

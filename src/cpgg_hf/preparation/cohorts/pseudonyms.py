@@ -5,8 +5,6 @@ even by trying every identifier; with the same key a subject keeps its name and 
 lives in a file of its own, outside the data set: who shares the data set keeps the key.
 """
 
-from __future__ import annotations
-
 import hashlib
 import hmac
 import os

@@ -4,8 +4,6 @@ Readers name the file and often the value that is wrong, which helps the one who
 with the data set, so nothing of that may stay. Where nothing but such a name stood, the words around it go too.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Iterable, Iterator

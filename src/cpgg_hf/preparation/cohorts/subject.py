@@ -1,7 +1,5 @@
 """Prepare one subject of a cohort: read it, check the view, bring it onto the grid, make a row and a thumbnail."""
 
-from __future__ import annotations
-
 import io
 import time
 from collections.abc import Iterator
@@ -80,18 +78,16 @@ def prepare_subject(task: Task) -> Result:
             record["view"] = estimate.view
             notes = require_view(estimate, task.view, scan.origin)
         with _timed(record, "prepare"):
-            cine = bring_onto_grid(scan, task)
-        with _timed(record, "row"):
-            row = cine_row(
-                replace(
-                    cine,
-                    subject=task.pseudonym,
-                    source=task.subject.source or scan.source,
-                    data_policy=task.data_policy,
-                    view=estimate.view,
-                    phenotypes=task.subject.phenotypes,
-                )
+            cine = replace(
+                bring_onto_grid(scan, task),
+                subject=task.pseudonym,
+                source=task.subject.source or scan.source,
+                data_policy=task.data_policy,
+                view=estimate.view,
+                phenotypes=task.subject.phenotypes,
             )
+        with _timed(record, "row"):
+            row = cine_row(cine)
         record["source"] = row["source"]
         picture = cine.pixels
         notes += (_WITHOUT_ROW,) if task.subject.without_row else ()
@@ -110,11 +106,6 @@ def prepare_subject(task: Task) -> Result:
     with _timed(record, "thumbnail"):
         thumbnail = None if picture is None else thumbnail_png(picture)
     return Result(record, row, thumbnail)
-
-
-def exclude(task: Task, reason: str) -> Result:
-    """The result of a subject that could not be processed."""
-    return Result(empty_record(task.pseudonym, task.split) | {"reason": reason})
 
 
 def empty_record(pseudonym: str, split: str | None) -> dict[str, Any]:
@@ -141,7 +132,7 @@ def thumbnail_png(cine: np.ndarray) -> bytes:
     """
     image_module = import_optional("PIL.Image", "pictures")
     change = np.abs(cine - cine[:1]).mean(axis=(1, 2))
-    pair = np.hstack([cine[0], cine[int(change.argmax())]])
+    pair = np.hstack([cine[0], cine[change.argmax()]])
     image = image_module.fromarray(np.round(pair * 255).astype(np.uint8))
     image.thumbnail((image.width, GRID_SIZE))
     content = io.BytesIO()

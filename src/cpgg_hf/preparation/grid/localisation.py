@@ -1,12 +1,9 @@
 """Locate the heart in a cine by its motion: the large, compact region that beats.
 
-This is the usual temporal variance: the first two harmonics of the beat contain the heart's motion and little noise.
-Chest wall, vessels and flow artefacts change too, but are thin, small or far from most of the motion. So the heart is
-the disc, with a radius that hearts have, that contains the most motion for its area: thin or distant structures add
-more area than motion, while the still inside of a large chamber does not.
+The first two harmonics of the beat contain the heart's motion and little noise. Chest wall, vessels and flow artefacts
+change too, but are thin, small or far from most of the motion: they add more area than motion to a disc. So the heart
+is the disc, with a radius that hearts have, that contains the most motion for its area.
 """
-
-from __future__ import annotations
 
 import numpy as np
 from scipy import ndimage, signal

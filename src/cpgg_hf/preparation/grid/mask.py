@@ -4,8 +4,6 @@ Labels are those of ukbb_cardiac's four-chamber segmentations (Bai et al. 2018):
 myocardium, 3 RV, 4 LA, 5 RA. They are the first six of `phantom.LABELS`.
 """
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Resample a field of view and a beat, crop to the grid, and scale the intensities."""
 
-from __future__ import annotations
-
 import numpy as np
 from scipy import interpolate, ndimage
 

@@ -1,8 +1,7 @@
 """The registry of layouts: public collections of cine MRI, and a table for everything else."""
 
-from __future__ import annotations
-
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from cpgg_hf.errors import InputError
@@ -44,4 +43,4 @@ def find_subjects(
     subjects = chosen.find(source, view, rr_ms)
     if not subjects:
         raise InputError(f"{source} holds no subject in the layout {layout}; check the folder and the layout.")
-    return subjects
+    return [replace(subject, source=layout) for subject in subjects]

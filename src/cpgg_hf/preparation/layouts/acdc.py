@@ -8,20 +8,17 @@ Short axis only: 150 patients, 12 to 35 frames. The older archives (`training/`,
 them) are read as well. Many headers have no usable frame time: give the RR interval to assume.
 """
 
-from __future__ import annotations
-
 import re
 from functools import partial
 from pathlib import Path
 
-from cpgg_hf.preparation.layouts.reading import read_nifti_slice, refuse
-from cpgg_hf.preparation.layouts.subject import Layout, Subject
+from cpgg_hf.preparation.layouts.subject import Layout, Subject, read_nifti_slice, refuse
 
 
 def _find(folder: Path, _view: str, rr_ms: float | None) -> list[Subject]:
     """One subject per folder `patient001`, ...; the cine begins at the end-diastolic frame of `Info.cfg`."""
     patients = sorted(path for path in folder.rglob("patient[0-9]*") if path.is_dir())
-    return [Subject(patient.name, _reader(patient, rr_ms), source="acdc") for patient in patients]
+    return [Subject(patient.name, _reader(patient, rr_ms)) for patient in patients]
 
 
 def _reader(patient: Path, rr_ms: float | None) -> partial:

@@ -9,15 +9,12 @@ test set (`solution.csv`, in another form) are not read: its studies have no row
 last series is used.
 """
 
-from __future__ import annotations
-
 import re
 from functools import partial
 from pathlib import Path
 
 from cpgg_hf.errors import InputError, PhenotypeError
-from cpgg_hf.preparation.layouts.reading import known_phenotypes, read_table, refuse
-from cpgg_hf.preparation.layouts.subject import Layout, Subject
+from cpgg_hf.preparation.layouts.subject import Layout, Subject, known_phenotypes, read_table, refuse
 from cpgg_hf.scans.dicom import read_dicom_folder
 from cpgg_hf.scans.dicom_stack import read_middle_slice
 
@@ -45,7 +42,7 @@ def _subject(study: Path, volumes: dict[str, str] | None, view: str, has_table: 
             phenotypes = known_phenotypes({"LVESV": volumes["Systole"], "LVEDV": volumes["Diastole"]})
         except PhenotypeError as error:
             read = partial(refuse, f"the table's volumes cannot be right: {error}.")
-    return Subject(identifier, read, phenotypes, source="kaggle", without_row=has_table and volumes is None)
+    return Subject(identifier, read, phenotypes, without_row=has_table and volumes is None)
 
 
 def _reader(study: Path, view: str) -> partial:

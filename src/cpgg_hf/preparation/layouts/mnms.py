@@ -8,14 +8,11 @@ Short axis only: 345 subjects. `_sa_gt.nii.gz` are labels and are not read. If h
 time, give the RR interval to assume.
 """
 
-from __future__ import annotations
-
 from functools import partial
 from pathlib import Path
 
 from cpgg_hf.errors import InputError
-from cpgg_hf.preparation.layouts.reading import read_nifti_slice, read_table, refuse
-from cpgg_hf.preparation.layouts.subject import Layout, Subject
+from cpgg_hf.preparation.layouts.subject import Layout, Subject, read_nifti_slice, read_table, refuse
 
 _TABLE = "*M&Ms_Dataset_information*.csv"
 
@@ -26,10 +23,8 @@ def _find(folder: Path, _view: str, rr_ms: float | None) -> list[Subject]:
     if not tables:
         raise InputError(f"{folder} has no table {_TABLE}; give the folder OpenDataset of M&Ms.")
     files = {path.name: path for path in tables[0].parent.rglob("*_sa.nii.gz")}
-    return [
-        Subject(row["External code"], _reader(row, files, rr_ms), source="mnms")
-        for row in read_table(tables[0], "External code", "ED")
-    ]
+    rows = read_table(tables[0], "External code", "ED")
+    return [Subject(row["External code"], _reader(row, files, rr_ms)) for row in rows]
 
 
 def _reader(row: dict[str, str], files: dict[str, Path], rr_ms: float | None) -> partial:

@@ -8,14 +8,11 @@
 end-diastole. If headers have no usable frame time, give the RR interval to assume.
 """
 
-from __future__ import annotations
-
 from functools import partial
 from pathlib import Path
 
 from cpgg_hf.errors import InputError
-from cpgg_hf.preparation.layouts.reading import read_nifti_slice, read_table
-from cpgg_hf.preparation.layouts.subject import Layout, Subject
+from cpgg_hf.preparation.layouts.subject import Layout, Subject, read_nifti_slice, read_table
 
 _TABLE = "dataset_information.csv"
 
@@ -31,7 +28,7 @@ def _find(folder: Path, view: str, rr_ms: float | None) -> list[Subject]:
         path = tables[0].parent / "dataset" / code / f"{code}_LA_CINE.nii.gz"
         if view == "any" and not path.is_file():
             path = path.with_name(f"{code}_SA_CINE.nii.gz")
-        subjects.append(Subject(code, partial(read_nifti_slice, str(path), rr_ms), source="mnms2"))
+        subjects.append(Subject(code, partial(read_nifti_slice, str(path), rr_ms)))
     return subjects
 
 

@@ -7,8 +7,6 @@ Short axis only: 45 subjects of 20 frames, GE, without a SeriesDescription and w
 Copies without series folders (`SCD0000101/1.dcm`) are read as well.
 """
 
-from __future__ import annotations
-
 from functools import partial
 from pathlib import Path
 
@@ -19,10 +17,7 @@ from cpgg_hf.scans.dicom_stack import read_middle_slice
 def _find(folder: Path, _view: str, _rr_ms: float | None) -> list[Subject]:
     """One subject per `SCD` folder; of several short-axis series the one with the most images."""
     patients = sorted(path for path in folder.rglob("SCD[0-9]*") if path.is_dir())
-    return [
-        Subject(patient.name, partial(read_middle_slice, (str(_stack(patient)),)), source="sunnybrook")
-        for patient in patients
-    ]
+    return [Subject(patient.name, partial(read_middle_slice, (str(_stack(patient)),))) for patient in patients]
 
 
 def _stack(patient: Path) -> Path:

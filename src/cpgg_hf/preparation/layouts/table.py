@@ -8,15 +8,12 @@ by its name, field number or UK Biobank column; empty cells are missing, and val
 filled in.
 """
 
-from __future__ import annotations
-
 from functools import partial
 from pathlib import Path
 
 from cpgg_hf.errors import InputError, PhenotypeError
 from cpgg_hf.phenotypes import phenotype_index
-from cpgg_hf.preparation.layouts.reading import known_phenotypes, read_table, refuse
-from cpgg_hf.preparation.layouts.subject import Layout, Subject
+from cpgg_hf.preparation.layouts.subject import Layout, Subject, known_phenotypes, read_table, refuse
 from cpgg_hf.scans import read_scan
 
 _OWN_COLUMNS = ("subject", "path", "rr_ms")
@@ -40,10 +37,10 @@ def _subject(row: dict[str, str], folder: Path, assumed_rr_ms: float | None) -> 
         stated = float(row["rr_ms"]) if row.get("rr_ms") else None
         phenotypes = known_phenotypes(values) if values else None
     except ValueError as error:  # PhenotypeError is one
-        return Subject(row["subject"], partial(refuse, f"the table's row cannot be used: {error}."), source="table")
+        return Subject(row["subject"], partial(refuse, f"the table's row cannot be used: {error}."))
     path = str(folder / row["path"])
     read = partial(read_scan, path, stated, middle_slice=True, assumed_rr_ms=assumed_rr_ms)
-    return Subject(row["subject"], read, phenotypes, source="table")
+    return Subject(row["subject"], read, phenotypes)
 
 
 TABLE = Layout("table", _find, is_file=True)

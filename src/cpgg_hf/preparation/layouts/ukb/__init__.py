@@ -4,8 +4,6 @@ A zip holds the cines of one visit: two-, three- and four-chamber, some of them 
 derived from them. The four-chamber cine must be labelled so in the manifest *and* have such a plane.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from collections import Counter, defaultdict
@@ -20,8 +18,7 @@ from cpgg_hf.cine import Cine
 from cpgg_hf.errors import InputError
 from cpgg_hf.grid import NUM_FRAMES
 from cpgg_hf.preparation.grid.view import classify_view, require_view
-from cpgg_hf.preparation.layouts.reading import refuse
-from cpgg_hf.preparation.layouts.subject import Subject
+from cpgg_hf.preparation.layouts.subject import Subject, refuse
 from cpgg_hf.preparation.layouts.ukb.manifest import read_manifest
 from cpgg_hf.preparation.layouts.ukb.table import read_ukb_phenotypes
 from cpgg_hf.scans.safe_zip import base_name, open_zip

@@ -4,8 +4,6 @@ It is called `manifest.csv` or `manifest.cvs`, its column is headed "series disc
 "Aug 30, 2015" are not quoted, so their comma splits the row. Rows that do not fit the header even then are skipped.
 """
 
-from __future__ import annotations
-
 import csv
 import re
 import zipfile

@@ -1,7 +1,5 @@
 """Read fields 24100-24181 from a UK Biobank table with many other columns and half a million rows."""
 
-from __future__ import annotations
-
 import csv
 import os
 import re
@@ -51,7 +49,8 @@ def read_ukb_phenotypes(
             header = [name.strip() for name in next(reader, [])]
             eid_column, columns = _columns_of(header, instance, path)
             for row in reader:
-                eid = _plain(row[eid_column]) if len(row) > eid_column else ""
+                # Tables written from floats contain `1234567.0`.
+                eid = row[eid_column].strip().removesuffix(".0") if len(row) > eid_column else ""
                 if eid in eids:
                     rows.setdefault(eid, []).append(row)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -87,11 +86,6 @@ def _columns_of(names: list[str], instance: int, path: Path) -> tuple[int, dict[
             f"expected names such as {first}-{instance}.0, f.{first}.{instance}.0 or p{first}_i{instance}."
         )
     return identifying[0], columns
-
-
-def _plain(eid: str) -> str:
-    """An EID as its digits: tables written from floats contain `1234567.0`."""
-    return eid.strip().removesuffix(".0")
 
 
 def _one_vector(
