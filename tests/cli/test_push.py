@@ -44,6 +44,7 @@ def test_exported_code_can_be_checked(tmp_path, capsys):
     assert main(["export-remote-code", "--out", str(tmp_path)]) == 0
     assert (tmp_path / "vae" / "autoencoder_kl_cpgg.py").is_file()
     assert main(["export-remote-code", "--out", str(tmp_path), "--check"]) == 0
+    assert capsys.readouterr().out.endswith(f"{tmp_path} is up to date\n")
     (tmp_path / "vae" / "autoencoder_kl_cpgg.py").write_text("")
     assert main(["export-remote-code", "--out", str(tmp_path), "--check"]) == 1
     assert "vae/autoencoder_kl_cpgg.py in" in capsys.readouterr().err

@@ -42,7 +42,10 @@ COMMANDS = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return the exit code; wrong usage exits by `SystemExit(2)`."""
-    arguments = build_parser().parse_args(argv)
+    parser = build_parser()
+    arguments = parser.parse_args(argv)
+    if any("\0" in str(value) for value in vars(arguments).values()):
+        parser.error("an argument contains a NUL character, which no path may have; leave it out")
     try:
         arguments.run(arguments)
     except KeyboardInterrupt:

@@ -18,7 +18,6 @@ from cpgg_hf.training.arguments import TrainingArguments, argument, operational
 from cpgg_hf.training.randomness import StepRandomness
 from cpgg_hf.training.stage import Batch, Stage
 from cpgg_hf.training.stages.cine_segmenter import coverage_cross_entropy
-from cpgg_hf.training.trained_models import load_trained
 
 _VALIDATION_HEARTS = 50
 
@@ -50,7 +49,7 @@ class ScanSegmenterStage(Stage):
     def build(self) -> CineSegmenter:
         """The segmenter configured under `model:`, or the trained one to start from."""
         if self.arguments.init_from is not None:
-            return load_trained(CineSegmenter, self.arguments.init_from)
+            return self.load_initial(CineSegmenter, self.arguments.init_from)
         frames = tuple(time * NUM_FRAMES // NUM_TIMES for time in CONTEXT_TIMES)
         return CineSegmenter(**{"context_frames": frames, **self.model_settings(CineSegmenter)})
 
