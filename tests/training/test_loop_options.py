@@ -53,7 +53,6 @@ def test_memory_and_speed_options_do_not_change_what_is_learned(option, name, se
         (PhenotypeVAEStage, {"latent_dim": -3}),
         (VAEStage, {"block_out_channels": ["a"]}),
         (VAEStage, {"latent_channels": 0}),
-        (PhenotypeVAEStage, {"latent_dim": 0}),
         (MARStage, {"encoder_width": "abc"}),
         (MARStage, {"head_type": "foo"}),
         (MARStage, {"patch_size": float("nan")}),
