@@ -30,12 +30,7 @@ def r2_score(requested: np.ndarray, measured: np.ndarray) -> np.ndarray:
         return np.where(sst > 0, 1.0 - sse / sst, np.nan)
 
 
-def controllability(
-    requested: object,
-    measured: object,
-    seed: int = 0,
-    num_resamples: int = 1000,
-) -> "pd.DataFrame":
+def controllability(requested: object, measured: object, seed: int = 0, num_resamples: int = 1000) -> "pd.DataFrame":
     """Measured against requested phenotypes, one row per phenotype and per combination in `COMBINATIONS`.
 
     A combination is evaluated by the mean of its phenotypes, NaN if one of them is.
