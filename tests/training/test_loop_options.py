@@ -195,7 +195,7 @@ def test_flops_are_those_of_the_formula_and_peaks_those_of_the_data_sheet():
 
 def test_throughput_figures_fit_together():
     meter = Throughput(torch.device("cpu"), samples_per_step=8, num_processes=1, tokens_per_sample=5, forward_flops=10)
-    with meter.waiting():
+    with meter.time("waiting"):
         sum(range(1000))
     meter.step()
     figures = meter.figures()

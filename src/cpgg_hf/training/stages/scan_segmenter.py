@@ -17,7 +17,7 @@ from cpgg_hf.segmentation.segmenter import CineSegmenter
 from cpgg_hf.training.arguments import TrainingArguments, argument, operational
 from cpgg_hf.training.randomness import StepRandomness
 from cpgg_hf.training.stage import Batch, Stage
-from cpgg_hf.training.stages.cine_segmenter import coverage_cross_entropy
+from cpgg_hf.training.stages.cine_segmenter import coverage_cross_entropy, training_record
 
 _VALIDATION_HEARTS = 50
 
@@ -78,14 +78,7 @@ class ScanSegmenterStage(Stage):
 
     def finish(self, network: CineSegmenter) -> None:
         """Record in the configuration how the weights were trained."""
-        record = {
-            "command": "python training_scripts/train_scan_segmenter.py "
-            "--config training_scripts/configs/phantom_small_scan_segmenter.yaml",
-            "training_hearts": f"{self.arguments.num_subjects} of numpy SeedSequence([{SEED_ROOTS['train']}, i])",
-            "steps": self.arguments.max_train_steps,
-            "batch_size": self.arguments.batch_size,
-        }
-        network.register_to_config(training_record=record)
+        network.register_to_config(training_record=training_record(self, "hearts", SEED_ROOTS["train"]))
 
 
 def _fields(batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
