@@ -19,7 +19,7 @@ from accelerate import PartialState
 from accelerate.utils import parse_flag_from_env
 
 from cpgg_hf.cli.generate import add_generation, generate
-from cpgg_hf.release.script_options import add_push_options, push_result
+from push_options import add_push_options, push_result
 
 
 class _Parser(argparse.ArgumentParser):
