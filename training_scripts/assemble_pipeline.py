@@ -15,8 +15,8 @@ from safetensors.torch import load_file, save_file
 
 from cpgg_hf import AutoencoderKLCPGG, CPGGDDPMScheduler, CPGGMARModel, CPGGPhenotypeVAE, CPGGPipeline
 from cpgg_hf.models.scheduling_cpgg_ddpm import scheduler_of_head
-from cpgg_hf.release.script_options import add_push_options, push_result
 from cpgg_hf.training.trained_models import load_trained
+from push_options import add_push_options, push_result
 
 
 def main() -> int:

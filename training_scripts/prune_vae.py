@@ -12,9 +12,9 @@ import torch
 from cpgg_hf import AutoencoderKLCPGG
 from cpgg_hf.cine import to_network
 from cpgg_hf.models.autoencoder_surgery import keep_latent_channels, kl_per_channel
-from cpgg_hf.release.script_options import add_push_options, push_result
 from cpgg_hf.training.cine_batches import CineBatches
 from cpgg_hf.training.trained_models import load_trained
+from push_options import add_push_options, push_result
 
 
 @torch.no_grad()

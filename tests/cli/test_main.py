@@ -12,6 +12,8 @@ from cpgg_hf.cli.main import main
         ["sing"],
         ["generate", "--out", "x", "--set", "LVEF"],
         ["generate", "--out", "x", "--num-samples", "0"],
+        ["generate", "--out", "x", "--num-samples", "9" * 30],
+        ["generate", "--out", "a\0b"],
         ["generate", "--out", "x", "--seed", "-1"],
         ["generate", "--out", "x", "--seed", "99999999999999999999"],
         ["generate", "--out", "x", "--format", "avi"],

@@ -2,13 +2,14 @@
 
 import argparse
 import json
+from pathlib import Path
 
+import pytest
 from hub_faults import faults
 from huggingface_hub import HfApi, ModelCard
 from small_cines import write_numbered
 
 from cpgg_hf.cli.main import main
-from cpgg_hf.release.script_options import add_push_options, push_result
 
 
 def test_a_checkpoint_goes_with_whatever_folders_it_has_and_gets_a_card(checkpoint, tmp_path, capsys):
@@ -44,29 +45,35 @@ def test_exported_code_can_be_checked(tmp_path, capsys):
     assert main(["export-remote-code", "--out", str(tmp_path)]) == 0
     assert (tmp_path / "vae" / "autoencoder_kl_cpgg.py").is_file()
     assert main(["export-remote-code", "--out", str(tmp_path), "--check"]) == 0
+    assert capsys.readouterr().out.endswith(f"{tmp_path} is up to date\n")
     (tmp_path / "vae" / "autoencoder_kl_cpgg.py").write_text("")
     assert main(["export-remote-code", "--out", str(tmp_path), "--check"]) == 1
     assert "vae/autoencoder_kl_cpgg.py in" in capsys.readouterr().err
 
 
-def _given(*flags):
+@pytest.fixture
+def push_script(monkeypatch):
+    """A script that only pushes: called with a folder and flags."""
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "training_scripts")
+    from push_options import add_push_options, push_result
+
     parser = argparse.ArgumentParser()
     add_push_options(parser)
-    return parser.parse_args(flags)
+    return lambda folder, *flags: push_result(parser.parse_args(flags), folder)
 
 
-def test_scripts_push_from_the_first_process_and_keep_what_they_made(hub, network, capsys, monkeypatch):
+def test_scripts_push_from_the_first_process_and_keep_what_they_made(hub, network, push_script, capsys, monkeypatch):
     folder = network()
     (folder / "README.md").write_text("# card\n")
-    assert push_result(_given(), folder) == 0
+    assert push_script(folder) == 0
     assert not HfApi().repo_exists("user/script")
     monkeypatch.setenv("RANK", "1")
-    assert push_result(_given("--push_to_hub", "--hub_model_id", "user/script"), folder) == 0
+    assert push_script(folder, "--push_to_hub", "--hub_model_id", "user/script") == 0
     assert not HfApi().repo_exists("user/script")
     monkeypatch.setenv("RANK", "0")
     with faults(hub, "POST", "/repos/create", 403):
-        assert push_result(_given("--push_to_hub", "--hub_model_id", "user/script"), folder) == 1
+        assert push_script(folder, "--push_to_hub", "--hub_model_id", "user/script") == 1
     assert f"error: {folder} is complete, but was not pushed: " in capsys.readouterr().err
-    assert push_result(_given("--push_to_hub", "--hub_model_id", "user/script"), folder) == 0
+    assert push_script(folder, "--push_to_hub", "--hub_model_id", "user/script") == 0
     assert HfApi().repo_info("user/script").private
     assert json.loads((folder / "config.json").read_text())

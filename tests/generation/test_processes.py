@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from cpgg_hf.cli.generate import generate
+from cpgg_hf.cli.main import build_parser
 
 ROOT = Path(__file__).parents[2]
 NUM_CINES, SHARD_SIZE = 16, 2
@@ -18,8 +19,9 @@ FORMATS = ("nifti", "npz", "dicom", "parquet")
 
 
 def make_all(model, folder):
-    options = {"formats": FORMATS, "shard_size": SHARD_SIZE, "seed": 1}
-    assert generate(str(model), None, [], NUM_CINES, str(folder), **options) == (NUM_CINES, True)
+    flags = ["--model", str(model), "--num-samples", str(NUM_CINES), "--out", str(folder), "--seed", "1"]
+    arguments = build_parser().parse_args(["generate", *flags, "--format", ",".join(FORMATS)])
+    assert generate(arguments, shard_size=SHARD_SIZE) == (NUM_CINES, True)
 
 
 @pytest.fixture(scope="module")

@@ -95,5 +95,3 @@ def test_bad_requests_are_named(case):
     requested, measured, _ = case
     with pytest.raises(ValueError, match="200 requested rows but 199"):
         controllability(requested, measured[1:])
-    with pytest.raises(ValueError, match="mixes the units"):
-        controllability(requested, measured, combinations={"odd": ("LVEDV", "LVEF")})

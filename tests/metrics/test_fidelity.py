@@ -4,7 +4,7 @@ import sys
 
 import numpy as np
 
-from cpgg_hf.metrics import fidelity_report
+from cpgg_hf.metrics import fidelity_report, to_plain
 
 
 class MeanBrightness:
@@ -27,7 +27,7 @@ def test_one_call_gives_every_figure_with_any_extractor(small_hearts):
     assert spoilt.frechet.ratio > 50
     assert spoilt.frechet.floor == report.frechet.floor
     assert spoilt.precision_recall.precision < 0.1
-    read = json.loads(json.dumps(report.to_dict()))
+    read = json.loads(json.dumps(to_plain(report)))
     assert read["frechet"]["network"] == "quarters"
     assert [row["statistic"] for row in read["statistics"]] == list(report.statistics.index)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import linalg
 
-from cpgg_hf.metrics import FeatureSet, frechet_distance, frechet_with_floor, gaussian_frechet_distance
+from cpgg_hf.metrics import FeatureSet, frechet_distance, frechet_with_floor, gaussian_frechet_distance, to_plain
 
 
 def feature_set(values):
@@ -65,7 +65,7 @@ def test_floor_and_ratio():
 
 def test_result_becomes_json():
     result = frechet_with_floor(gaussian(20, 1), gaussian(40, 0), seed=7)
-    read = json.loads(json.dumps(result.to_dict()))
+    read = json.loads(json.dumps(to_plain(result)))
     assert read["num_cines"] == 20
     assert (read["num_frames"], read["size"], read["network"], read["seed"]) == (50, [96, 96], "test", 7)
 

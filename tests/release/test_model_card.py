@@ -51,13 +51,13 @@ def test_figures_follow_the_files(tmp_path):
 def test_the_numbers_of_a_network_are_those_of_its_weights(checkpoint):
     from tiny_checkpoint import tiny_components
 
-    parts = {part.name: part for part in describe_parts(checkpoint)}
+    parts = {part["name"]: part for part in describe_parts(checkpoint)}
     assert parts.keys() >= {"mar", "vae", "phenotype_vae", "cine_segmenter"}
     for name in ("mar", "vae"):
         network = tiny_components()[name]
-        assert parts[name].num_stored == sum(tensor.numel() for tensor in network.state_dict().values())
-    assert parts["vae"].configuration.endswith("latents 4 x 10 x 6 x 6")
-    assert parts["mar"].configuration.startswith("40 tokens of 36, ")
+        assert parts[name]["num_stored"] == sum(tensor.numel() for tensor in network.state_dict().values())
+    assert parts["vae"]["configuration"].endswith("latents 4 x 10 x 6 x 6")
+    assert parts["mar"]["configuration"].startswith("40 tokens of 36, ")
 
 
 def test_what_is_not_recorded_or_measured_is_said_to_be(checkpoint):

@@ -52,6 +52,7 @@ def test_memory_and_speed_options_do_not_change_what_is_learned(option, name, se
         (PhenotypeVAEStage, {"latent_dim": "x"}),
         (PhenotypeVAEStage, {"latent_dim": -3}),
         (VAEStage, {"block_out_channels": ["a"]}),
+        (VAEStage, {"latent_channels": 0}),
         (MARStage, {"encoder_width": "abc"}),
         (MARStage, {"head_type": "foo"}),
         (MARStage, {"patch_size": float("nan")}),
@@ -61,6 +62,11 @@ def test_settings_that_a_network_refuses_are_one_sentence(stage, model, settings
     settings |= {"vae": str(vae)} if stage is MARStage else {}
     with pytest.raises(TrainingError, match=r"(?s)^[^\n]*\.$"):
         run(stage, model, settings)
+
+
+def test_an_unknown_compiler_is_named_with_the_known_ones(settings):
+    with pytest.raises(TrainingError, match=r"torch_compile_backend is 'foo'; expected one of .*inductor.*\.$"):
+        run(VAEStage, TINY_VAE, settings, torch_compile_backend="foo")
 
 
 def test_an_output_folder_that_cannot_be_created_is_named(settings, tmp_path):
@@ -189,7 +195,7 @@ def test_flops_are_those_of_the_formula_and_peaks_those_of_the_data_sheet():
 
 def test_throughput_figures_fit_together():
     meter = Throughput(torch.device("cpu"), samples_per_step=8, num_processes=1, tokens_per_sample=5, forward_flops=10)
-    with meter.waiting():
+    with meter.time("waiting"):
         sum(range(1000))
     meter.step()
     figures = meter.figures()

@@ -31,16 +31,16 @@ def add_command(commands: Any) -> None:
 
 def _fidelity(arguments: argparse.Namespace) -> None:
     from cpgg_hf.cli.cines import read_cine_set
-    from cpgg_hf.metrics import RandomFeatureNetwork, fidelity_report
+    from cpgg_hf.metrics import RandomFeatureNetwork, fidelity_report, to_plain
 
     generated = read_cine_set(arguments.generated, arguments.split)
     reference = read_cine_set(arguments.reference, arguments.reference_split)
     report = fidelity_report(generated, reference, RandomFeatureNetwork(), arguments.seed)
     if arguments.json:
-        print_json(report.to_dict())
+        print_json(to_plain(report))
         return
     for name in ("frechet", "precision_recall", "reference_precision_recall"):
-        print(name, *(f"{key}={value}" for key, value in getattr(report, name).to_dict().items()))
+        print(name, *(f"{key}={value}" for key, value in to_plain(getattr(report, name)).items()))
     print(report.statistics.to_string(float_format="{:.4g}".format))
 
 

@@ -25,3 +25,5 @@ def _run(arguments: argparse.Namespace) -> None:
             print(f"wrote {path}")
     elif changed := changed_remote_code(out):
         raise RequestError(f"{', '.join(changed)} in {out} are out of date; run `cpgg export-remote-code`.")
+    else:
+        print(f"{out} is up to date")

@@ -1,7 +1,6 @@
 """`cpgg generate`: cines from phenotypes, as files or as a data set."""
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +20,17 @@ from cpgg_hf.exports import formats
 
 def add_command(commands: Any) -> None:
     """Add `generate` to the commands."""
-    command = new_command(commands, "generate", _run, "generate cines from phenotypes")
+    add_generation(new_command(commands, "generate", _run, "generate cines from phenotypes"))
+
+
+def add_generation(command: argparse.ArgumentParser, default_format: str = "nifti") -> None:
+    """The options of `generate`, which `training_scripts/generate_dataset.py` has too."""
     add_request(command)
     command.add_argument(
         "--out", required=True, help="folder to write; re-run the command to resume an interrupted run"
     )
-    text = f"one or more of {', '.join(formats())}, and parquet, a data set (default: nifti)"
-    command.add_argument("--format", type=_parse_formats, default=("nifti",), metavar="FORMAT[,FORMAT]", help=text)
+    text = f"one or more of {', '.join(formats())}, and parquet, a data set (default: {default_format})"
+    command.add_argument("--format", type=_formats, default=default_format, metavar="FORMAT[,FORMAT]", help=text)
     command.add_argument(
         "--batch-size", type=positive, default=8, help="cines in memory at once; does not affect the output"
     )
@@ -37,12 +40,12 @@ def add_command(commands: Any) -> None:
     command.add_argument("--verify", action="store_true", help="store measured next to requested phenotypes")
     text = "draw a cine again if the measured phenotype differs more from the requested value; repeatable"
     command.add_argument("--max-error", action="append", default=[], type=assignment, metavar="NAME=VALUE", help=text)
-    add_split(command, f"split of the data set: {', '.join(SPLITS)} (default: train)")
+    add_split(command, f"split of the data set: {', '.join(SPLITS)} (default: {SPLITS[0]})")
     text = "stricter than the model's own (default: the model's)"
     command.add_argument("--data-policy", choices=DATA_POLICIES, help=text)
 
 
-def _parse_formats(text: str) -> list[str]:
+def _formats(text: str) -> list[str]:
     from cpgg_hf.generation import format_names
 
     given = text.split(",")
@@ -54,35 +57,12 @@ def _parse_formats(text: str) -> list[str]:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    num_cines, _ = generate(
-        arguments.model,
-        arguments.phenotypes,
-        arguments.set,
-        arguments.num_samples,
-        arguments.out,
-        formats=arguments.format,
-        where=arguments.where,
-        verify=arguments.verify,
-        max_error=arguments.max_error,
-        seed=arguments.seed,
-        split=arguments.split or SPLITS[0],
-        batch_size=arguments.batch_size,
-        data_policy=arguments.data_policy,
-        **settings_of(arguments),
-    )
+    num_cines, _ = generate(arguments)
     print(f"wrote {num_cines} cines to {arguments.out}")
 
 
 def generate(
-    model: str | None,
-    request: str | None,
-    assignments: list[tuple[str, float]],
-    num_samples: int,
-    out: str,
-    *,
-    where: Sequence[str] = (),
-    verify: bool = False,
-    max_error: Sequence[tuple[str, float]] = (),
+    arguments: argparse.Namespace,
     max_attempts: int = 5,
     segmenter: str | None = None,
     micro_batch_size: int | None = None,
@@ -91,42 +71,48 @@ def generate(
     """Generate cines, or the share of one worker.
 
     Args:
-        model: folder or hub repository; None is the shipped one.
-        request: CSV or JSON file, see `read_request`.
-        assignments: of `--set`.
-        num_samples: cines per row of the request.
-        out: the folder; one that was started with the same settings is resumed.
-        where: conditions such as `LVEF < 40`.
-        verify: measure each cine.
-        max_error: largest errors, such as ("LVEF", 5.0); they imply `verify`.
+        arguments: of `add_generation`; a --max-error implies --verify.
         max_attempts: see `cpgg_hf.generation.Verification`.
         segmenter: folder of the segmenter that measures; None is the checkpoint's.
         micro_batch_size: None is the pipeline's; other values round differently.
-        options: of `cpgg_hf.generation.generate_dataset`.
+        options: further ones of `cpgg_hf.generation.generate_dataset`.
 
     Returns:
         The number of requested cines, and whether all of them are complete.
 
     Raises:
-        RequestError: as `generate_dataset`, or `max_error` gives a phenotype twice.
+        RequestError: as `generate_dataset`, or --max-error gives a phenotype twice.
     """
     from cpgg_hf import generation
     from cpgg_hf.cli.models import checkpoint_path, load_pipeline, load_segmenter
     from cpgg_hf.cli.requests import read_request, unique
 
-    errors = unique(list(max_error), "--max-error")
-    conditions = [generation.parse_condition(text) for text in where]
-    hearts = generation.GenerationRequest(read_request(request, assignments), num_samples, conditions)
-    generation.check_new(out)
+    model, verification = arguments.model, None
+    errors = unique(arguments.max_error, "--max-error")
+    conditions = [generation.parse_condition(text) for text in arguments.where]
+    rows = read_request(arguments.phenotypes, arguments.set)
+    hearts = generation.GenerationRequest(rows, arguments.num_samples, conditions)
+    generation.check_new(arguments.out)
     with generation.exit_on_sigterm():
-        verification = None
-        if verify or errors:
+        if arguments.verify or errors:
             verification = generation.Verification(load_segmenter(segmenter, model), errors, max_attempts)
         pipe = load_pipeline(model)
         pipe.set_progress_bar_config(disable=True)
         if micro_batch_size is not None:
             pipe.register_to_config(micro_batch_size=micro_batch_size)
         source = checkpoint_path(model)
-        name = Path(source).resolve().name if Path(source).is_dir() else source
-        options |= {"model": name, "verification": verification}
-        return len(hearts), generation.generate_dataset(pipe, out, hearts, **options)
+        complete = generation.generate_dataset(
+            pipe,
+            arguments.out,
+            hearts,
+            formats=arguments.format,
+            model=Path(source).resolve().name if Path(source).is_dir() else source,
+            seed=arguments.seed,
+            split=arguments.split or SPLITS[0],
+            batch_size=arguments.batch_size,
+            data_policy=arguments.data_policy,
+            verification=verification,
+            **settings_of(arguments),
+            **options,
+        )
+        return len(hearts), complete

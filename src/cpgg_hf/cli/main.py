@@ -7,42 +7,24 @@ import argparse
 import sys
 import traceback
 from collections.abc import Sequence
+from importlib import import_module
 
-from cpgg_hf.cli import (
-    card,
-    convert,
-    demo,
-    evaluate,
-    export_remote_code,
-    generate,
-    measure,
-    prepare,
-    push,
-    report,
-    sample_phenotypes,
-)
 from cpgg_hf.errors import printable
 from cpgg_hf.version import __version__
 
-# In the order in which --help lists them. Each module offers `add_command(commands)`.
+# In the order in which --help lists them. The module of each offers `add_command(commands)`.
 COMMANDS = (
-    demo,
-    sample_phenotypes,
-    generate,
-    prepare,
-    measure,
-    evaluate,
-    report,
-    push,
-    card,
-    convert,
-    export_remote_code,
-)
+    "demo", "sample_phenotypes", "generate", "prepare", "measure", "evaluate", "report", "push", "card", "convert",
+    "export_remote_code",
+)  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return the exit code; wrong usage exits by `SystemExit(2)`."""
-    arguments = build_parser().parse_args(argv)
+    parser = build_parser()
+    arguments = parser.parse_args(argv)
+    if any("\0" in str(value) for value in vars(arguments).values()):
+        parser.error("an argument contains a NUL character, which no path may have; leave it out")
     try:
         arguments.run(arguments)
     except KeyboardInterrupt:
@@ -61,8 +43,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="cpgg", description="Phenotype-controlled cardiac cine MRI (CPGG).")
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in COMMANDS:
-        command.add_command(commands)
+    for name in COMMANDS:
+        import_module(f"cpgg_hf.cli.{name}").add_command(commands)
     return parser
 
 

@@ -1,10 +1,12 @@
 """Options that several commands share, with one name and one help text each."""
 
 import argparse
+import re
 from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
 
+from cpgg_hf.errors import brief
 from cpgg_hf.models.settings import GenerationSettings
 
 SPLITS = ("train", "validation", "test")
@@ -92,13 +94,15 @@ def assignment(text: str) -> tuple[str, float]:
 
 
 def positive(text: str) -> int:
-    """A whole number of at least 1."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
-    return int(text)
+    """A whole number from 1 to 2^31 - 1."""
+    return _whole_number(text, 1, 31)
 
 
 def _seed(text: str) -> int:
-    if not text.isdecimal() or int(text) >= 2**63:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to 2^63 - 1")
+    return _whole_number(text, 0, 63)
+
+
+def _whole_number(text: str, minimum: int, bits: int) -> int:
+    if not re.fullmatch(r"[0-9]{1,20}", text) or not minimum <= int(text) < 2**bits:
+        raise argparse.ArgumentTypeError(f"{brief(text)!r} is not a whole number from {minimum} to 2^{bits} - 1")
     return int(text)

@@ -66,8 +66,6 @@ def _grid(stack: np.ndarray, columns: int) -> np.ndarray:
     """(N, T, H, W) to (T, rows * H + gaps, columns * W + gaps); empty places are black."""
     count, frames, height, width = stack.shape
     rows = -(-count // columns)
-    grid = np.zeros((frames, rows * (height + _GAP) - _GAP, columns * (width + _GAP) - _GAP), np.uint8)
-    for index, cine in enumerate(stack):
-        top, left = (index // columns) * (height + _GAP), (index % columns) * (width + _GAP)
-        grid[:, top : top + height, left : left + width] = cine
-    return grid
+    cells = np.pad(stack, ((0, rows * columns - count), (0, 0), (0, _GAP), (0, _GAP)))
+    grid = cells.reshape(rows, columns, *cells.shape[1:]).transpose(2, 0, 3, 1, 4)
+    return grid.reshape(frames, rows * (height + _GAP), columns * (width + _GAP))[:, :-_GAP, :-_GAP]

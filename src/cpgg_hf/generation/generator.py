@@ -11,7 +11,7 @@ import torch
 
 from cpgg_hf.cine import Cine, cines_of
 from cpgg_hf.errors import RequestError
-from cpgg_hf.generation.request import GenerationRequest, sample_seed
+from cpgg_hf.generation.request import GenerationRequest, sample_generator
 from cpgg_hf.generation.verification import Verification
 
 if TYPE_CHECKING:
@@ -35,17 +35,9 @@ class GeneratedCine:
 
 @dataclass
 class CineGenerator:
-    """Cine i depends on these settings and i only, not on `batch_size`.
+    """Cine i depends on these settings and i only, not on `batch_size`, which falls if the device memory is too small.
 
-    Attributes:
-        pipe: on its device.
-        request: the phenotypes.
-        seed: of the run.
-        split: of the data set.
-        settings: of the pipeline call, such as `guidance_scale`.
-        data_policy: of the cines.
-        verification: None = cines are not measured.
-        batch_size: cines in memory at once; reduced if the device memory is too small.
+    `settings` are those of the pipeline call, such as `guidance_scale`; without `verification` nothing is measured.
     """
 
     pipe: CPGGPipeline
@@ -89,8 +81,7 @@ class CineGenerator:
 
     def _make_batch(self, batch: list[tuple[int, int]], phenotypes: np.ndarray) -> list[GeneratedCine]:
         """The cines of (index, attempt) and their (B, 82) phenotypes."""
-        seeds = [sample_seed(self.seed, self.split, index, attempt) for index, attempt in batch]
-        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        generators = [sample_generator(self.seed, self.split, index, attempt) for index, attempt in batch]
         cines = cines_of(self.pipe(phenotypes, generator=generators, **self.settings))
         made = []
         for (index, attempt), cine, values in zip(batch, cines, phenotypes, strict=True):

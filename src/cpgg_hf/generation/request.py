@@ -33,6 +33,11 @@ def sample_seed(seed: int, split: str, index: int, attempt: int = 1) -> int:
     return derive_seed(seed, SPLITS.index(split), index, attempt)
 
 
+def sample_generator(seed: int, split: str, index: int, attempt: int = 1) -> torch.Generator:
+    """The generator of the same, for the pipeline's call."""
+    return torch.Generator().manual_seed(sample_seed(seed, split, index, attempt))
+
+
 class GenerationRequest:
     """The hearts of a run.
 
@@ -88,7 +93,7 @@ class GenerationRequest:
             RequestError: none of `MAXIMUM_DRAWS` draws for one heart meets the conditions.
         """
         result = self.rows[[index // self.num_samples for index in indices]]
-        generators = _generators(seed, split, indices)
+        generators = [sample_generator(seed, split, index) for index in indices]
         open_rows = np.flatnonzero(np.isnan(result).any(axis=1))
         given = result.copy()
         num_draws, at_once = 0, 1
@@ -118,7 +123,8 @@ class GenerationRequest:
             return
         indices = np.unique(np.linspace(0, len(self) - 1, 50).astype(int)).tolist()
         repeats = -(-PILOT_DRAWS // len(indices))
-        generators = [one for one in _generators(seed, split, indices) for _ in range(repeats)]
+        sources = [sample_generator(seed, split, index) for index in indices]
+        generators = [source for source in sources for _ in range(repeats)]
         rows = np.repeat(self.rows[[index // self.num_samples for index in indices]], repeats, axis=0)
         if not self._accepts(pipe.sample_phenotypes(rows, None, generators).to_numpy()).any():
             raise RequestError(
@@ -134,7 +140,3 @@ class GenerationRequest:
 
     def _conditions_text(self) -> str:
         return " and ".join(map(str, self.conditions)) or "the phenotypes' plausible ranges"
-
-
-def _generators(seed: int, split: str, indices: Sequence[int]) -> list[torch.Generator]:
-    return [torch.Generator().manual_seed(sample_seed(seed, split, index)) for index in indices]

@@ -10,7 +10,7 @@ from cpgg_hf.metrics.frechet import FrechetResult, frechet_distance, frechet_wit
 from cpgg_hf.metrics.image_quality import psnr, ssim
 from cpgg_hf.metrics.image_statistics import STATISTICS, image_statistics, share_within_reference_range
 from cpgg_hf.metrics.precision_recall import PrecisionRecallResult, precision_recall
-from cpgg_hf.metrics.records import Record, to_plain
+from cpgg_hf.metrics.records import to_plain
 
 __all__ = [
     "COMBINATIONS",
@@ -21,7 +21,6 @@ __all__ = [
     "FrechetResult",
     "PrecisionRecallResult",
     "RandomFeatureNetwork",
-    "Record",
     "controllability",
     "extract_features",
     "fidelity_report",

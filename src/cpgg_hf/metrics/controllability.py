@@ -4,7 +4,6 @@ R2 = 1 - SSE / SST of measured against requested values without a fit, so an off
 Phenotypes that a four-chamber view shows are listed before those it does not.
 """
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +14,8 @@ from cpgg_hf.phenotypes.tables import parse_table
 if TYPE_CHECKING:
     import pandas as pd
 
-COMBINATIONS: Mapping[str, tuple[str, ...]] = {
+# Means of phenotypes of one unit.
+COMBINATIONS = {
     "septal_wall": tuple(f"WT_AHA_{segment}" for segment in SEPTAL_SEGMENTS),
     "lateral_wall": tuple(f"WT_AHA_{segment}" for segment in LATERAL_SEGMENTS),
 }
@@ -30,21 +30,16 @@ def r2_score(requested: np.ndarray, measured: np.ndarray) -> np.ndarray:
         return np.where(sst > 0, 1.0 - sse / sst, np.nan)
 
 
-def controllability(
-    requested: object,
-    measured: object,
-    seed: int = 0,
-    num_resamples: int = 1000,
-    combinations: Mapping[str, tuple[str, ...]] = COMBINATIONS,
-) -> "pd.DataFrame":
-    """Measured against requested phenotypes, one row per phenotype and per combination.
+def controllability(requested: object, measured: object, seed: int = 0, num_resamples: int = 1000) -> "pd.DataFrame":
+    """Measured against requested phenotypes, one row per phenotype and per combination in `COMBINATIONS`.
+
+    A combination is evaluated by the mean of its phenotypes, NaN if one of them is.
 
     Args:
         requested: (N, 82) in physical units, or any table of phenotypes; the condition of each cine.
         measured: (N, 82), the same cines in the same order; NaN where a phenotype could not be measured.
         seed: of the bootstrap and of the shuffling.
         num_resamples: bootstrap resamples of cines for the interval, and shuffles for the floor.
-        combinations: name -> phenotypes of one unit, whose mean is evaluated as one quantity (NaN if one is NaN).
 
     Returns:
         DataFrame indexed by `phenotype`, the measurable ones first, with the columns `unit`; `measurable`
@@ -55,7 +50,7 @@ def controllability(
         Figures are NaN with fewer than 3 cines or a constant request.
 
     Raises:
-        ValueError: if the tables differ in length, or a combination mixes units.
+        ValueError: if the tables differ in length.
     """
     import pandas as pd
 
@@ -65,14 +60,11 @@ def controllability(
         raise ValueError(
             f"{len(requested)} requested rows but {len(measured)} measured ones; give one of each per cine."
         )
-    groups = {name: (name,) for name in NAMES} | dict(combinations)
+    groups = {name: (name,) for name in NAMES} | COMBINATIONS
     rows = {}
     for number, (name, members) in enumerate(groups.items()):
         columns = [phenotype_index(member) for member in members]
         parts = [PHENOTYPES[column] for column in columns]
-        units = {part.unit for part in parts}
-        if len(units) > 1:
-            raise ValueError(f"combination {name!r} mixes the units {sorted(units)}; combine phenotypes of one unit.")
         rows[name] = {
             "unit": parts[0].unit,
             "measurable": all(part.measurable for part in parts),

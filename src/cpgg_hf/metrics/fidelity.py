@@ -9,14 +9,13 @@ from cpgg_hf.metrics.features import FeatureExtractor, extract_features
 from cpgg_hf.metrics.frechet import FrechetResult, frechet_with_floor
 from cpgg_hf.metrics.image_statistics import image_statistics, share_within_reference_range
 from cpgg_hf.metrics.precision_recall import PrecisionRecallResult, precision_recall
-from cpgg_hf.metrics.records import Record
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
 @dataclass(frozen=True)
-class FidelityReport(Record):
+class FidelityReport:
     """The fidelity of one set of generated cines.
 
     Attributes:
@@ -37,9 +36,6 @@ def fidelity_report(
     reference: Sequence[Pixels],
     extractor: FeatureExtractor,
     seed: int = 0,
-    num_neighbours: int = 5,
-    spatial_stride: int = 16,
-    temporal_stride: int = 10,
 ) -> FidelityReport:
     """Frechet distance, precision and recall, and image statistics of generated against reference cines.
 
@@ -48,19 +44,13 @@ def fidelity_report(
         reference: at least 2 N, on the same grid.
         extractor: such as `RandomFeatureNetwork()`.
         seed: selects the reference cines to compare with and those for the floor.
-        num_neighbours: k of precision and recall.
-        spatial_stride: pixels from one token face to the next.
-        temporal_stride: frames from one token face to the next.
     """
     generated_features = extract_features(generated, extractor)
     reference_features = extract_features(reference, extractor)
     compared, others = reference_features.split(generated_features.num_cines, seed)
     return FidelityReport(
         frechet=frechet_with_floor(generated_features, reference_features, seed),
-        precision_recall=precision_recall(compared, generated_features, num_neighbours),
-        reference_precision_recall=precision_recall(compared, others, num_neighbours),
-        statistics=share_within_reference_range(
-            image_statistics(reference, spatial_stride, temporal_stride),
-            image_statistics(generated, spatial_stride, temporal_stride),
-        ),
+        precision_recall=precision_recall(compared, generated_features),
+        reference_precision_recall=precision_recall(compared, others),
+        statistics=share_within_reference_range(image_statistics(reference), image_statistics(generated)),
     )

@@ -10,11 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from cpgg_hf.metrics.features import FeatureSet, ensure_same_space
-from cpgg_hf.metrics.records import Record
 
 
 @dataclass(frozen=True)
-class FrechetResult(Record):
+class FrechetResult:
     """Frechet distance of generated to reference cines; comparable only at equal counts, sizes, network and seed.
 
     Attributes:

@@ -10,11 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from cpgg_hf.metrics.features import FeatureSet, ensure_same_space
-from cpgg_hf.metrics.records import Record
 
 
 @dataclass(frozen=True)
-class PrecisionRecallResult(Record):
+class PrecisionRecallResult:
     """Precision and recall in [0, 1]; comparable only with equal neighbours, counts, sizes and network."""
 
     precision: float

@@ -1,4 +1,4 @@
-"""Results as frozen dataclasses that convert to JSON."""
+"""Results as JSON."""
 
 import dataclasses
 import math
@@ -25,11 +25,3 @@ def to_plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
-
-
-class Record:
-    """Mixin for the frozen result dataclasses of the metrics."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """The record as nested dicts and lists, ready for `json.dumps`."""
-        return to_plain(self)

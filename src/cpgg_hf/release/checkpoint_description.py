@@ -3,7 +3,6 @@
 import json
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,65 +18,48 @@ RECORD_FILE = "training_record.json"
 _DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I64": "int64"}
 
 
-@dataclass(frozen=True)
-class Part:
-    """One network of a checkpoint.
-
-    Attributes:
-        name: name of its folder.
-        class_name: name of its class.
-        module: module to import the class from.
-        configuration: its sizes in words.
-        num_stored: count of stored numbers, weights and fitted statistics together.
-        dtypes: types of the stored numbers.
-    """
-
-    name: str
-    class_name: str
-    module: str
-    configuration: str
-    num_stored: int
-    dtypes: str
-
-
 def read_object(path: Path) -> dict[str, Any]:
     """The object in a JSON file; empty if there is none."""
     content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     return content if isinstance(content, dict) else {}
 
 
-def describe_parts(folder: Path) -> list[Part]:
-    """Every network in a folder and its subfolders, by name."""
+def describe_parts(folder: Path) -> list[dict[str, Any]]:
+    """Every network in a folder and its subfolders, by name.
+
+    Returns:
+        For each `name` of its folder, `class_name`, the `module` to import it from, its `configuration` in words,
+        `num_stored` (numbers, weights and fitted statistics together) and their `dtypes`.
+    """
     places = sorted({path.parent for path in folder.rglob("*.safetensors")})
-    return [describe_part(place) for place in places if (place / "config.json").is_file()]
+    return [_describe(place) for place in places if (place / "config.json").is_file()]
 
 
-def describe_part(folder: Path) -> Part:
-    """The network in a folder."""
+def _describe(folder: Path) -> dict[str, Any]:
     config = read_object(folder / "config.json")
     class_name = config.get("_class_name") or (config.get("architectures") or ["unknown"])[0]
     module, describe = _CONFIGURATIONS.get(class_name, ("cpgg_hf", lambda _: ""))
-    num_stored, dtypes = _stored(folder)
     with torch.device("meta"):  # the network's sizes, not its weights
-        return Part(folder.name, class_name, module, describe(folder), num_stored, dtypes)
+        configuration = describe(folder)
+    return {
+        "name": folder.name, "class_name": class_name, "module": module, "configuration": configuration,
+        **_stored(folder),
+    }  # fmt: skip
 
 
-def _stored(folder: Path) -> tuple[int, str]:
+def _stored(folder: Path) -> dict[str, Any]:
     from safetensors import safe_open
 
     total, dtypes = 0, set()
-    plain = [path for path in folder.glob("*.safetensors") if not _is_variant(path)]
-    for path in plain or folder.glob("*.safetensors"):
+    paths = list(folder.glob("*.safetensors"))
+    variants = [path for path in paths if "." in path.stem]  # such as model.fp16.safetensors
+    for path in [path for path in paths if path not in variants] or variants:
         with safe_open(path, framework="np") as file:
             for name in file.keys():  # noqa: SIM118 - no mapping
                 tensor = file.get_slice(name)
                 total += math.prod(tensor.get_shape())
                 dtypes.add(_DTYPES.get(tensor.get_dtype(), tensor.get_dtype()))
-    return total, ", ".join(sorted(dtypes - {"int64"}))
-
-
-def _is_variant(path: Path) -> bool:
-    return "." in path.name.removesuffix(".safetensors")
+    return {"num_stored": total, "dtypes": ", ".join(sorted(dtypes - {"int64"}))}
 
 
 def _phenotype_vae(folder: Path) -> str:

@@ -10,13 +10,7 @@ from cpgg_hf.release.checkpoint_description import read_object
 
 _PARTS = ("controllability", "gate", "measure", "fidelity", "sweep")
 _SHOWN = {
-    "LVEDV": "LVEDV",
-    "LVEF": "LVEF",
-    "RVEDV": "RVEDV",
-    "RVEF": "RVEF",
-    "LAV_max": "LAV_max",
-    "RAV_max": "RAV_max",
-    "Ell_Global": "Ell_Global",
+    **{name: name for name in ("LVEDV", "LVEF", "RVEDV", "RVEF", "LAV_max", "RAV_max", "Ell_Global")},
     "septal_wall": "septal wall (mean of WT_AHA_3, 9, 14)",
     "lateral_wall": "lateral wall (mean of WT_AHA_6, 12, 16)",
     "DAo_max_area": "descending aorta, largest area",

@@ -10,6 +10,7 @@ from typing import Any
 
 from cpgg_hf.errors import PublishingError
 from cpgg_hf.hub.policy import is_hidden
+from cpgg_hf.release.checkpoint_description import read_object
 from cpgg_hf.release.remote_code import FILES
 
 REMOTE_CODE_BRANCH = "remote-code"
@@ -25,9 +26,10 @@ def write_remote_checkpoint(folder: Path, out: Path) -> None:
     Raises:
         PublishingError: the folder contains neither.
     """
-    index = _read(folder / "model_index.json")
-    config = _read(folder / "config.json")
-    if "CPGGPipeline" not in _names(index.get("_class_name")) and config.get("model_type") != "cpgg_mar":
+    index = read_object(folder / "model_index.json")
+    config = read_object(folder / "config.json")
+    is_pipeline = index.get("_class_name") in ("CPGGPipeline", ["pipeline_cpgg", "CPGGPipeline"])
+    if not is_pipeline and config.get("model_type") != "cpgg_mar":
         raise PublishingError(
             f"{folder} is neither a pipeline nor a MAR of this package; only these can load with code from the Hub."
         )
@@ -54,14 +56,6 @@ def write_remote_checkpoint(folder: Path, out: Path) -> None:
             continue
         (out / path).write_text(file.text(), encoding="utf-8")
     _write(out / "model_index.json", index)
-
-
-def _names(class_name: Any) -> list[str]:
-    return class_name if isinstance(class_name, list) else [class_name]
-
-
-def _read(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:

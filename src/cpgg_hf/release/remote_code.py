@@ -211,19 +211,15 @@ def _parse(name: str) -> _Module:
                 module.imports[bound] = (ast.unparse(ast.Import([alias])).removeprefix("import "), "")
         elif isinstance(node, ast.ImportFrom):
             for alias in node.names:
-                _note_import(module, str(node.module), alias)
+                if str(node.module).split(".")[0] != _PACKAGE:
+                    module.imports[alias.asname or alias.name] = (str(node.module), ast.unparse(alias))
+                elif alias.asname:
+                    raise PublishingError(f"{name} imports {alias.name} as {alias.asname}; keep its name.")
+                else:
+                    module.own_imports[alias.name] = str(node.module)
         elif not isinstance(node, ast.Expr):  # docstrings, and calls such as that of the registration
             module.definitions |= dict.fromkeys(_bound_by(node), node)
     return module
-
-
-def _note_import(module: _Module, origin: str, alias: ast.alias) -> None:
-    if origin.split(".")[0] != _PACKAGE:
-        module.imports[alias.asname or alias.name] = (origin, ast.unparse(alias))
-    elif alias.asname:
-        raise PublishingError(f"{module.name} imports {alias.name} as {alias.asname}; keep its name.")
-    else:
-        module.own_imports[alias.name] = origin
 
 
 def _bound_by(node: ast.stmt) -> set[str]:

@@ -67,7 +67,7 @@ def keep_plan(path: Path, settings: Mapping[str, Any]) -> None:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise RequestError(f"cannot read {path} ({brief(error)}); choose another folder.") from None
-    before, now = _flat(found), _flat(json.loads(json.dumps(settings)))
+    before, now = flat(found), flat(json.loads(json.dumps(settings)))
     differing = [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
     if differing:
         shown = ", ".join(f"{key} = {before.get(key)!r} (now {now.get(key)!r})" for key in differing[:3])
@@ -75,9 +75,9 @@ def keep_plan(path: Path, settings: Mapping[str, Any]) -> None:
         raise RequestError(f"{path} was started with {shown}{more}; use the same settings, or choose another folder.")
 
 
-def _flat(content: Any, prefix: str = "") -> dict[str, Any]:
+def flat(content: Any, prefix: str = "") -> dict[str, Any]:
     """Nested objects as {"versions.torch": ...}."""
     if not isinstance(content, Mapping):
         return {prefix[:-1]: content}
-    parts = [_flat(value, f"{prefix}{key}.") for key, value in content.items()]
+    parts = [flat(value, f"{prefix}{key}.") for key, value in content.items()]
     return {name: leaf for part in parts for name, leaf in part.items()}

@@ -14,6 +14,7 @@ from accelerate import Accelerator
 from safetensors import SafetensorError
 
 from cpgg_hf.errors import TrainingError, brief
+from cpgg_hf.shards.plan import flat
 from cpgg_hf.training.arguments import TrainingArguments, compared_fields, default_of, is_required
 
 STATE_FILE = "run_state.json"
@@ -191,13 +192,6 @@ def load_checkpoint(
 def _differences(saved: dict[str, Any], given: dict[str, Any]) -> list[str]:
     if saved["stage"] != given["stage"]:
         return [f"it belongs to the stage {saved['stage']!r}, this is {given['stage']!r}"]
-    before, now = _flatten(saved), _flatten(given)
+    before, now = flat(saved), flat(given)
     pairs = {key: (before.get(key, "absent"), now.get(key, "absent")) for key in sorted({*before, *now})}
     return [f"{key} was {old} and is {new}" for key, (old, new) in pairs.items() if old != new]
-
-
-def _flatten(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in nested.items():
-        flat.update(_flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value})
-    return flat

@@ -144,7 +144,7 @@ class _Run:
                 if state.step % arguments.logging_steps == 0 or last:
                     epoch, speed = state.step / self.order.steps_per_epoch, self.throughput.figures()
                     self._record(epoch=epoch, **state.take_means(), lr=learning_rate, **speed, seconds=state.seconds)
-                with self.throughput.pause():
+                with self.throughput.time("pause"):
                     if state.step % arguments.validation_steps == 0 or last:
                         self._validate()
                     if state.step % arguments.checkpointing_steps == 0 or last or self.stopped:
@@ -186,7 +186,7 @@ class _Run:
         trained = [one for one in (self.optimized, optimized_discriminator) if one is not None]
         sums: dict[str, torch.Tensor] = {}
         for micro_batch in range(self.plan.accumulation):
-            with self.throughput.waiting():
+            with self.throughput.time("waiting"):
                 batch = next(self.batches)
             batch = send_to_device(batch, accelerator.device, non_blocking=True)
             part, weight = self.plan.part(micro_batch, process), self.plan.weight(micro_batch, process)

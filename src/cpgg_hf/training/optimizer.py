@@ -15,15 +15,8 @@ from cpgg_hf.training.stage import Batch, Loss, LossModule
 class OptimizedModule:
     """One network with its optimizer and schedule; a run has one, or two with a discriminator.
 
-    Args:
-        accelerator: prepares network and optimizer, and keeps the schedule in its checkpoints.
-        arguments: of the run.
-        network: not yet prepared.
-        loss: of the network.
-        learning_rate: peak of the schedule.
-        betas: of AdamW.
-        num_steps: length of the schedule.
-        steps_per_epoch: for a warm-up in epochs.
+    The accelerator prepares network and optimizer, and keeps the schedule in its checkpoints. `learning_rate` is the
+    peak of the schedule, `num_steps` its length, `betas` are AdamW's; a warm-up in epochs needs `steps_per_epoch`.
     """
 
     def __init__(

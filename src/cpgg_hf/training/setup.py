@@ -25,8 +25,14 @@ def make_accelerator(arguments: TrainingArguments) -> tuple[Accelerator, BatchPl
     """The accelerator of a run, and how its global batch is divided among the launched processes.
 
     Raises:
-        TrainingError: the device lacks this precision, or a process would have no sample.
+        TrainingError: the device lacks this precision, torch has no such compiler, or a process would have no sample.
     """
+    if arguments.torch_compile_backend is not None:
+        backends = torch.compiler.list_backends(exclude_tags=())
+        if arguments.torch_compile_backend not in backends:
+            raise TrainingError(
+                f"torch_compile_backend is {arguments.torch_compile_backend!r}; expected one of {', '.join(backends)}."
+            )
     if arguments.allow_tf32:
         torch.backends.cuda.matmul.allow_tf32 = True
         torch.backends.cudnn.allow_tf32 = True
@@ -71,10 +77,13 @@ def build_network(stage: Stage) -> Any:
     """The network of a stage.
 
     Raises:
-        TrainingError: its constructor refuses the section `model:`.
+        TrainingError: its constructor refuses the section `model:`, or gets a width of 0 from it.
     """
     try:
-        return stage.build()
+        network = stage.build()
+        if empty := [name for name, weight in network.named_parameters() if weight.numel() == 0]:
+            raise ValueError(f"{empty[0]} would have no elements; every width must be at least 1")
+        return network
     except CPGGError:
         raise
     except (TypeError, ValueError, ArithmeticError, RuntimeError, StrictDataclassError) as error:

@@ -11,9 +11,11 @@ import torch
 from accelerate import Accelerator
 
 from cpgg_hf.data_policy import UNKNOWN_POLICY, strictest
+from cpgg_hf.errors import TrainingError
 from cpgg_hf.hub.policy import policy_of
 from cpgg_hf.training.arguments import TrainingArguments, check_keys, is_free_text
 from cpgg_hf.training.randomness import StepRandomness
+from cpgg_hf.training.trained_models import load_trained
 
 Batch = dict[str, torch.Tensor]
 Loss = Callable[[Any, Batch, StepRandomness], dict[str, torch.Tensor]]
@@ -65,6 +67,16 @@ class Stage(ABC):
         """The section `model:`, which may name the arguments of a network's constructor that are not `computed`."""
         check_keys(self.arguments.model, inspect.signature(network_class).parameters.keys() - set(computed), "model")
         return self.arguments.model
+
+    def load_initial(self, network_class: Any, init_from: str) -> Any:
+        """The trained network to start from, which has its own settings.
+
+        Raises:
+            TrainingError: the section `model:` is given too, or there is no such network.
+        """
+        if self.arguments.model:
+            raise TrainingError("model settings come from init_from; leave out the section `model:`.")
+        return load_trained(network_class, init_from)
 
     @abstractmethod
     def load_data(self, accelerator: Accelerator) -> tuple[Any, str]:

@@ -1,9 +1,9 @@
 """Speed of a run: samples, tokens and FLOPs per second, share of time waiting for data, peak memory."""
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from time import perf_counter
+from typing import Any, Literal
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -50,21 +50,14 @@ class Throughput:
         self._restart()
 
     def _restart(self) -> None:
-        self._steps, self._paused, self._waited, self._started = 0, 0.0, 0.0, time.perf_counter()
+        self._steps, self._seconds, self._started = 0, {"waiting": 0.0, "pause": 0.0}, perf_counter()
 
     @contextmanager
-    def waiting(self) -> Iterator[None]:
-        """Context of the request for the next batch."""
-        started = time.perf_counter()
+    def time(self, what: Literal["waiting", "pause"]) -> Iterator[None]:
+        """Context of the request for the next batch, or of validation and checkpoints, which are not training."""
+        started = perf_counter()
         yield
-        self._waited += time.perf_counter() - started
-
-    @contextmanager
-    def pause(self) -> Iterator[None]:
-        """Context of validation and checkpoints, which do not count as training."""
-        started = time.perf_counter()
-        yield
-        self._paused += time.perf_counter() - started
+        self._seconds[what] += perf_counter() - started
 
     def step(self) -> None:
         """Count a step."""
@@ -76,7 +69,7 @@ class Throughput:
         `model_tflops` counts forward and backward pass per second over all processes, without the recomputation of
         gradient checkpointing; `mfu` is its share of the devices' dense bf16 peak, if that is known.
         """
-        elapsed = time.perf_counter() - self._started - self._paused
+        elapsed = perf_counter() - self._started - self._seconds["pause"]
         samples = self._steps * self._samples_per_step / elapsed
         figures = {"samples_per_second": samples}
         if self._tokens_per_sample is not None:
@@ -84,7 +77,7 @@ class Throughput:
         figures["model_tflops"] = samples * self._flops / 1e12
         if self._peak is not None:
             figures["mfu"] = figures["model_tflops"] / self._peak
-        figures["waiting_share"] = self._waited / elapsed
+        figures["waiting_share"] = self._seconds["waiting"] / elapsed
         figures["peak_memory_gb"] = _peak_memory(self._device) / 1e9
         self._restart()
         return figures

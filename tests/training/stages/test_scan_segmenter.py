@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from cpgg_hf.errors import TrainingError
 from cpgg_hf.segmentation.segmenter import CineSegmenter
 from cpgg_hf.training.configuration import parse_arguments
 from cpgg_hf.training.loop import train
@@ -29,6 +30,16 @@ def test_a_run_learns_and_ends_with_a_segmenter_that_says_how_it_was_trained(tmp
     segmenter = CineSegmenter.from_pretrained(tmp_path / "run" / "ema")
     assert segmenter.config.training_record["training_hearts"].startswith("2 of ")
     assert tuple(segmenter.config.context_frames) == (-10, 0, 10)
+
+
+def test_a_network_to_start_from_keeps_its_own_settings(tmp_path):
+    CineSegmenter(block_out_channels=(4, 8), norm_num_groups=2).save_pretrained(tmp_path / "trained")
+    flags = ["--output_dir", "run", "--data", "hearts", "--max_train_steps", "1", "--init_from", tmp_path / "trained"]
+    arguments = parse_arguments(ScanSegmenterArguments, [*map(str, flags), "--model.norm_num_groups", "4"])
+    with pytest.raises(TrainingError, match="model settings come from init_from"):
+        ScanSegmenterStage(arguments).build()
+    arguments.model = {}
+    assert ScanSegmenterStage(arguments).build().config.norm_num_groups == 2
 
 
 def test_dice_is_that_of_the_textbook():

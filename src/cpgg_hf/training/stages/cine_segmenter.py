@@ -6,7 +6,7 @@ It learns from phantoms with seeds reserved for it (kept in the folder `data`), 
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
@@ -67,15 +67,23 @@ class CineSegmenterStage(Stage):
         """Record in the configuration how the weights were trained, and their R2 on the test phantoms."""
         r2 = measured_r2(render_cines("test", self.arguments.test_samples), network)
         record = {
-            "command": "python training_scripts/train_cine_segmenter.py "
-            "--config training_scripts/configs/phantom_small_cine_segmenter.yaml",
-            "training_phantoms": f"{self.arguments.num_subjects} of numpy SeedSequence([{SEED_ROOTS['train']}, i])",
-            "steps": self.arguments.max_train_steps,
-            "batch_size": self.arguments.batch_size,
+            **training_record(self, "phantoms", SEED_ROOTS["train"]),
             "test_phantoms": f"{self.arguments.test_samples} of numpy SeedSequence([{SEED_ROOTS['test']}, i])",
             "test_r2": {name: round(value, 4) for name, value in r2.items()},
         }
         network.register_to_config(training_record=record)
+
+
+def training_record(stage: Stage, subjects: str, seed_root: int) -> dict[str, Any]:
+    """How a segmenter was trained, for its configuration."""
+    arguments: Any = stage.arguments
+    return {
+        "command": f"python training_scripts/train_{stage.name}.py "
+        f"--config training_scripts/configs/phantom_small_{stage.name}.yaml",
+        f"training_{subjects}": f"{arguments.num_subjects} of numpy SeedSequence([{seed_root}, i])",
+        "steps": arguments.max_train_steps,
+        "batch_size": arguments.batch_size,
+    }
 
 
 def coverage_cross_entropy(logits: torch.Tensor, coverage: torch.Tensor) -> torch.Tensor:

@@ -99,9 +99,7 @@ class MARStage(Stage):
         channels, *size = self.training_moments.latent_shape
         given: dict[str, Any] = {"latent_channels": channels, "latent_size": tuple(size)}
         if self.arguments.init_from is not None:
-            if settings:
-                raise TrainingError("model settings come from init_from; leave out the section `model:`.")
-            network = load_trained(CPGGMARModel, self.arguments.init_from)
+            network = self.load_initial(CPGGMARModel, self.arguments.init_from)
             for key, expected in {**given, **self.scaler}.items():
                 if list(np.ravel(getattr(network.config, key))) != list(np.ravel(expected)):
                     raise TrainingError(

@@ -1,14 +1,13 @@
 """The phenotype VAE stage (paper, section 2.2): the joint distribution of the 82 phenotypes, on one process."""
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, StackDataset
 
 from cpgg_hf.errors import TrainingError
 from cpgg_hf.models.phenotype_vae import CPGGPhenotypeVAE
@@ -29,19 +28,6 @@ class PhenotypeVAEArguments(TrainingArguments):
     validation_data: str | None = argument(None, "CSV of held-out phenotypes, if data is a CSV.", source="dataset")
 
 
-class PhenotypeRows(Dataset):
-    """`rows[[3, 17]]` gives phenotypes (2, 82) float64 in physical units."""
-
-    def __init__(self, phenotypes: np.ndarray) -> None:
-        self.phenotypes = torch.from_numpy(phenotypes)
-
-    def __len__(self) -> int:
-        return len(self.phenotypes)
-
-    def __getitem__(self, indices: Sequence[int]) -> Batch:
-        return {"phenotypes": self.phenotypes[list(indices)]}
-
-
 class PhenotypeVAEStage(Stage):
     """Trains `CPGGPhenotypeVAE`; the scaler of the training split stays in its configuration, for the MAR too."""
 
@@ -59,7 +45,8 @@ class PhenotypeVAEStage(Stage):
             )
         self.training_phenotypes = self._read("train")
         self.validation_phenotypes = self._read("validation")
-        return PhenotypeRows(self.training_phenotypes), hashlib.sha256(self.training_phenotypes.tobytes()).hexdigest()
+        rows = StackDataset(phenotypes=torch.from_numpy(self.training_phenotypes))  # type: ignore[arg-type]
+        return rows, hashlib.sha256(self.training_phenotypes.tobytes()).hexdigest()
 
     def build(self) -> CPGGPhenotypeVAE:
         """The VAE configured under `model:`, with the scaler of the training split."""

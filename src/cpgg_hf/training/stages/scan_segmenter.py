@@ -17,8 +17,7 @@ from cpgg_hf.segmentation.segmenter import CineSegmenter
 from cpgg_hf.training.arguments import TrainingArguments, argument, operational
 from cpgg_hf.training.randomness import StepRandomness
 from cpgg_hf.training.stage import Batch, Stage
-from cpgg_hf.training.stages.cine_segmenter import coverage_cross_entropy
-from cpgg_hf.training.trained_models import load_trained
+from cpgg_hf.training.stages.cine_segmenter import coverage_cross_entropy, training_record
 
 _VALIDATION_HEARTS = 50
 
@@ -50,7 +49,7 @@ class ScanSegmenterStage(Stage):
     def build(self) -> CineSegmenter:
         """The segmenter configured under `model:`, or the trained one to start from."""
         if self.arguments.init_from is not None:
-            return load_trained(CineSegmenter, self.arguments.init_from)
+            return self.load_initial(CineSegmenter, self.arguments.init_from)
         frames = tuple(time * NUM_FRAMES // NUM_TIMES for time in CONTEXT_TIMES)
         return CineSegmenter(**{"context_frames": frames, **self.model_settings(CineSegmenter)})
 
@@ -79,14 +78,7 @@ class ScanSegmenterStage(Stage):
 
     def finish(self, network: CineSegmenter) -> None:
         """Record in the configuration how the weights were trained."""
-        record = {
-            "command": "python training_scripts/train_scan_segmenter.py "
-            "--config training_scripts/configs/phantom_small_scan_segmenter.yaml",
-            "training_hearts": f"{self.arguments.num_subjects} of numpy SeedSequence([{SEED_ROOTS['train']}, i])",
-            "steps": self.arguments.max_train_steps,
-            "batch_size": self.arguments.batch_size,
-        }
-        network.register_to_config(training_record=record)
+        network.register_to_config(training_record=training_record(self, "hearts", SEED_ROOTS["train"]))
 
 
 def _fields(batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:

@@ -29,7 +29,7 @@ from cpgg_hf.training.perceptual import load_perceptual_distance
 from cpgg_hf.training.randomness import StepRandomness
 from cpgg_hf.training.stage import Batch, DiscriminatorTraining, Stage, at_least_float32
 from cpgg_hf.training.stages.vae_losses import VAELossArguments, reconstruction_terms
-from cpgg_hf.training.trained_models import load_autoencoder_2d, load_trained
+from cpgg_hf.training.trained_models import load_autoencoder_2d
 
 
 @dataclass(kw_only=True)
@@ -90,9 +90,7 @@ class VAEStage(Stage):
             if arguments.init_from_2d is not None:
                 self._inflate(network, arguments.init_from_2d)
             return network
-        if arguments.model:
-            raise TrainingError("model settings come from init_from; leave out the section `model:`.")
-        network = load_trained(AutoencoderKLCPGG, arguments.init_from)
+        network = self.load_initial(AutoencoderKLCPGG, arguments.init_from)
         if arguments.refiner_channels > 0:
             network = add_refiner(network, arguments.refiner_channels)
         if arguments.freeze_encoder:

@@ -1,11 +1,12 @@
 """The loss of the 3D-VAE (paper, section 2.2): one function per term, and the weights of the terms.
 
-L1 has weight 1. To add a term, write a function of a `Reconstruction`, enter it in `TERMS` and add its argument
+L1 has weight 1. To add a term, write a function, enter it in `reconstruction_terms` and add its argument
 `<name>_weight` to `VAELossArguments`.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -25,60 +26,44 @@ class VAELossArguments(TrainingArguments):
     adversarial_weight: float = argument(0.0, "Weight of the adversarial term (paper: 0.05).", minimum=0)
 
 
-@dataclass(frozen=True)
-class Reconstruction:
-    """A cine, its reconstruction and their difference.
-
-    Attributes:
-        sample: the reconstruction (B, C, T, H, W), float32 or float64.
-        cines: the reference (B, C, T, H, W) in [-1, 1].
-        error: `sample - cines`, multiplied by `beat_weights` if there is a `beat_weight`.
-        perceptual_distance: (cines, cines) -> their mean distance; None without a perceptual term.
-    """
-
-    sample: torch.Tensor
-    cines: torch.Tensor
-    error: torch.Tensor
-    perceptual_distance: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None
-
-
-def motion(reconstruction: Reconstruction) -> torch.Tensor:
+def motion(error: torch.Tensor) -> torch.Tensor:
     """L1 of the change of the error between frames: a stem that decodes several frames at once leaves no jumps."""
-    return reconstruction.error.diff(dim=2).abs().mean()
+    return error.diff(dim=2).abs().mean()
 
 
-def detail(reconstruction: Reconstruction) -> torch.Tensor:
+def detail(sample: torch.Tensor, cines: torch.Tensor) -> torch.Tensor:
     """L1 between the local strengths of edges and of motion: L1 by itself blurs or stills uncertain parts."""
-    pairs = zip(local_strengths(reconstruction.sample), local_strengths(reconstruction.cines), strict=True)
+    pairs = zip(local_strengths(sample), local_strengths(cines), strict=True)
     return torch.stack([F.l1_loss(*pair) for pair in pairs]).sum()
-
-
-def perceptual(reconstruction: Reconstruction) -> torch.Tensor:
-    """Distance between the features of a frozen network (`perceptual.py`)."""
-    assert reconstruction.perceptual_distance is not None, "the stage loads it if the term has a weight"
-    return reconstruction.perceptual_distance(reconstruction.sample, reconstruction.cines)
-
-
-TERMS: dict[str, Callable[[Reconstruction], torch.Tensor]]
-TERMS = {"motion": motion, "detail": detail, "perceptual": perceptual}
 
 
 def reconstruction_terms(
     sample: torch.Tensor,
     cines: torch.Tensor,
     arguments: VAELossArguments,
-    perceptual_distance: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
+    perceptual_distance: Any = None,
 ) -> dict[str, torch.Tensor]:
-    """L1, the terms with a weight and `loss`, their weighted sum; the stage adds the adversarial term and KL."""
+    """L1, the terms with a weight and `loss`, their weighted sum; the stage adds the adversarial term and KL.
+
+    Args:
+        sample: the reconstruction (B, C, T, H, W), float32 or float64.
+        cines: the reference (B, C, T, H, W) in [-1, 1].
+        arguments: the weights.
+        perceptual_distance: of a frozen network (`perceptual.py`); the stage loads it if that term has a weight.
+    """
     error = sample - cines
     if arguments.beat_weight > 0:
         error = error * beat_weights(cines, arguments.beat_weight)
-    reconstruction = Reconstruction(sample, cines, error, perceptual_distance)
+    possible: dict[str, Callable[[], torch.Tensor]] = {
+        "motion": lambda: motion(error),
+        "detail": lambda: detail(sample, cines),
+        "perceptual": lambda: perceptual_distance(sample, cines),
+    }
     terms = dict.fromkeys(("loss", "l1"), error.abs().mean())
-    for name, term in TERMS.items():
+    for name, term in possible.items():
         weight = getattr(arguments, f"{name}_weight")
         if weight > 0:
-            terms[name] = term(reconstruction)
+            terms[name] = term()
             terms["loss"] = terms["loss"] + weight * terms[name]
     return terms
 
