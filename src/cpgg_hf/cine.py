@@ -4,8 +4,6 @@ Readers return it, preparation maps it, the phantom renders it, measurement, dat
 work on [-1, 1]; `to_network` and `from_network` are the only conversions to and from that range.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -150,7 +148,7 @@ class Cine:
             return self.pixels
         return np.round(self.unit * 255).astype(np.uint8)
 
-    def with_pixels(self, pixels: np.ndarray, **changes: Any) -> Cine:
+    def with_pixels(self, pixels: np.ndarray, **changes: Any) -> "Cine":
         """A cine of other pixels with the same number of frames."""
         return replace(self, pixels=pixels, **changes)
 

@@ -1,7 +1,5 @@
 """Libraries that come with an extra: imported where they are used, with an error that says how to get them."""
 
-from __future__ import annotations
-
 from importlib import import_module
 from typing import Any
 

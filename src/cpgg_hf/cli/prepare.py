@@ -49,7 +49,9 @@ def _add_series(source: argparse.ArgumentParser, text: str) -> None:
 def _add_phantom(source: argparse.ArgumentParser) -> None:
     _add_dataset(source)
     for split, count in (("train", 1000), ("validation", 100), ("test", 100)):
-        source.add_argument(f"--num-{split}", type=int, default=count, help=f"number of {split} cines (default: %(default)s)")
+        source.add_argument(
+            f"--num-{split}", type=int, default=count, help=f"number of {split} cines (default: %(default)s)"
+        )
     add_seed(source)
 
 

@@ -1,7 +1,5 @@
 """Cines as frames on a screen: the shared part of GIF, WebP and MP4."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from pathlib import Path

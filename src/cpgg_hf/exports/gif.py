@@ -1,7 +1,5 @@
 """Cines as GIF, one or several side by side, at the speed of the heart."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from pathlib import Path

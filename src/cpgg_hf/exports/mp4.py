@@ -1,7 +1,5 @@
 """A cine as MP4: every frame once, at its own time."""
 
-from __future__ import annotations
-
 import os
 from fractions import Fraction
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A cine as NIfTI, with the affine of its plane and the frame time in the header."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """A cine and what is known about it as a NumPy archive."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

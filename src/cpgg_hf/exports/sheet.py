@@ -1,7 +1,5 @@
 """Still pictures of cines: selected frames with captions, as in the paper's figure 2."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from pathlib import Path

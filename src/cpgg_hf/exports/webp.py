@@ -1,7 +1,5 @@
 """A cine as lossless WebP, at the speed of the heart."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

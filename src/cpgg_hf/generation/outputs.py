@@ -1,7 +1,5 @@
 """The outputs of a run: files in any of the export formats, a parquet data set, or both in one folder."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,5 @@
 """Phenotypes of cines: segmentation, then the formulas."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 import numpy as np

@@ -5,8 +5,6 @@ does not change them. LV, LA and RA: V = 8 A^2 / (3 pi L); RV: V = 1.8 A^2 / L. 
 the frame of the smallest LV.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

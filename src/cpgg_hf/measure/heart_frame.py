@@ -4,8 +4,6 @@ A chamber is seen in heart coordinates: y along the LV's long axis from apex to 
 wall, both in mm. Lengths come from sums of probabilities, never from thresholds, so that blur does not move them.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Wall thickness of the six AHA segments that a four-chamber plane cuts, along the normals of the endocardium."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 

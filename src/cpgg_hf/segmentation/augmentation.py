@@ -1,7 +1,5 @@
 """Augmentation for the cine segmenter: blur and texture of generated cines, other contrasts, moved hearts."""
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -4,8 +4,6 @@ They hold the share of each pixel that each structure covers, and the phantom's 
 views (short-axis rings, and hearts without some chambers) teach the network to detect a wrong view.
 """
 
-from __future__ import annotations
-
 import os
 from functools import partial
 

@@ -3,8 +3,6 @@
 Its seeds (`SEED_ROOTS`) differ from those of every phantom data set, so that it is never trained on a measured cine.
 """
 
-from __future__ import annotations
-
 import os
 from typing import Literal
 

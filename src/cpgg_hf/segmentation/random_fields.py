@@ -4,8 +4,6 @@ Domain randomisation (Tobin et al. 2017; SynthSeg, Billot et al. 2023): everythi
 sample, so that a real scan looks like one more sample.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -3,8 +3,6 @@
 Shapes, places and brightnesses are random, and none was chosen on real images.
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor

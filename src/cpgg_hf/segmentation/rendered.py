@@ -1,7 +1,5 @@
 """Training images of the segmenters, rendered once into memory-mapped files."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path

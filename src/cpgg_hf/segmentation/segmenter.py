@@ -3,8 +3,6 @@
 Trained on phantom frames with soft targets (`phantom_frames.py`), so that sums of its probabilities are areas.
 """
 
-from __future__ import annotations
-
 from itertools import pairwise
 from pathlib import Path
 from typing import Any

@@ -3,8 +3,6 @@
 A scan is refused if the network's confidence is low, or if the heart's motion (`localisation.py`) lies elsewhere.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -11,8 +11,6 @@ Hearts deviate by 20 degrees and more from the average, so neighbouring views ca
 much nearer the best view is than the next.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
