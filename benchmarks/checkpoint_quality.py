@@ -1,4 +1,4 @@
-"""What a checkpoint reaches on held-out phantoms, measured in parts; each part writes one JSON.
+"""Quality of a checkpoint on held-out phantoms, measured in parts; each part writes one JSON.
 
     python benchmarks/checkpoint_quality.py measure          # measurement ceiling: the segmenter on reference cines
     python benchmarks/checkpoint_quality.py gate             # the VAE's reconstructions: PSNR, SSIM, R2

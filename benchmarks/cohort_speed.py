@@ -1,4 +1,4 @@
-"""How many subjects a second one core prepares, and where the time goes: `python benchmarks/cohort_speed.py`.
+"""How many subjects per second one core prepares, and where the time goes: `python benchmarks/cohort_speed.py`.
 
 The subjects are phantom hearts in fields as large as a scanner's, stored as NIfTI files that this script makes itself.
 """

@@ -5,11 +5,11 @@
     python benchmarks/new_site.py before        # cines of the checkpoint as it is shipped
     python training_scripts/train_mar.py --config training_scripts/configs/phantom_new_site_lora.yaml
     python benchmarks/new_site.py after         # cines of the checkpoint with the adapter
-    python benchmarks/new_site.py report        # judges them all: benchmarks/results/new_site.json
+    python benchmarks/new_site.py report        # summarises all: benchmarks/results/new_site.json
 
 The new site images the phantom's population at 3 T (`phantom.SCANNER_3T`: T1 and T2, flip angle, coil shading,
 resolution, noise). Held-out subjects come from population seeds that no training used; before and after are generated
-from the same phenotypes and seeds, one draw a subject, no retries.
+from the same phenotypes and seeds, one sample per subject, no retries.
 """
 
 import argparse

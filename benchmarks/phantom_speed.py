@@ -1,4 +1,4 @@
-"""How many phantom cines of 50x96x96 a second one core renders: `python benchmarks/phantom_speed.py`."""
+"""How many phantom cines of 50x96x96 per second one core renders: `python benchmarks/phantom_speed.py`."""
 
 import json
 import platform

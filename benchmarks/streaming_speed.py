@@ -1,4 +1,4 @@
-"""Cines a second that a training loop gets from `CineStream`: `python benchmarks/streaming_speed.py --cines FILE.npy`.
+"""Cines per second that a training gets from `CineStream`: `python benchmarks/streaming_speed.py --cines FILE.npy`.
 
 An epoch of 1,000 cines in batches of 32 tensors, shuffled: from parquet shards on disk (in the page cache), and over
 HTTP from a hub on loopback in a process of its own; beside it `load_cines(streaming=True)`, plain `datasets`. The wall
@@ -64,8 +64,8 @@ def measure(batches: Iterable[dict[str, Any]]) -> dict[str, int]:
         processors.append(time.process_time() - processor)
         assert count == NUM_CINES
     return {
-        "cines_a_second_wall": round(NUM_CINES / min(walls)),
-        "cines_a_second_two_free_cores": round(2 * NUM_CINES / min(processors)),
+        "cines_per_second_wall": round(NUM_CINES / min(walls)),
+        "cines_per_second_two_free_cores": round(2 * NUM_CINES / min(processors)),
     }
 
 
@@ -143,7 +143,7 @@ def _measure_all(folder: Path, cines: np.ndarray) -> dict[str, Any]:
     return {
         "num_cines": NUM_CINES,
         "batch_size": BATCH_SIZE,
-        "bytes_a_cine": round(sum(path.stat().st_size for path in folder.glob("*.parquet")) / NUM_CINES),
+        "bytes_per_cine": round(sum(path.stat().st_size for path in folder.glob("*.parquet")) / NUM_CINES),
         "CineStream, folder": measure(CineStream(folder, batch_size=BATCH_SIZE)),
         "CineStream, hub": measure(CineStream("user/benchmark", batch_size=BATCH_SIZE)),
         "load_cines(streaming=True), folder, stored order": measure(_Batches(load_cines(folder, streaming=True))),

@@ -1,4 +1,4 @@
-"""What a discriminator does to the small 3D-VAE: curves and held-out figures of runs that differ in nothing else.
+"""Effect of a discriminator on the small 3D-VAE: curves and held-out figures of runs that differ in nothing else.
 
     cpgg prepare phantom --out data/phantom_200 --num-train 200 --num-validation 24 --num-test 0 --seed 0
     python benchmarks/vae_terms.py train     # one run after the other: runs/vae_l1, runs/vae_adversarial, ..._strong
@@ -55,7 +55,7 @@ DISCRIMINATOR = {
 
 
 def train() -> None:
-    """All runs; one that is there goes on from its last checkpoint."""
+    """All runs; an existing one resumes from its last checkpoint."""
     for folder in RUNS.values():
         settings = SETTINGS | {"output_dir": f"runs/{folder}"}
         if folder in WEIGHTS:
@@ -76,7 +76,7 @@ def report() -> None:
         figures[name] = {
             "psnr": round(float(psnr(made, cines).mean()), 2),
             "ssim": round(float(ssim(made, cines).mean()), 4),
-            "gradient_energy_over_true": round(float(energy.mean()), 3),
+            "gradient_energy_over_reference": round(float(energy.mean()), 3),
         }
         shown.append(made)
     content = {

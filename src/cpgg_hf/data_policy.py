@@ -1,7 +1,7 @@
-"""`data_policy`: who may see data, networks and cards; what descends from several sources takes the strictest.
+"""Data policies of data, networks and cards; a derived artefact inherits the strictest policy of its sources.
 
 `phantom`: no patient is involved. `public`: from public data, under its licence. `restricted`: from patients or study
-participants; must not leave the environment it was approved for. Whatever does not state its policy is restricted.
+participants; must not leave the environment it was approved for. What states no policy is restricted.
 """
 
 from collections.abc import Iterable

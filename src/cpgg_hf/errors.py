@@ -1,4 +1,4 @@
-"""How the package refuses: one base class, and messages that state what was given, what was expected and what to do.
+"""Exceptions of the package: one base class; messages state what was given, what was expected and what to do.
 
 Every message is one sentence for the user. Wrong arguments of a function call are plain `ValueError`s.
 """

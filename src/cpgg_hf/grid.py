@@ -1,4 +1,4 @@
-"""The grid on which every cine of the package lies by default (DESIGN: 50 frames over one beat, 96 x 96 pixels)."""
+"""The default grid of every cine: 50 frames over one cardiac cycle, 96 x 96 pixels of 1.8 mm."""
 
 NUM_FRAMES = 50
 """Frames over one heart beat; frame 0 is end diastole (R wave)."""

@@ -1,4 +1,4 @@
-"""Libraries that come with an extra: imported where they are used, with an error that says how to get them."""
+"""Imports of optional dependencies, with an error that names the extra to install."""
 
 from importlib import import_module
 from typing import Any

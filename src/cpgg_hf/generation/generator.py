@@ -102,7 +102,8 @@ class CineGenerator:
         if self.batch_size == 1:
             raise RequestError(
                 f"the device memory is too small for one micro-batch of {self.pipe.config.micro_batch_size} cines; "
-                "free some, or use a smaller micro_batch_size in a new folder (it rounds differently)."
+                "free some, or use a smaller micro-batch in a new folder (it rounds differently): "
+                "`--micro_batch_size` of generate_dataset.py."
             )
         self.batch_size = (self.batch_size + 1) // 2
         torch.cuda.empty_cache()

@@ -80,8 +80,8 @@ class Outputs:
         the name, seed, spacing, frame time and measured phenotypes of each cine.
 
         Args:
-            shards: of the run.
-            verification: of the run.
+            shards: shards of the run.
+            verification: verification of the run.
             details: for `dataset.json`.
         """
         for place in (self.folder, self.folder / RECORDS_FOLDER):

@@ -27,7 +27,7 @@ _LIBRARIES = ("torch", "diffusers", "transformers", "numpy", "pyarrow")
 
 
 def environment(pipe: CPGGPipeline) -> dict[str, Any]:
-    """What rounding depends on besides the settings: processor, accelerator, number type, threads and versions."""
+    """What affects rounding besides the settings: processor, accelerator, number type, threads and versions."""
     device = pipe.device
     return {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,

@@ -44,7 +44,7 @@ class GenerationRequest:
     Args:
         phenotypes: anything that `as_array` reads, (R, 82), physical units, NaN = drawn; None = one row, all drawn.
         num_samples: hearts per row, row by row.
-        conditions: that all hearts must meet.
+        conditions: conditions that all hearts must meet.
 
     Raises:
         PhenotypeError: a row contradicts itself or has wrong units.

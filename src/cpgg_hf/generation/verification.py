@@ -56,7 +56,7 @@ class Verification:
         return measure_cine(cine, self.segmenter).phenotypes
 
     def passes(self, requested: Any, measured: Any) -> bool:
-        """Whether every phenotype of (82,) with a largest error keeps it; NaN does not."""
+        """Whether each phenotype in `max_error` deviates by at most its bound; NaN fails. Both are (82,)."""
         errors = ((phenotype_index(name), error) for name, error in self.max_error.items())
         return all(bool(abs(measured[index] - requested[index]) <= error) for index, error in errors)
 

@@ -59,15 +59,17 @@ def reconstruction_losses(results: Mapping[str, Any]) -> tuple[int, list[str]]:
 
 
 def fidelity_rows(results: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """(figure, generated, true against true)."""
+    """(figure, generated, reference against reference)."""
     fidelity = results.get("fidelity")
     if not fidelity:
         return []
-    frechet, generated, true = (fidelity[key] for key in ("frechet", "precision_recall", "reference_precision_recall"))
+    frechet, generated, reference = (
+        fidelity[key] for key in ("frechet", "precision_recall", "reference_precision_recall")
+    )
     distance = f"{frechet['distance']:.3f}"
     rows = [("Frechet distance", distance, f"{frechet['floor']:.3f} (ratio {frechet['ratio']:.1f})")]
-    shares, true_shares = (f"{one['precision']:.2f}, {one['recall']:.2f}" for one in (generated, true))
-    rows.append(("precision, recall", shares, true_shares))
+    shares, reference_shares = (f"{one['precision']:.2f}, {one['recall']:.2f}" for one in (generated, reference))
+    rows.append(("precision, recall", shares, reference_shares))
     for row in fidelity["statistics"]:
         name = _STATISTICS.get(row["statistic"], row["statistic"])
         rows.append((f"within the reference cines' 5th to 95th percentile: {name}", f"{row['share']:.0%}", "90%"))
@@ -75,7 +77,7 @@ def fidelity_rows(results: Mapping[str, Any]) -> list[tuple[str, str, str]]:
 
 
 def sweep_rows(results: Mapping[str, Any]) -> list[dict[str, str]]:
-    """One row a setting of the guidance scale and temperature."""
+    """One row per setting of the guidance scale and temperature."""
     return [
         {
             "guidance_scale": f"{row['guidance_scale']:g}",
@@ -93,7 +95,7 @@ def evaluation_results(results: Mapping[str, Any], data: str) -> list[EvalResult
     """The same for the card's metadata: R2 of each measurable phenotype, fidelity, reconstruction.
 
     Args:
-        results: of `read_results`.
+        results: from `read_results`.
         data: what was evaluated on.
     """
     found: list[tuple[str, str, str, float]] = []  # task, metric's type, its name, value
@@ -124,7 +126,7 @@ def evaluation_results(results: Mapping[str, Any], data: str) -> list[EvalResult
 
 
 def machines(results: Mapping[str, Any]) -> str:
-    """What the figures were measured on."""
+    """Machines that the figures were measured on."""
     return "; ".join(sorted({content["machine"] for content in results.values() if "machine" in content}))
 
 
