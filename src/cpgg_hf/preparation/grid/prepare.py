@@ -15,6 +15,7 @@ from cpgg_hf.preparation.grid.localisation import find_heart
 from cpgg_hf.preparation.grid.resampling import crop, normalise, resample_beat, resample_field, resampled_grid
 
 if TYPE_CHECKING:
+    from cpgg_hf.measure import CineMeasurement
     from cpgg_hf.segmentation.segmenter import CineSegmenter
 
 _FIELD_MM = (60.0, 700.0)  # smaller than the heart, larger than the bore of a scanner
@@ -30,11 +31,13 @@ class PreparedScan:
         center: (2,) row and column of the crop's centre in acquired pixels.
         probabilities: (50, 7, 96, 96) float32 of the structures in `phantom.LABELS`: from a mask with one label map
             per frame, or from the segmenter if requested; otherwise None.
+        measurement: of the whole field's probabilities; None where there are none.
     """
 
     cine: Cine
     center: np.ndarray
     probabilities: np.ndarray | None = None
+    measurement: CineMeasurement | None = None
 
 
 def prepare_scan(
@@ -63,11 +66,12 @@ def prepare_scan(
     _check_field(scan)
     phases = _phases(scan)
     field = resample_field(scan.pixels, scan.spacing_mm, SPACING_MM)
+    notes: tuple[str, ...] = ()
     try:
         if mask is not None:
             heart, probabilities = _locate_by_mask(scan, mask, phases)
         elif segmenter is not None:
-            heart, probabilities = _locate_by_segmenter(field, phases, segmenter, view, with_probabilities)
+            heart, probabilities, notes = _locate_by_segmenter(field, phases, segmenter, view, with_probabilities)
         else:
             heart, probabilities = find_heart(field, phases, SPACING_MM), None
     except InputError as error:
@@ -76,7 +80,7 @@ def prepare_scan(
     pixels = resample_beat(normalise(crop(field, first, field.min())), phases, NUM_FRAMES).clip(0, 1)
     _, ratio, offset = resampled_grid(scan.pixels.shape[1:], scan.spacing_mm, SPACING_MM)
     first_acquired = first * ratio + offset
-    warnings = scan.warnings
+    warnings = (*scan.warnings, *(f"{scan.origin}: {note}" for note in notes))
     inside = np.maximum(0, np.minimum(first + GRID_SIZE, field.shape[1:]) - np.maximum(first, 0))
     outside = 1 - np.prod(inside) / GRID_SIZE**2
     if outside > _WARN_SHARE_OUTSIDE:
@@ -95,6 +99,40 @@ def prepare_scan(
         cine=cine,
         center=first_acquired + (GRID_SIZE - 1) / 2 * ratio,
         probabilities=None if probabilities is None else _crop_probabilities(probabilities, first),
+        measurement=None if probabilities is None else _measured(probabilities, cine),
+    )
+
+
+def measure_on_grid(cine: Cine, segmenter: CineSegmenter, view: str = "any") -> PreparedScan:
+    """Segment and measure a cine that lies on the package's grid already.
+
+    Args:
+        cine: synthetic, or acquired and prepared.
+        segmenter: a scan segmenter for an acquired cine, otherwise a cine segmenter.
+        view: as `prepare_scan` takes it, for acquired cines.
+
+    Raises:
+        InputError: as `prepare_scan`, of an acquired cine.
+    """
+    import torch
+
+    from cpgg_hf.preparation.grid.heart_segmentation import require_heart, segment_field
+
+    notes: tuple[str, ...] = ()
+    if cine.acquired:
+        found = segment_field(cine.unit, SPACING_MM, segmenter)
+        try:
+            notes = require_heart(found, cine.unit, np.arange(len(cine)) / len(cine), view)
+        except InputError as error:
+            raise InputError(f"{cine.origin}: {error}") from None
+        probabilities = found.probabilities
+    else:
+        probabilities = segmenter.segment(torch.from_numpy(cine.unit.copy())).cpu().numpy()
+    return PreparedScan(
+        cine=replace(cine, warnings=(*cine.warnings, *(f"{cine.origin}: {note}" for note in notes))),
+        center=np.full(2, (GRID_SIZE - 1) / 2),
+        probabilities=probabilities,
+        measurement=_measured(probabilities, cine),
     )
 
 
@@ -150,14 +188,22 @@ def _locate_by_mask(scan: Cine, mask: np.ndarray, phases: np.ndarray) -> tuple[n
 
 def _locate_by_segmenter(
     field: np.ndarray, phases: np.ndarray, segmenter: CineSegmenter, view: str, with_probabilities: bool
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """The crop's centre (2,) in the field, and (50, 7, H, W) probabilities if requested."""
+) -> tuple[np.ndarray, np.ndarray | None, tuple[str, ...]]:
+    """The crop's centre (2,) in the field, (50, 7, H, W) probabilities if requested, and warnings."""
     from cpgg_hf.preparation.grid.heart_segmentation import NUM_TIMES, require_heart, segment_field
 
     beat = resample_beat(normalise(field), phases, NUM_FRAMES if with_probabilities else NUM_TIMES).clip(0, 1)
     found = segment_field(beat, SPACING_MM, segmenter)
-    require_heart(found, field, phases, view)
-    return found.crop_center(GRID_SIZE), found.probabilities if with_probabilities else None
+    notes = require_heart(found, field, phases, view)
+    return found.crop_center(GRID_SIZE), found.probabilities if with_probabilities else None, notes
+
+
+def _measured(probabilities: np.ndarray, cine: Cine) -> CineMeasurement:
+    import torch
+
+    from cpgg_hf.measure import measure_labels
+
+    return measure_labels(torch.from_numpy(probabilities), SPACING_MM, cine.frame_time_ms)
 
 
 def _crop_probabilities(probabilities: np.ndarray, first: np.ndarray) -> np.ndarray:
