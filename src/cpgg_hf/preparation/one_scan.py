@@ -1,7 +1,8 @@
 """Prepare one scan into a folder, as `cpgg prepare dicom` and `cpgg prepare nifti` do.
 
 The folder holds `cine.nii.gz` (with the acquired plane and frame time), the cine as a data set of one row (split
-"test") and `report.json`. It appears complete or not at all.
+"test"), the segmentation drawn on the cine (`overlay.png`, `overlay.gif`) and `report.json`. It appears complete or
+not at all.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from cpgg_hf.cine import Cine
 from cpgg_hf.dataset import CineWriter, write_description
 from cpgg_hf.errors import InputError, PhenotypeError, brief
 from cpgg_hf.exports.nifti import write_nifti
+from cpgg_hf.exports.overlay import write_overlay
 from cpgg_hf.files.staging import staged_folder
+from cpgg_hf.measure.plausibility import PlausibleMeasurement, disagreements, plausible
 from cpgg_hf.phenotypes import NAMES, as_array, complete_identities
 from cpgg_hf.preparation.grid.prepare import PreparedScan, prepare_scan, to_display_orientation
 from cpgg_hf.preparation.grid.view import ViewEstimate, classify_view, require_view
@@ -28,6 +31,7 @@ from cpgg_hf.scans import read_scan
 CINE_FILE = "cine.nii.gz"
 REPORT_FILE = "report.json"
 _SUBJECT = "subject-1"  # identifiers in the input are not copied
+_NOT_SEGMENTED = "without a segmentation of every frame nothing was measured, and no segmentation is drawn."
 _PHENOTYPES_FORM = '{"phenotypes": {"LVEF": 61.0, ...}}'
 
 
@@ -69,13 +73,17 @@ def prepare_one_scan(
         scan = read_scan(path, rr_ms)
         estimate = classify_view(scan.normal)
         view_warnings = require_view(estimate, view, scan.origin)
-        prepared = find_and_prepare(to_display_orientation(scan) if turn_upright else scan, view, segmenter, mask)
-        report = _report(scan, prepared, estimate, view, known, view_warnings)
+        upright = to_display_orientation(scan) if turn_upright else scan
+        prepared = find_and_prepare(upright, view, segmenter, mask, with_probabilities=True)
+        trusted = None if prepared.measurement is None else plausible(prepared.measurement)
+        report = _report(scan, prepared, estimate, view, known, view_warnings, trusted)
         cine = replace(prepared.cine, subject=_SUBJECT, data_policy=data_policy, view=estimate.view, phenotypes=known)
         write_nifti(partial / CINE_FILE, cine)
         with CineWriter(partial, "test") as writer:
             writer.add(cine)
         write_description(partial, source=cine.source, spacing_mm=cine.pixel_size_mm, data_policy=data_policy)
+        if prepared.probabilities is not None and trusted is not None:
+            write_overlay(partial, cine, prepared.probabilities, trusted.volumes_ml, trusted.end_systole)
         (partial / REPORT_FILE).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     return report
 
@@ -138,8 +146,12 @@ def _report(
     view: str,
     known: np.ndarray | None,
     view_warnings: tuple[str, ...],
+    trusted: PlausibleMeasurement | None,
 ) -> dict[str, Any]:
-    given = {} if known is None else {name: float(v) for name, v in zip(NAMES, known, strict=True) if not np.isnan(v)}
+    notes: tuple[str, ...] = (_NOT_SEGMENTED,)
+    if trusted is not None:
+        differ = {} if known is None else disagreements(known, trusted.phenotypes)
+        notes = (*trusted.notes, *differ.values())
     cine = prepared.cine
     return {
         "input": scan.origin,
@@ -165,6 +177,11 @@ def _report(
             "frame_time_ms": round(cine.frame_time_ms, 4),
             "center_row_column": [round(float(value), 1) for value in prepared.center],
         },
-        "phenotypes": given,
-        "warnings": [*view_warnings, *cine.warnings],
+        "phenotypes": {} if known is None else _by_name(known),
+        "measured": {} if trusted is None else _by_name(trusted.phenotypes),
+        "warnings": [*view_warnings, *cine.warnings, *notes],
     }
+
+
+def _by_name(phenotypes: np.ndarray) -> dict[str, float]:
+    return {name: float(value) for name, value in zip(NAMES, phenotypes, strict=True) if not np.isnan(value)}
