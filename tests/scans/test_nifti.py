@@ -59,7 +59,7 @@ def test_axes_along_the_patients_mean_that_the_plane_is_unknown(tmp_path, cine):
     assert series.orientation is None
     assert series.normal is None
     assert series.spacing_mm == pytest.approx([1.5, 1.5])
-    assert "the view cannot be checked" in series.warnings[0]
+    assert "does not state the image's position in the patient" in series.warnings[0]
 
 
 @pytest.mark.parametrize(("time", "unit"), [(0.07, "sec"), (70.0, "msec"), (0.07, "unknown"), (70.0, "unknown")])

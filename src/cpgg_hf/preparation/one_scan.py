@@ -25,7 +25,7 @@ from cpgg_hf.files.staging import staged_folder
 from cpgg_hf.measure.plausibility import PlausibleMeasurement, disagreements, plausible
 from cpgg_hf.phenotypes import NAMES, as_array, complete_identities
 from cpgg_hf.preparation.grid.prepare import PreparedScan, prepare_scan, to_display_orientation
-from cpgg_hf.preparation.grid.view import ViewEstimate, classify_view, require_view
+from cpgg_hf.preparation.grid.view import ViewEstimate, accepted_view, classify_view, require_view
 from cpgg_hf.scans import read_scan
 
 CINE_FILE = "cine.nii.gz"
@@ -77,7 +77,9 @@ def prepare_one_scan(
         prepared = find_and_prepare(upright, view, segmenter, mask, with_probabilities=True)
         trusted = None if prepared.measurement is None else plausible(prepared.measurement)
         report = _report(scan, prepared, estimate, view, known, view_warnings, trusted)
-        cine = replace(prepared.cine, subject=_SUBJECT, data_policy=data_policy, view=estimate.view, phenotypes=known)
+        cine = replace(
+            prepared.cine, subject=_SUBJECT, data_policy=data_policy, view=report["view"]["judged"], phenotypes=known
+        )
         write_nifti(partial / CINE_FILE, cine)
         with CineWriter(partial, "test") as writer:
             writer.add(cine)
@@ -99,13 +101,13 @@ def find_and_prepare(
     if mask is not None:
         from cpgg_hf.preparation.grid.mask import read_mask
 
-        return prepare_scan(scan, mask=read_mask(mask, scan))
+        return prepare_scan(scan, mask=read_mask(mask, scan), view=view)
     if segmenter is not None:
         from cpgg_hf.preparation.grid.heart_segmentation import load_scan_segmenter
 
         network = load_scan_segmenter(segmenter)
         return prepare_scan(scan, segmenter=network, view=view, with_probabilities=with_probabilities)
-    return prepare_scan(scan)
+    return prepare_scan(scan, view=view)
 
 
 def read_phenotypes_json(path: str | os.PathLike[str]) -> np.ndarray:
@@ -158,7 +160,8 @@ def _report(
         "source": scan.source,
         "view": {
             "asked": view,
-            "judged": estimate.view,
+            "judged": accepted_view(estimate, view),
+            "judged_from": "plane" if estimate.angles else "image",
             "confidence": round(estimate.confidence, 2),
             "degrees_from_typical": {name: round(angle, 1) for name, angle in estimate.angles.items()},
         },

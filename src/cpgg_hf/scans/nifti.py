@@ -88,9 +88,7 @@ def read_nifti(
         affine[:, 3] += slice_index * affine[:, 2]
         orientation, position = plane_of_affine(affine)
     else:
-        notes += (
-            f"{path}: the header does not state the image's position in the patient, so the view cannot be checked.",
-        )
+        notes += (f"{path}: the header does not state the image's position in the patient.",)
     prepared = image.header["descrip"].item() == PREPARED.encode()
     return make_scan(
         pixels,

@@ -23,7 +23,6 @@ from cpgg_hf.preparation.grid.view import VIEW_NAMES
 from cpgg_hf.segmentation.beat_consistency import make_consistent
 from cpgg_hf.segmentation.segmenter import CineSegmenter, load_segmenter
 
-NUM_TIMES = 10  # per beat suffice to locate the heart, and are five times as fast as all
 CHAMBERS = ("LV cavity", "RV cavity", "LA", "RA")
 _VENTRICLES = [LABELS[name] for name in ("LV cavity", "RV cavity", "LV myocardium")]
 _HEART = [LABELS[name] for name in (*CHAMBERS, "LV myocardium")]
@@ -120,7 +119,7 @@ def segment_field(frames: np.ndarray, spacing_mm: float, segmenter: CineSegmente
     myocardium), at four times the compute.
 
     Args:
-        frames: (T, H, W) in [0, 1] on square pixels, even times of one beat, such as `NUM_TIMES`.
+        frames: (T, H, W) in [0, 1] on square pixels, even times of one beat.
         spacing_mm: pixel size; the shipped scan segmenter was trained at 1.8.
         segmenter: a scan segmenter.
 

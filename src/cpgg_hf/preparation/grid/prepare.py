@@ -11,15 +11,19 @@ from cpgg_hf.cine import Cine
 from cpgg_hf.errors import InputError
 from cpgg_hf.grid import GRID_SIZE, NUM_FRAMES, SPACING_MM
 from cpgg_hf.phantom import LABELS
+from cpgg_hf.preparation.grid.image_view import four_chamber_doubts, mask_doubts, require_four_chambers
 from cpgg_hf.preparation.grid.localisation import find_heart
 from cpgg_hf.preparation.grid.resampling import crop, normalise, resample_beat, resample_field, resampled_grid
 
 if TYPE_CHECKING:
     from cpgg_hf.measure import CineMeasurement
+    from cpgg_hf.preparation.grid.heart_segmentation import SegmentedField
     from cpgg_hf.segmentation.segmenter import CineSegmenter
 
 _FIELD_MM = (60.0, 700.0)  # smaller than the heart, larger than the bore of a scanner
 _WARN_SHARE_OUTSIDE = 0.15
+_NUM_TIMES = 10  # per beat suffice to locate the heart, and are five times as fast as all
+_NOT_JUDGED = "without a segmenter or a mask it is not judged"
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,8 @@ def prepare_scan(
         scan: in scanner units.
         segmenter: a scan segmenter that locates the heart; by default the heart is located by its motion.
         mask: (1, H, W) or (T, H, W) labels on the acquired pixels, see `read_mask`; used instead of the segmenter.
-        view: with a segmenter, "4ch" refuses images that show other chambers; "any" accepts all.
+        view: "4ch" refuses images that a segmenter sees other chambers in, and scans without a known plane unless
+            the segmentation or the mask shows the four chambers; "any" accepts all.
         with_probabilities: whether to segment all 50 frames, for measurement, not only enough to locate the heart.
 
     Raises:
@@ -67,12 +72,18 @@ def prepare_scan(
     phases = _phases(scan)
     field = resample_field(scan.pixels, scan.spacing_mm, SPACING_MM)
     notes: tuple[str, ...] = ()
+    by_image = view == "4ch" and scan.normal is None
     try:
         if mask is not None:
+            require_four_chambers(mask_doubts(mask) if by_image else ())
             heart, probabilities = _locate_by_mask(scan, mask, phases)
         elif segmenter is not None:
-            heart, probabilities, notes = _locate_by_segmenter(field, phases, segmenter, view, with_probabilities)
+            beat = resample_beat(normalise(field), phases, NUM_FRAMES if with_probabilities else _NUM_TIMES)
+            found, notes = _segment(beat.clip(0, 1), field, phases, segmenter, view)
+            require_four_chambers(four_chamber_doubts(found.probabilities) if by_image else ())
+            heart, probabilities = found.crop_center(GRID_SIZE), found.probabilities if with_probabilities else None
         else:
+            require_four_chambers((_NOT_JUDGED,) if by_image else ())
             heart, probabilities = find_heart(field, phases, SPACING_MM), None
     except InputError as error:
         raise InputError(f"{scan.origin}: {error}") from None
@@ -109,25 +120,24 @@ def measure_on_grid(cine: Cine, segmenter: CineSegmenter, view: str = "any") -> 
     Args:
         cine: synthetic, or acquired and prepared.
         segmenter: a scan segmenter for an acquired cine, otherwise a cine segmenter.
-        view: as `prepare_scan` takes it, for acquired cines.
+        view: as `prepare_scan` takes it.
 
     Raises:
-        InputError: as `prepare_scan`, of an acquired cine.
+        InputError: as `prepare_scan`.
     """
     import torch
 
-    from cpgg_hf.preparation.grid.heart_segmentation import require_heart, segment_field
-
     notes: tuple[str, ...] = ()
-    if cine.acquired:
-        found = segment_field(cine.unit, SPACING_MM, segmenter)
-        try:
-            notes = require_heart(found, cine.unit, np.arange(len(cine)) / len(cine), view)
-        except InputError as error:
-            raise InputError(f"{cine.origin}: {error}") from None
-        probabilities = found.probabilities
-    else:
-        probabilities = segmenter.segment(torch.from_numpy(cine.unit.copy())).cpu().numpy()
+    try:
+        if cine.acquired:
+            found, notes = _segment(cine.unit, cine.unit, np.arange(len(cine)) / len(cine), segmenter, view)
+            probabilities = found.probabilities
+        else:
+            probabilities = segmenter.segment(torch.from_numpy(cine.unit.copy())).cpu().numpy()
+        by_image = view == "4ch" and cine.normal is None
+        require_four_chambers(four_chamber_doubts(probabilities) if by_image else ())
+    except InputError as error:
+        raise InputError(f"{cine.origin}: {error}") from None
     return PreparedScan(
         cine=replace(cine, warnings=(*cine.warnings, *(f"{cine.origin}: {note}" for note in notes))),
         center=np.full(2, (GRID_SIZE - 1) / 2),
@@ -186,16 +196,14 @@ def _locate_by_mask(scan: Cine, mask: np.ndarray, phases: np.ndarray) -> tuple[n
     return heart, resample_beat(np.stack(shares, axis=1), phases, NUM_FRAMES).clip(0, 1).astype(np.float32)
 
 
-def _locate_by_segmenter(
-    field: np.ndarray, phases: np.ndarray, segmenter: CineSegmenter, view: str, with_probabilities: bool
-) -> tuple[np.ndarray, np.ndarray | None, tuple[str, ...]]:
-    """The crop's centre (2,) in the field, (50, 7, H, W) probabilities if requested, and warnings."""
-    from cpgg_hf.preparation.grid.heart_segmentation import NUM_TIMES, require_heart, segment_field
+def _segment(
+    beat: np.ndarray, frames: np.ndarray, phases: np.ndarray, segmenter: CineSegmenter, view: str
+) -> tuple[SegmentedField, tuple[str, ...]]:
+    """The segmentation of frames at even times of the beat in [0, 1], and warnings; see `require_heart`."""
+    from cpgg_hf.preparation.grid.heart_segmentation import require_heart, segment_field
 
-    beat = resample_beat(normalise(field), phases, NUM_FRAMES if with_probabilities else NUM_TIMES).clip(0, 1)
     found = segment_field(beat, SPACING_MM, segmenter)
-    notes = require_heart(found, field, phases, view)
-    return found.crop_center(GRID_SIZE), found.probabilities if with_probabilities else None, notes
+    return found, require_heart(found, frames, phases, view)
 
 
 def _measured(probabilities: np.ndarray, cine: Cine) -> CineMeasurement:
