@@ -19,6 +19,7 @@ from cpgg_hf.plane import plane_of_affine
 from cpgg_hf.scans.checks import (
     MAX_RR_MS,
     MIN_RR_MS,
+    check_num_frames,
     check_rr_ms,
     check_size,
     lies_on_grid,
@@ -63,6 +64,7 @@ def read_nifti(
     _check_axes(shape, path, middle_slice)
     slice_index = shape[2] // 2 if len(shape) == 4 else 0
     check_size(shape[1], shape[0], shape[-1], str(path))
+    check_num_frames(shape[-1], str(path))
     values = stored_values(image, path, (slice(None), slice(None), slice_index) if len(shape) == 4 else ())
     pixels = np.ascontiguousarray(values.reshape(shape[0], shape[1], -1).transpose(2, 1, 0))
     notes: tuple[str, ...] = ()
