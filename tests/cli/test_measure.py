@@ -52,13 +52,14 @@ def test_a_synthetic_cine_is_measured_alike_from_dicom_and_nifti(tmp_path, capsy
     for name, pixels in (("float", heart.cine.unit), ("uint8", heart.cine.pixels)):
         write_dicom(tmp_path / name, heart.cine.with_pixels(pixels))
     write_nifti(tmp_path / "cine.nii.gz", heart.cine.with_pixels(heart.cine.unit))
+    write_nifti(tmp_path / "uint8.nii.gz", heart.cine.with_pixels(heart.cine.pixels, source="cpgg"))
     found = []
-    for name in ("cine.nii.gz", "float", "uint8"):
+    for name in ("cine.nii.gz", "float", "uint8", "uint8.nii.gz"):
         assert run("measure", tmp_path / name, "--json") == 0
         found.append(json.loads(capsys.readouterr().out)["phenotypes"])
     assert found[0]["LVEDV"] == pytest.approx(heart.phenotypes[phenotype_index("LVEDV")], rel=0.05)
-    assert found[1] == pytest.approx(found[0], rel=0.005, abs=0.05)
-    assert found[2] == pytest.approx(found[0], rel=0.005, abs=0.05)
+    for other in found[1:]:
+        assert other == pytest.approx(found[0], rel=0.005, abs=0.05)
 
 
 def test_pictures_and_numbers_are_written_where_they_are_wanted(subject, tmp_path, capsys):
