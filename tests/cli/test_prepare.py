@@ -13,6 +13,7 @@ from cpgg_hf.cine import Cine
 from cpgg_hf.exports.nifti import write_nifti
 from cpgg_hf.hub.policy import policy_of
 from cpgg_hf.preparation.cohorts.cohort import prepare_cohort
+from cpgg_hf.segmentation.heart_shapes import short_axis
 
 from .running import assert_one_sentence, run
 
@@ -32,6 +33,28 @@ def test_a_short_axis_plane_is_named_and_can_be_taken_anyway(model, subject, tmp
     assert run(*measure) == 1
     assert_one_sentence(capsys, "looks like short-axis.*--view any")
     assert run(*measure, "--view", "any") == 0
+
+
+def test_without_a_plane_only_an_image_of_four_chambers_is_taken(subject, tmp_path, capsys):
+    """A phantom and a beating ring, saved without qform and sform."""
+    heart = nibabel.load(subject / "cine.nii.gz")
+    ring = np.einsum("tkhw,k->thw", short_axis(np.random.default_rng(3))[:, :3], [200.0, 40.0, 190.0])
+    for name, pixels in (("4ch", np.asarray(heart.dataobj)), ("sax", ring.transpose(2, 1, 0)[:, :, None])):
+        image = nibabel.Nifti1Image(pixels.astype(np.float32), None)
+        image.header.set_zooms((1.8, 1.8, 6.0, 900 / pixels.shape[-1]))
+        image.header.set_xyzt_units("mm", "msec")
+        nibabel.save(image, tmp_path / f"{name}.nii.gz")
+    assert run("prepare", "nifti", tmp_path / "4ch.nii.gz", "--out", tmp_path / "4ch", "--json") == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["view"]["judged"], report["view"]["judged_from"]) == ("4ch", "image")
+    assert any("judged from the image alone" in note for note in report["warnings"])
+    assert {"overlay.png", "overlay.gif", "cine.nii.gz", "report.json"} <= {
+        p.name for p in (tmp_path / "4ch").iterdir()
+    }
+    assert run("prepare", "nifti", tmp_path / "sax.nii.gz", "--out", tmp_path / "sax") == 1
+    assert_one_sentence(capsys, "(does not show|nor the image shows).*--view any|no heart|low segmentation")
+    assert run("prepare", "nifti", tmp_path / "4ch.nii.gz", "--segmenter", "none", "--out", tmp_path / "sax") == 1
+    assert_one_sentence(capsys, "neither the plane, which is not stated, nor the image.*--view any")
 
 
 @pytest.fixture

@@ -2,12 +2,14 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
 
+from cpgg_hf.cine import Cine
 from cpgg_hf.errors import InputError
 from cpgg_hf.phantom import LABELS
 from cpgg_hf.preparation.grid.heart_segmentation import load_scan_segmenter
@@ -109,6 +111,45 @@ def test_views_are_judged_from_the_plane(folder, view, num_frames):
     series = read_dicom_folder(ROOT / folder)
     assert len(series.pixels) == num_frames
     assert classify_view(series.normal).view == view
+
+
+@pytest.mark.parametrize(
+    ("folder", "shown"),
+    [
+        ("human_4ch/dicom_4ch", True),
+        ("pig_4ch/dicom_4ch", True),
+        ("human_4ch/dicom_sax_mid", False),
+        ("sunnybrook_sax/dicom_SCD0000101", False),
+    ],
+)
+def test_views_are_judged_from_the_image_without_a_plane(folder, shown, segmenter):
+    series = replace(read_dicom_folder(ROOT / folder), orientation=None, position=None)
+    if shown:
+        assert prepare_scan(series, segmenter=segmenter, view="4ch").cine.pixels.shape == (50, 96, 96)
+        return
+    with pytest.raises(InputError, match="--view any"):
+        prepare_scan(series, segmenter=segmenter, view="4ch")
+
+
+def test_the_slices_of_a_short_axis_stack_without_a_plane_are_refused(segmenter):
+    stack = nibabel.load(ROOT / "sunnybrook_sax/SCD0000401_4d.nii.gz")
+    for index in range(stack.shape[2]):
+        pixels = np.asarray(stack.dataobj[:, :, index], dtype=np.float32).transpose(2, 1, 0)
+        spacing = stack.header.get_zooms()[:2]
+        scan = Cine(pixels=pixels, frame_time_ms=40.0, spacing_mm=spacing[::-1], scanner_units=True, acquired=True)
+        with pytest.raises(InputError):
+            prepare_scan(scan, segmenter=segmenter, view="4ch")
+
+
+def test_chambers_keep_their_names_over_the_pigs_beat(segmenter):
+    """In late systole the network calls the left side right; the septum lies between the same sides all the time."""
+    series = read_dicom_folder(ROOT / "pig_4ch/dicom_4ch")
+    prepared = prepare_scan(series, segmenter=segmenter, view="4ch", with_probabilities=True)
+    labels = prepared.probabilities.argmax(axis=1)
+    for left, right in (("LV cavity", "RV cavity"), ("LA", "RA")):
+        columns = [[np.nonzero(frame == LABELS[name])[1].mean() for name in (left, right)] for frame in labels[::5]]
+        assert len({one > other for one, other in columns}) == 1
+    assert any("made consistent" in note for note in prepared.cine.warnings)
 
 
 @pytest.mark.parametrize("subject", ["human_4ch", "pig_4ch"])

@@ -59,7 +59,7 @@ def test_axes_along_the_patients_mean_that_the_plane_is_unknown(tmp_path, cine):
     assert series.orientation is None
     assert series.normal is None
     assert series.spacing_mm == pytest.approx([1.5, 1.5])
-    assert "the view cannot be checked" in series.warnings[0]
+    assert "does not state the image's position in the patient" in series.warnings[0]
 
 
 @pytest.mark.parametrize(("time", "unit"), [(0.07, "sec"), (70.0, "msec"), (0.07, "unknown"), (70.0, "unknown")])
@@ -207,3 +207,10 @@ def test_a_slice_thickness_of_no_slice_is_not_known(tmp_path, cine, thickness):
     assert read_nifti(path).slice_thickness_mm == pytest.approx(6)
     set_field(path, "pixdim", [1, 1.8, 1.8, thickness, 70, 1, 1, 1])
     assert read_nifti(path).slice_thickness_mm is None
+
+
+def test_stills_are_refused_since_the_heart_is_found_by_its_motion(tmp_path, cine):
+    """End diastole and end systole alone, as some public sets give them; the header has no frame time."""
+    save(tmp_path / "stills.nii", cine[:2].transpose(2, 1, 0)[:, :, None], (1.5, 1.5, 6.0, 0.0))
+    with pytest.raises(InputError, match=r"holds 2 frames .stills do not show the motion .*give the whole series"):
+        read_nifti(tmp_path / "stills.nii")

@@ -1,6 +1,10 @@
 """`cpgg measure`: measures the phenotypes of a cine."""
 
+from __future__ import annotations
+
 import argparse
+import json
+from math import isnan
 from typing import Any
 
 from cpgg_hf.cli.options import add_json, add_mask, add_segmenter, add_view, new_command
@@ -11,6 +15,8 @@ def add_command(commands: Any) -> None:
     """Add `measure` to the commands."""
     command = new_command(commands, "measure", _run, "measure the phenotypes of a cine")
     command.add_argument("cine", help="NIfTI file or DICOM folder")
+    text = "folder to write pictures of the segmentation and measurement.json to; they show the subject"
+    command.add_argument("--out", help=text)
     add_segmenter(command)
     add_mask(command)
     add_view(command)
@@ -18,7 +24,7 @@ def add_command(commands: Any) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    measured = measure(arguments.cine, arguments.segmenter, arguments.view, arguments.mask)
+    measured = measure(arguments.cine, arguments.segmenter, arguments.view, arguments.mask, arguments.out)
     if arguments.json:
         print_json(measured)
         return
@@ -26,56 +32,55 @@ def _run(arguments: argparse.Namespace) -> None:
     for name, value in measured["phenotypes"].items():
         print(f"{name:16s}{value:10.2f} {measured['units'][name]}")
     if not measured["phenotypes"]:
-        print("no heart was found")
+        print("no phenotype can be trusted")
     for chamber, curve in measured["volume_curves_ml"].items():
         print(f"{chamber:16s}{min(curve):10.2f} to {max(curve):.2f} mL over the beat (--json prints the curve)")
     if measured["end_systole_frame"] is not None:
         print(f"end diastole in frame {measured['end_diastole_frame']}, ", end="")
         print(f"end systole in frame {measured['end_systole_frame']}")
+    if arguments.out:
+        print(f"wrote {arguments.out}")
 
 
-def measure(path: str, segmenter: str | None, view: str = "4ch", mask: str | None = None) -> dict[str, Any]:
-    """The measurable phenotypes of a NIfTI file or a DICOM folder, and its volume curves.
+def measure(
+    path: str, segmenter: str | None = None, view: str = "4ch", mask: str | None = None, out: str | None = None
+) -> dict[str, Any]:
+    """The plausible phenotypes of a NIfTI file or a DICOM folder, and its volume curves.
 
     The formulas are those of a four-chamber view, so other planes are refused unless `view` is "any". By default,
     scans and generated cines have different segmenters; a mask with labels for every frame replaces the segmentation.
+
+    Args:
+        path: a NIfTI file or a DICOM folder.
+        segmenter: folder of the segmenter; None is the shipped checkpoint's.
+        view: "4ch" or "any".
+        mask: NIfTI file of labels for every frame, see `read_mask`.
+        out: a new or empty folder for `overlay.png`, `overlay.gif` and `measurement.json`.
+
+    Returns:
+        The content of `measurement.json`.
     """
-    import numpy as np
+    from cpgg_hf.cli.cines import read_and_measure
+    from cpgg_hf.exports.overlay import write_overlay
+    from cpgg_hf.files.staging import staged_folder
+    from cpgg_hf.phenotypes import PHENOTYPES
 
-    from cpgg_hf.cli.cines import read_cine
-    from cpgg_hf.cli.models import load_segmenter
-    from cpgg_hf.measure import measure_cine
-    from cpgg_hf.measure.plausibility import plausible
-    from cpgg_hf.phenotypes import PHENOTYPES, phenotype_index
-
-    cine, probabilities = read_cine(path, view, segmenter, mask)
-    if probabilities is None:
-        measured = measure_cine(cine, load_segmenter(segmenter, scans=cine.acquired))
-    else:
-        measured = measure_probabilities(cine, probabilities)
-    phenotypes, doubts = plausible(measured.phenotypes)
-    curves = {
-        chamber: np.round(curve, 2).tolist()
-        for chamber, curve in measured.volumes_ml.items()
-        if np.isfinite(curve).all() and any(name.startswith(chamber) for name in phenotypes)
-    }
-    return {
+    measured = read_and_measure(path, view, segmenter, mask)
+    cine, trusted = measured.cine, measured.measurement
+    known = [(p, float(v)) for p, v in zip(PHENOTYPES, trusted.phenotypes, strict=True) if not isnan(v)]
+    result = {
         "cine": path,
         "spacing_mm": cine.pixel_size_mm,
         "frame_time_ms": cine.frame_time_ms,
-        "end_diastole_frame": measured.end_diastole,
-        "end_systole_frame": measured.end_systole,
-        "phenotypes": phenotypes,
-        "volume_curves_ml": curves,
-        "warnings": [*cine.warnings, *doubts],
-        "units": {name: PHENOTYPES[phenotype_index(name)].unit for name in phenotypes},
+        "end_diastole_frame": 0,
+        "end_systole_frame": trusted.end_systole,
+        "phenotypes": {phenotype.short_name: value for phenotype, value in known},
+        "volume_curves_ml": {name: curve.round(2).tolist() for name, curve in trusted.volumes_ml.items()},
+        "warnings": list(measured.warnings),
+        "units": {phenotype.short_name: phenotype.unit for phenotype, _ in known},
     }
-
-
-def measure_probabilities(cine: Any, probabilities: Any) -> Any:
-    """`measure_labels` of a prepared scan."""
-    import torch
-
-    from cpgg_hf.measure import measure_labels
-
-    return measure_labels(torch.from_numpy(probabilities), cine.pixel_size_mm, cine.frame_time_ms)
+    if out is not None:
+        with staged_folder(out) as folder:
+            write_overlay(folder, cine, measured.probabilities, trusted.volumes_ml, trusted.end_systole)
+            (folder / "measurement.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    return result

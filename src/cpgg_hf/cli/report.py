@@ -37,11 +37,15 @@ def _run(arguments: argparse.Namespace) -> None:
     print_notes(result["warnings"])
     quality = result["vae_reconstruction"]
     print(f"the VAE's reconstruction of the real cine: PSNR {quality['psnr_db']:.1f} dB, SSIM {quality['ssim']:.3f}")
-    print(f"{'':12s}{'known':>10s}{'completed':>10s}{'real':>10s}{'generated':>10s}   (the last two: measured)")
+    columns = ("known", "measured_real", "completed", "measured_generated")
+    print(f"{'':12s}{'':>8s}{'the subject':>20s}{'generated cine':>20s}")
+    print(f"{'':12s}{'unit':>8s}{'known':>10s}{'measured':>10s}{'requested':>10s}{'measured':>10s}")
     for row in result["phenotypes"]:
-        cells = (row["known"], row["completed"], row["measured_real"], row["measured_generated"])
-        if cells[2:] != (None, None):
-            print(f"{row['phenotype']:12s}" + "".join(f"{'' if x is None else format(x, '.1f'):>10s}" for x in cells))
+        cells = [row[column] for column in columns]
+        if cells.count(None) < 3:  # more than the request
+            line = f"{row['phenotype']:12s}{row['unit']:>8s}"
+            line += "".join(f"{'-' if cell is None else format(cell, '.1f'):>10s}" for cell in cells)
+            print(line + ("   known and measured differ" if row["differs"] else ""))
     print(result["note"])
     print(f"wrote {arguments.out}")
 
@@ -51,7 +55,8 @@ def report(
 ) -> dict[str, Any]:
     """Compare a subject's real cine with one generated from the subject's completed partial phenotypes.
 
-    Writes `report.png` (three rows: real, reconstructed, generated), `report.gif` and `report.json`.
+    Writes `report.png` (three rows: the subject's, reconstructed, generated), `report.gif` with the LV's volumes
+    beside them, the segmentation of the subject's cine (`overlay.png`, `overlay.gif`), and `report.json`.
 
     Args:
         source: a DICOM folder or a NIfTI file of one four-chamber cine.
@@ -67,51 +72,63 @@ def report(
     import torch
 
     from cpgg_hf.cine import cines_of
-    from cpgg_hf.cli.cines import read_view
-    from cpgg_hf.cli.measure import measure_probabilities
-    from cpgg_hf.cli.models import checkpoint_path, load_pipeline, load_segmenter, segmenter_path
+    from cpgg_hf.cli.cines import read_and_measure
+    from cpgg_hf.cli.models import checkpoint_path, load_pipeline, load_segmenter
     from cpgg_hf.cli.requests import read_request
-    from cpgg_hf.exports.gif import write_gif
+    from cpgg_hf.exports.overlay import as_pictures, kind_of, write_overlay
+    from cpgg_hf.exports.page import Page
     from cpgg_hf.exports.sheet import side_by_side
     from cpgg_hf.files.staging import staged_folder
     from cpgg_hf.measure import measure_cine
+    from cpgg_hf.measure.plausibility import disagreements, plausible
     from cpgg_hf.metrics import psnr, ssim, to_plain
     from cpgg_hf.models.reconstruction import reconstruct
-    from cpgg_hf.phenotypes import NAMES
-    from cpgg_hf.preparation.grid.prepare import to_display_orientation
-    from cpgg_hf.preparation.one_scan import find_and_prepare
+    from cpgg_hf.phenotypes import NAMES, PHENOTYPES
 
     known = read_request(request, [])
     if known is None or len(known) != 1:
         raise RequestError(f"{request} has {0 if known is None else len(known)} rows; expected one, the subject's.")
-    scan, notes = read_view(source, view)
-    finder = segmenter_path(None, model, scans=True)
-    prepared = find_and_prepare(to_display_orientation(scan), view, finder, None, with_probabilities=True)
-    real = prepared.cine
+    read = read_and_measure(source, view, model=model, upright=True)
+    real, of_real = read.cine, read.measurement
     with staged_folder(out) as folder:
         pipe = load_pipeline(model)
         output = pipe(known, generator=torch.Generator().manual_seed(seed))
         (generated,), completed = cines_of(output), output.phenotypes.to_numpy()[0]
         reconstruction = reconstruct(pipe.vae, real)
-        measured_real = measure_probabilities(real, prepared.probabilities).phenotypes
-        measured_generated = measure_cine(generated, load_segmenter(None, model)).phenotypes
-        rows = zip(NAMES, known[0], completed, measured_real, measured_generated, strict=True)
-        columns = ("phenotype", "known", "completed", "measured_real", "measured_generated")
+        of_generated = plausible(measure_cine(generated, load_segmenter(None, model)))
+        differ = disagreements(known[0], of_real.phenotypes)
+        units, differs = [phenotype.unit for phenotype in PHENOTYPES], [name in differ for name in NAMES]
+        values = (known[0], completed, of_real.phenotypes, of_generated.phenotypes)
+        columns = ("phenotype", "unit", "known", "completed", "measured_real", "measured_generated", "differs")
         result = {
             "model": checkpoint_path(model),
             "seed": seed,
-            "warnings": [*notes, *real.warnings],
+            "warnings": [
+                *read.warnings,
+                *differ.values(),
+                *(f"the generated cine: {note}" for note in of_generated.notes),
+            ],
             "vae_reconstruction": {
                 "psnr_db": float(psnr([reconstruction.pixels], [real.pixels])[0]),
                 "ssim": float(ssim([reconstruction.pixels], [real.pixels])[0]),
             },
-            "phenotypes": [dict(zip(columns, row, strict=True)) for row in rows],
+            "phenotypes": [
+                dict(zip(columns, row, strict=True)) for row in zip(NAMES, units, *values, differs, strict=True)
+            ],
             "note": NOTE,
         }
         # All beat together, at the real heart's rate.
         cines = [real, reconstruction, real.with_pixels(generated.pixels)]
-        side_by_side(folder / "report.png", cines, ["real", "reconstruction of real", "generated"])
-        write_gif(folder / "report.gif", cines, columns=3)
+        kind = kind_of(real)
+        names = [f"input ({kind})", f"VAE reconstruction ({kind})", "generated (synthetic)"]
+        title = f"Input, reconstruction, and a cine generated from the same phenotypes: {real.pixel_size_mm:.3g} mm "
+        title += f"pixels, RR interval {real.rr_ms:.0f} ms"
+        side_by_side(folder / "report.png", cines, names, title)
+        measured = {"LV, input": of_real, "LV, generated": of_generated}
+        curves = {name: one.volumes_ml["LV"] for name, one in measured.items() if "LV" in one.volumes_ml}
+        page = Page(title, names, curves, real.frame_time_ms)
+        page.write_film(folder / "report.gif", [as_pictures(cine) for cine in cines])
+        write_overlay(folder, real, read.probabilities, of_real.volumes_ml, of_real.end_systole)
         plain: dict[str, Any] = to_plain(result)
         (folder / "report.json").write_text(json.dumps(plain, indent=2) + "\n", encoding="utf-8")
     return plain

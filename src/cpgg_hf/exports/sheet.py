@@ -42,21 +42,22 @@ def cine_sheet(
     return _save(figure, path, title)
 
 
-def side_by_side(path: str | os.PathLike[str], cines: Sequence[Cine], names: Sequence[str]) -> Path:
+def side_by_side(path: str | os.PathLike[str], cines: Sequence[Cine], names: Sequence[str], title: str) -> Path:
     """Draw one row per cine: frames spread evenly over the beat, the same moments in each row.
 
     Args:
         path: the PNG; appears complete or not at all.
         cines: with the same number of frames.
         names: one per cine, beside its row.
+        title: above the sheet.
     """
-    figure, axes = _figure(len(cines), _NUM_MOMENTS, 0.5)
+    figure, axes = _figure(len(cines), _NUM_MOMENTS, 0.7)
     for row, (cine, name) in enumerate(zip(cines, names, strict=True)):
         for column, frame in enumerate(np.arange(_NUM_MOMENTS) * len(cine) // _NUM_MOMENTS):
             _show(axes[row, column], cine.uint8[frame])
-            axes[0, column].set_title(f"{100 * frame / len(cine):.0f}% of the beat", fontsize=8)
+            axes[0, column].set_title(f"{frame * cine.frame_time_ms:.0f} ms after the R wave", fontsize=8)
         axes[row, 0].set_ylabel(name, fontsize=9)
-    return _save(figure, path)
+    return _save(figure, path, title)
 
 
 def _figure(rows: int, columns: int, margin: float) -> tuple[Any, Any]:
@@ -71,7 +72,7 @@ def _show(axis: Any, frame: np.ndarray) -> None:
     axis.set_yticks([])
 
 
-def _save(figure: Any, path: str | os.PathLike[str], title: str = "") -> Path:
+def _save(figure: Any, path: str | os.PathLike[str], title: str) -> Path:
     path = Path(path)
     figure.suptitle(title, fontsize=10)
     figure.tight_layout(pad=0.4)

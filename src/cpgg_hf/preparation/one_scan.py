@@ -1,7 +1,8 @@
 """Prepare one scan into a folder, as `cpgg prepare dicom` and `cpgg prepare nifti` do.
 
 The folder holds `cine.nii.gz` (with the acquired plane and frame time), the cine as a data set of one row (split
-"test") and `report.json`. It appears complete or not at all.
+"test"), the segmentation drawn on the cine (`overlay.png`, `overlay.gif`) and `report.json`. It appears complete or
+not at all.
 """
 
 import json
@@ -17,15 +18,18 @@ from cpgg_hf.cine import Cine
 from cpgg_hf.dataset import CineWriter, write_description
 from cpgg_hf.errors import InputError, PhenotypeError, brief
 from cpgg_hf.exports.nifti import write_nifti
+from cpgg_hf.exports.overlay import write_overlay
 from cpgg_hf.files.staging import staged_folder
+from cpgg_hf.measure.plausibility import PlausibleMeasurement, disagreements, plausible
 from cpgg_hf.phenotypes import NAMES, as_array, complete_identities
 from cpgg_hf.preparation.grid.prepare import PreparedScan, prepare_scan, to_display_orientation
-from cpgg_hf.preparation.grid.view import ViewEstimate, classify_view, require_view
+from cpgg_hf.preparation.grid.view import ViewEstimate, accepted_view, classify_view, require_view
 from cpgg_hf.scans import read_scan
 
 CINE_FILE = "cine.nii.gz"
 REPORT_FILE = "report.json"
 _SUBJECT = "subject-1"  # identifiers in the input are not copied
+_NOT_SEGMENTED = "without a segmentation of every frame nothing was measured, and no segmentation is drawn."
 _PHENOTYPES_FORM = '{"phenotypes": {"LVEF": 61.0, ...}}'
 
 
@@ -67,20 +71,19 @@ def prepare_one_scan(
         scan = read_scan(path, rr_ms)
         estimate = classify_view(scan.normal)
         view_warnings = require_view(estimate, view, scan.origin)
-        prepared = find_and_prepare(to_display_orientation(scan) if turn_upright else scan, view, segmenter, mask)
+        upright = to_display_orientation(scan) if turn_upright else scan
+        prepared = find_and_prepare(upright, view, segmenter, mask, with_probabilities=True)
+        trusted = None if prepared.measurement is None else plausible(prepared.measurement)
+        report = _report(scan, prepared, estimate, view, known, view_warnings, trusted)
         cine = replace(
-            prepared.cine,
-            subject=_SUBJECT,
-            data_policy=data_policy,
-            view=estimate.view,
-            phenotypes=known,
-            warnings=(*view_warnings, *prepared.cine.warnings),
+            prepared.cine, subject=_SUBJECT, data_policy=data_policy, view=report["view"]["judged"], phenotypes=known
         )
-        report = _report(scan, cine, prepared.center, view, estimate)
         write_nifti(partial / CINE_FILE, cine)
         with CineWriter(partial, "test") as writer:
             writer.add(cine)
         write_description(partial, source=cine.source, spacing_mm=cine.pixel_size_mm, data_policy=data_policy)
+        if prepared.probabilities is not None and trusted is not None:
+            write_overlay(partial, cine, prepared.probabilities, trusted.volumes_ml, trusted.end_systole)
         (partial / REPORT_FILE).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     return report
 
@@ -96,13 +99,13 @@ def find_and_prepare(
     if mask is not None:
         from cpgg_hf.preparation.grid.mask import read_mask
 
-        return prepare_scan(scan, mask=read_mask(mask, scan))
+        return prepare_scan(scan, mask=read_mask(mask, scan), view=view)
     if segmenter is not None:
         from cpgg_hf.preparation.grid.heart_segmentation import load_scan_segmenter
 
         network = load_scan_segmenter(segmenter)
         return prepare_scan(scan, segmenter=network, view=view, with_probabilities=with_probabilities)
-    return prepare_scan(scan)
+    return prepare_scan(scan, view=view)
 
 
 def read_phenotypes_json(path: str | os.PathLike[str]) -> np.ndarray:
@@ -136,14 +139,27 @@ def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-def _report(scan: Cine, cine: Cine, center: np.ndarray, view: str, estimate: ViewEstimate) -> dict[str, Any]:
-    known = () if cine.phenotypes is None else zip(NAMES, cine.phenotypes.tolist(), strict=True)
+def _report(
+    scan: Cine,
+    prepared: PreparedScan,
+    estimate: ViewEstimate,
+    view: str,
+    known: np.ndarray | None,
+    view_warnings: tuple[str, ...],
+    trusted: PlausibleMeasurement | None,
+) -> dict[str, Any]:
+    notes: tuple[str, ...] = (_NOT_SEGMENTED,)
+    if trusted is not None:
+        differ = {} if known is None else disagreements(known, trusted.phenotypes)
+        notes = (*trusted.notes, *differ.values())
+    cine = prepared.cine
     return {
         "input": scan.origin,
         "source": scan.source,
         "view": {
             "asked": view,
-            "judged": estimate.view,
+            "judged": accepted_view(estimate, view),
+            "judged_from": "plane" if estimate.angles else "image",
             "confidence": round(estimate.confidence, 2),
             "degrees_from_typical": {name: round(angle, 1) for name, angle in estimate.angles.items()},
         },
@@ -160,8 +176,13 @@ def _report(scan: Cine, cine: Cine, center: np.ndarray, view: str, estimate: Vie
             "shape": list(cine.pixels.shape),
             "spacing_mm": cine.pixel_size_mm,
             "frame_time_ms": round(cine.frame_time_ms, 4),
-            "center_row_column": [round(float(value), 1) for value in center],
+            "center_row_column": [round(float(value), 1) for value in prepared.center],
         },
-        "phenotypes": {name: value for name, value in known if not np.isnan(value)},
-        "warnings": list(cine.warnings),
+        "phenotypes": {} if known is None else _by_name(known),
+        "measured": {} if trusted is None else _by_name(trusted.phenotypes),
+        "warnings": [*view_warnings, *cine.warnings, *notes],
     }
+
+
+def _by_name(phenotypes: np.ndarray) -> dict[str, float]:
+    return {name: float(value) for name, value in zip(NAMES, phenotypes, strict=True) if not np.isnan(value)}

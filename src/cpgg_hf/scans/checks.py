@@ -89,6 +89,15 @@ def check_size(num_rows: int, num_columns: int, num_frames: int, origin: str) ->
         )
 
 
+def check_num_frames(num_frames: int, origin: str) -> None:
+    """Refuse stills and short extracts of a beat: the segmenters find the heart by its motion."""
+    if num_frames < MIN_FRAMES:
+        still = " (stills do not show the motion by which the heart is found)" if num_frames <= 2 else ""
+        raise InputError(
+            f"{origin} holds {num_frames} frames{still}, a cine needs at least {MIN_FRAMES}; give the whole series."
+        )
+
+
 def check_rr_ms(rr_ms: float | None) -> None:
     """Refuse an RR interval from the caller that no heart has."""
     if rr_ms is not None and not MIN_RR_MS <= rr_ms <= MAX_RR_MS:
@@ -124,10 +133,7 @@ def beat_length_ms(times_ms: np.ndarray, stated_ms: float | None, origin: str) -
 
 def _check_pixels(pixels: np.ndarray, origin: str) -> None:
     num_frames, num_rows, num_columns = pixels.shape
-    if num_frames < MIN_FRAMES:
-        raise InputError(
-            f"{origin} holds {num_frames} frames, a cine needs at least {MIN_FRAMES}; give the whole series."
-        )
+    check_num_frames(num_frames, origin)
     check_size(num_rows, num_columns, num_frames, origin)
     for index, frame in enumerate(pixels, start=1):
         where = f"{origin}: frame {index} of {num_frames}"

@@ -132,7 +132,7 @@ def _read_series(files: Iterable[DicomFile], origin: str, rr_ms: float | None) -
     beat_ms, beat_notes = beat_length_ms(times_ms, stated, origin)
     orientation = numbers_of(first, "ImageOrientationPatient", 6)
     if orientation is None:
-        notes.append(f"{origin}: the files state no ImageOrientationPatient, so the view cannot be checked.")
+        notes.append(f"{origin}: the files state no ImageOrientationPatient.")
     spacing = numbers_of(first, "PixelSpacing", 2)
     if spacing is None:
         raise InputError(f"{images[0][0]} has no PixelSpacing, so nothing can be measured in it; export it again.")

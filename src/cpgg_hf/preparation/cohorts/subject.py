@@ -17,7 +17,7 @@ from cpgg_hf.optional import import_optional
 from cpgg_hf.preparation.cohorts.redaction import redact
 from cpgg_hf.preparation.grid.prepare import prepare_scan, to_display_orientation
 from cpgg_hf.preparation.grid.resampling import normalise
-from cpgg_hf.preparation.grid.view import classify_view, require_view
+from cpgg_hf.preparation.grid.view import accepted_view, classify_view, require_view
 from cpgg_hf.preparation.layouts.subject import Subject
 
 _WITHOUT_ROW = "the table of phenotypes has no row for this subject; all its phenotypes are missing."
@@ -75,7 +75,7 @@ def prepare_subject(task: Task) -> Result:
             scan = task.subject.read()
         with _timed(record, "view"):
             estimate = classify_view(scan.normal)
-            record["view"] = estimate.view
+            record["view"] = accepted_view(estimate, task.view)
             notes = require_view(estimate, task.view, scan.origin)
         with _timed(record, "prepare"):
             cine = replace(
@@ -83,7 +83,7 @@ def prepare_subject(task: Task) -> Result:
                 subject=task.pseudonym,
                 source=task.subject.source or scan.source,
                 data_policy=task.data_policy,
-                view=estimate.view,
+                view=record["view"],
                 phenotypes=task.subject.phenotypes,
             )
         with _timed(record, "row"):
@@ -117,7 +117,7 @@ def bring_onto_grid(scan: Cine, task: Task) -> Cine:
     """Locate the heart as the task says, and bring the scan onto the grid."""
     scan = to_display_orientation(scan) if task.turn_upright else scan
     if task.segmenter is None:
-        return prepare_scan(scan).cine
+        return prepare_scan(scan, view=task.view).cine
     from cpgg_hf.preparation.grid.heart_segmentation import load_scan_segmenter, one_thread
 
     with one_thread():

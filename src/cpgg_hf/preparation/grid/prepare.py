@@ -11,14 +11,19 @@ from cpgg_hf.cine import Cine
 from cpgg_hf.errors import InputError
 from cpgg_hf.grid import GRID_SIZE, NUM_FRAMES, SPACING_MM
 from cpgg_hf.phantom import LABELS
+from cpgg_hf.preparation.grid.image_view import four_chamber_doubts, mask_doubts, require_four_chambers
 from cpgg_hf.preparation.grid.localisation import find_heart
 from cpgg_hf.preparation.grid.resampling import crop, normalise, resample_beat, resample_field, resampled_grid
 
 if TYPE_CHECKING:
+    from cpgg_hf.measure import CineMeasurement
+    from cpgg_hf.preparation.grid.heart_segmentation import SegmentedField
     from cpgg_hf.segmentation.segmenter import CineSegmenter
 
 _FIELD_MM = (60.0, 700.0)  # smaller than the heart, larger than the bore of a scanner
 _WARN_SHARE_OUTSIDE = 0.15
+_NUM_TIMES = 10  # per beat suffice to locate the heart, and are five times as fast as all
+_NOT_JUDGED = "without a segmenter or a mask it is not judged"
 
 
 @dataclass(frozen=True)
@@ -30,11 +35,13 @@ class PreparedScan:
         center: (2,) row and column of the crop's centre in acquired pixels.
         probabilities: (50, 7, 96, 96) float32 of the structures in `phantom.LABELS`: from a mask with one label map
             per frame, or from the segmenter if requested; otherwise None.
+        measurement: of the whole field's probabilities; None where there are none.
     """
 
     cine: Cine
     center: np.ndarray
     probabilities: np.ndarray | None = None
+    measurement: CineMeasurement | None = None
 
 
 def prepare_scan(
@@ -53,7 +60,8 @@ def prepare_scan(
         scan: in scanner units.
         segmenter: a scan segmenter that locates the heart; by default the heart is located by its motion.
         mask: (1, H, W) or (T, H, W) labels on the acquired pixels, see `read_mask`; used instead of the segmenter.
-        view: with a segmenter, "4ch" refuses images that show other chambers; "any" accepts all.
+        view: "4ch" refuses images that a segmenter sees other chambers in, and scans without a known plane unless
+            the segmentation or the mask shows the four chambers; "any" accepts all.
         with_probabilities: whether to segment all 50 frames, for measurement, not only enough to locate the heart.
 
     Raises:
@@ -63,12 +71,19 @@ def prepare_scan(
     _check_field(scan)
     phases = _phases(scan)
     field = resample_field(scan.pixels, scan.spacing_mm, SPACING_MM)
+    notes: tuple[str, ...] = ()
+    by_image = view == "4ch" and scan.normal is None
     try:
         if mask is not None:
+            require_four_chambers(mask_doubts(mask) if by_image else ())
             heart, probabilities = _locate_by_mask(scan, mask, phases)
         elif segmenter is not None:
-            heart, probabilities = _locate_by_segmenter(field, phases, segmenter, view, with_probabilities)
+            beat = resample_beat(normalise(field), phases, NUM_FRAMES if with_probabilities else _NUM_TIMES)
+            found, notes = _segment(beat.clip(0, 1), field, phases, segmenter, view)
+            require_four_chambers(four_chamber_doubts(found.probabilities) if by_image else ())
+            heart, probabilities = found.crop_center(GRID_SIZE), found.probabilities if with_probabilities else None
         else:
+            require_four_chambers((_NOT_JUDGED,) if by_image else ())
             heart, probabilities = find_heart(field, phases, SPACING_MM), None
     except InputError as error:
         raise InputError(f"{scan.origin}: {error}") from None
@@ -76,7 +91,7 @@ def prepare_scan(
     pixels = resample_beat(normalise(crop(field, first, field.min())), phases, NUM_FRAMES).clip(0, 1)
     _, ratio, offset = resampled_grid(scan.pixels.shape[1:], scan.spacing_mm, SPACING_MM)
     first_acquired = first * ratio + offset
-    warnings = scan.warnings
+    warnings = (*scan.warnings, *(f"{scan.origin}: {note}" for note in notes))
     inside = np.maximum(0, np.minimum(first + GRID_SIZE, field.shape[1:]) - np.maximum(first, 0))
     outside = 1 - np.prod(inside) / GRID_SIZE**2
     if outside > _WARN_SHARE_OUTSIDE:
@@ -95,6 +110,39 @@ def prepare_scan(
         cine=cine,
         center=first_acquired + (GRID_SIZE - 1) / 2 * ratio,
         probabilities=None if probabilities is None else _crop_probabilities(probabilities, first),
+        measurement=None if probabilities is None else _measured(probabilities, cine),
+    )
+
+
+def measure_on_grid(cine: Cine, segmenter: CineSegmenter, view: str = "any") -> PreparedScan:
+    """Segment and measure a cine that lies on the package's grid already.
+
+    Args:
+        cine: synthetic, or acquired and prepared.
+        segmenter: a scan segmenter for an acquired cine, otherwise a cine segmenter.
+        view: as `prepare_scan` takes it.
+
+    Raises:
+        InputError: as `prepare_scan`.
+    """
+    import torch
+
+    notes: tuple[str, ...] = ()
+    try:
+        if cine.acquired:
+            found, notes = _segment(cine.unit, cine.unit, np.arange(len(cine)) / len(cine), segmenter, view)
+            probabilities = found.probabilities
+        else:
+            probabilities = segmenter.segment(torch.from_numpy(cine.unit.copy())).cpu().numpy()
+        by_image = view == "4ch" and cine.normal is None
+        require_four_chambers(four_chamber_doubts(probabilities) if by_image else ())
+    except InputError as error:
+        raise InputError(f"{cine.origin}: {error}") from None
+    return PreparedScan(
+        cine=replace(cine, warnings=(*cine.warnings, *(f"{cine.origin}: {note}" for note in notes))),
+        center=np.full(2, (GRID_SIZE - 1) / 2),
+        probabilities=probabilities,
+        measurement=_measured(probabilities, cine),
     )
 
 
@@ -148,16 +196,22 @@ def _locate_by_mask(scan: Cine, mask: np.ndarray, phases: np.ndarray) -> tuple[n
     return heart, resample_beat(np.stack(shares, axis=1), phases, NUM_FRAMES).clip(0, 1).astype(np.float32)
 
 
-def _locate_by_segmenter(
-    field: np.ndarray, phases: np.ndarray, segmenter: CineSegmenter, view: str, with_probabilities: bool
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """The crop's centre (2,) in the field, and (50, 7, H, W) probabilities if requested."""
-    from cpgg_hf.preparation.grid.heart_segmentation import NUM_TIMES, require_heart, segment_field
+def _segment(
+    beat: np.ndarray, frames: np.ndarray, phases: np.ndarray, segmenter: CineSegmenter, view: str
+) -> tuple[SegmentedField, tuple[str, ...]]:
+    """The segmentation of frames at even times of the beat in [0, 1], and warnings; see `require_heart`."""
+    from cpgg_hf.preparation.grid.heart_segmentation import require_heart, segment_field
 
-    beat = resample_beat(normalise(field), phases, NUM_FRAMES if with_probabilities else NUM_TIMES).clip(0, 1)
     found = segment_field(beat, SPACING_MM, segmenter)
-    require_heart(found, field, phases, view)
-    return found.crop_center(GRID_SIZE), found.probabilities if with_probabilities else None
+    return found, require_heart(found, frames, phases, view)
+
+
+def _measured(probabilities: np.ndarray, cine: Cine) -> CineMeasurement:
+    import torch
+
+    from cpgg_hf.measure import measure_labels
+
+    return measure_labels(torch.from_numpy(probabilities), SPACING_MM, cine.frame_time_ms)
 
 
 def _crop_probabilities(probabilities: np.ndarray, first: np.ndarray) -> np.ndarray:

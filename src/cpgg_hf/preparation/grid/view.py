@@ -107,9 +107,14 @@ def require_view(estimate: ViewEstimate, wanted: str, origin: str) -> tuple[str,
         )
     if not estimate.angles:
         return (
-            f"{origin}: the view could not be checked, because the plane's position in the patient is not stated.",
+            f"{origin}: the plane's position in the patient is not stated; the view is judged from the image alone.",
         )
     raise InputError(
         f"{origin} looks like {VIEW_NAMES[estimate.view]}, not {VIEW_NAMES[wanted]} (its plane is "
         f"{estimate.angles[wanted]:.0f} degrees from a typical one); give a 4CH series, or accept it with --view any."
     )
+
+
+def accepted_view(estimate: ViewEstimate, wanted: str) -> str:
+    """The view of a scan that passed every check: its plane's, or if that is unknown the one that the image shows."""
+    return wanted if wanted == "4ch" and not estimate.angles else estimate.view
