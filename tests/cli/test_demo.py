@@ -46,8 +46,7 @@ def test_controllability_is_reported_in_the_units_of_the_phenotypes():
     measured = requested.copy()
     index = phenotype_index("LVEDV")
     requested[:, index], measured[:, index] = [100, 120, 140, 160], [110, 120, 150, np.nan]
-    # SSE 200 about SST 800
     assert controllability_sentences(requested, measured, ("LVEDV",)) == (
         "  LVEDV    measurable in 3 of 4 hearts: requested 100 to 140 mL, measured 110 to 150 mL,"
-        " mean difference 6.7 mL, R2 0.75"
+        " bias 6.7 mL, RMSE 8.2 mL"
     )

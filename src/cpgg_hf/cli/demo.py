@@ -72,7 +72,6 @@ def controllability_sentences(requested: np.ndarray, measured: np.ndarray, names
     """Compare measured with requested phenotypes (N, 82), in one line per phenotype."""
     import numpy as np
 
-    from cpgg_hf.metrics import r2_score
     from cpgg_hf.phenotypes import PHENOTYPES, phenotype_index
 
     lines = []
@@ -81,10 +80,10 @@ def controllability_sentences(requested: np.ndarray, measured: np.ndarray, names
         found = np.isfinite(measured[:, index])
         x, y, unit = requested[found, index], measured[found, index], PHENOTYPES[index].unit
         line = f"  {name:8s} measurable in {len(x)} of {len(found)} hearts"
-        if len(x) > 1:
+        if len(x):
             line += f": requested {x.min():.0f} to {x.max():.0f} {unit}"
             line += f", measured {y.min():.0f} to {y.max():.0f} {unit}"
-            line += f", mean difference {np.abs(y - x).mean():.1f} {unit}, R2 {float(r2_score(x, y)):.2f}"
+            line += f", bias {(y - x).mean():.1f} {unit}, RMSE {np.sqrt(((y - x) ** 2).mean()):.1f} {unit}"
         lines.append(line)
     return "\n".join(lines)
 

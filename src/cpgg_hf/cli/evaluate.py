@@ -4,10 +4,10 @@ import argparse
 from typing import Any
 
 from cpgg_hf.cli.options import add_json, add_seed, add_segmenter, add_split, new_command
-from cpgg_hf.cli.printing import print_json, print_notes
+from cpgg_hf.cli.printing import print_json
 from cpgg_hf.errors import RequestError
 
-_FEW_CINES = 20  # fewer give intervals too wide to compare anything
+_COLUMNS = ["unit", "num_cines", "num_unmeasured", "bias", "rmse", "r2", "r2_low", "r2_high", "pearson_r", "slope"]
 
 
 def add_command(commands: Any) -> None:
@@ -59,14 +59,8 @@ def _controllability(arguments: argparse.Namespace) -> None:
     measured = measure_cines(cines, load_segmenter(arguments.segmenter), progress=True)
     table = controllability(requested, measured, arguments.seed)
     table = table[table["measurable"]]
-    constant = table.index[table["r2"].isna() & (table["num_cines"] > 2)]
-    if len(constant):
-        print_notes(
-            [f"{', '.join(constant)} cannot be judged: every cine has the same request; generate varied ones."]
-        )
-    if len(cines) < _FEW_CINES:
-        print_notes([f"only {len(cines)} cines: figures of fewer than {_FEW_CINES} are not reliable; generate more."])
     if arguments.json:
         print_json(to_plain(table))
-    else:
-        print(table.drop(columns="measurable").to_string(float_format="{:.3f}".format))
+        return
+    r2 = [f"{row.r2:.3f}" if not row.r2_needs else f"needs {row.r2_needs}" for row in table.itertuples()]
+    print(table.assign(r2=r2)[_COLUMNS].to_string(float_format="{:.3f}".format, na_rep=""))
