@@ -64,7 +64,7 @@ def test_both_questions_read_the_named_splits(tmp_path, monkeypatch):
         return cines
 
     monkeypatch.setattr("cpgg_hf.cli.cines.read_cine_set", stop)
-    monkeypatch.setattr("cpgg_hf.cli.models.load_segmenter", lambda _: 1 / 0)
+    monkeypatch.setattr("cpgg_hf.cli.models.load_segmenter", lambda _, device: 1 / 0)
     assert run("evaluate", "fidelity", generated, reference) == 1
     assert asked == [("generated", [41.0]), ("reference", [52.0])]
     asked.clear()

@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from cpgg_hf.cli.options import add_json, add_seed, add_segmenter, add_split, new_command
+from cpgg_hf.cli.options import add_device, add_json, add_seed, add_segmenter, add_split, new_command
 from cpgg_hf.cli.printing import print_json
 from cpgg_hf.errors import RequestError
 
@@ -18,11 +18,12 @@ def add_command(commands: Any) -> None:
     fidelity = new_command(questions, "fidelity", _fidelity, text)
     fidelity.add_argument("generated", help="folder of .nii.gz cines, or data set")
     fidelity.add_argument("reference", help="the same, of at least twice as many reference cines")
-    add_split(fidelity, "the same, of the reference data set", "--reference-split")
+    add_split(fidelity, "split of the reference data set (default: its only one, or test)", "--reference-split")
     text = "compare measured with requested phenotypes"
     controllability = new_command(questions, "controllability", _controllability, text)
     controllability.add_argument("generated", help="folder that `cpgg generate` wrote, or data set")
     add_segmenter(controllability)
+    add_device(controllability)
     for question in (fidelity, controllability):
         add_split(question, "split of the generated data set (default: its only one, or test)")
         add_seed(question)
@@ -56,7 +57,7 @@ def _controllability(arguments: argparse.Namespace) -> None:
     requested = np.array([np.full(82, np.nan) if cine.phenotypes is None else cine.phenotypes for cine in cines])
     if not np.isfinite(requested).any():
         raise RequestError(f"{arguments.generated} has no requested phenotypes; put phenotypes.csv next to the cines.")
-    measured = measure_cines(cines, load_segmenter(arguments.segmenter), progress=True)
+    measured = measure_cines(cines, load_segmenter(arguments.segmenter, device=arguments.device), progress=True)
     table = controllability(requested, measured, arguments.seed)
     table = table[table["measurable"]]
     if arguments.json:

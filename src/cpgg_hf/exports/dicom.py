@@ -1,7 +1,7 @@
 """Synthetic cines as DICOM: MR Image Storage (PS3.3 A.4), one file per frame, marked as synthetic.
 
-Marks: Synthetic Data YES, a derived Image Type, Patient ID SYNTHETIC, series and derivation descriptions, image
-comments, and Content Qualification RESEARCH (not for diagnosis).
+Marks: Synthetic Data YES, a derived Image Type, this package as synthesizing equipment, Patient ID SYNTHETIC, series
+and derivation descriptions, image comments, and Content Qualification RESEARCH (not for diagnosis).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cpgg_hf.cine import Cine
+from cpgg_hf.exports.checks import checked
 from cpgg_hf.files.staging import staged_folder
 from cpgg_hf.optional import import_optional
 from cpgg_hf.plane import DEFAULT_SLICE_THICKNESS_MM, plane_of_affine
@@ -40,7 +41,8 @@ def write_dicom(path: str | os.PathLike[str], cine: Cine, series_description: st
         series_description: at most 64 characters.
 
     Raises:
-        ValueError: an acquired cine, other scanner units than uint16, or pixels that are not square.
+        ValueError: an acquired cine, other scanner units than uint16, pixels that are not square, or what `checked`
+            refuses.
         OutputError: the folder has content or cannot be written.
         ImportError: pydicom is not installed.
     """
@@ -56,6 +58,7 @@ def dicom_frames(cine: Cine, series_description: str = "Synthetic cine") -> Iter
     from pydicom.dataset import FileMetaDataset
     from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 
+    cine = checked(cine)
     if cine.acquired:
         raise ValueError(f"{cine.origin} was acquired by a scanner; only synthetic cines are written as DICOM.")
     pixels, bits = _stored_pixels(cine)
@@ -121,6 +124,7 @@ def _synthetic_image() -> Any:
     dataset.SeriesNumber = 1
     dataset.Manufacturer = dataset.ManufacturerModelName = "cpgg_hf"
     dataset.SoftwareVersions = __version__
+    dataset.ContributingEquipmentSequence = [_synthesizing_equipment()]
     dataset.ScanningSequence = "RM"  # research mode: no pulse sequence was run
     dataset.SequenceVariant = "NONE"
     dataset.ScanOptions = "CG"  # cardiac gating: trigger times are for gated images only
@@ -132,6 +136,21 @@ def _synthetic_image() -> Any:
     ):
         setattr(dataset, keyword, None)
     return dataset
+
+
+def _synthesizing_equipment() -> Any:
+    """This package as what made the image (PS3.3 C.12.1.1.5)."""
+    from pydicom import Dataset
+    from pydicom.sr.codedict import codes
+
+    purpose = Dataset()
+    purpose.CodeValue, purpose.CodingSchemeDesignator, purpose.CodeMeaning = codes.DCM.SynthesizingEquipment[:3]
+    equipment = Dataset()
+    equipment.PurposeOfReferenceCodeSequence = [purpose]
+    equipment.Manufacturer = equipment.ManufacturerModelName = "cpgg_hf"
+    equipment.SoftwareVersions = __version__
+    equipment.ContributionDescription = _NOTE
+    return equipment
 
 
 def _set_beat(dataset: Any, index: int, num_frames: int, frame_time_ms: float) -> None:
