@@ -86,6 +86,8 @@ def test_networks_have_the_given_number_type_and_device(model, tmp_path, capsys)
     arguments = ["--model", model, *FEW_STEPS, "--dtype", "bfloat16", "--device", "cpu"]
     assert run("generate", *arguments, "--out", tmp_path / "out") == 0
     assert '"dtype": "bfloat16"' in (tmp_path / "out" / "generation.json").read_text()
+    assert run("generate", *arguments[:-3], "float16", "--device", "cpu", "--out", tmp_path / "half") == 1
+    assert_one_sentence(capsys, "float16 needs an accelerator, .*; use bfloat16 or float32")
     if not torch.cuda.is_available():
         assert run("sample-phenotypes", "--model", model, "--device", "cuda", "--out", tmp_path / "table.csv") == 1
         assert_one_sentence(capsys, "the device cuda cannot be used .*; give another one")

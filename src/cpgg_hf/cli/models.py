@@ -41,13 +41,19 @@ def checkpoint_path(model: str | None) -> str:
 
 
 def load_pipeline(model: str | None, device: str | None = None, dtype: str = "float32") -> "CPGGPipeline":
-    """The pipeline of a checkpoint, on the accelerator if there is one, or on the given device."""
+    """The pipeline of a checkpoint, on the accelerator if there is one, or on the given device.
+
+    Raises:
+        RequestError: no checkpoint, a device that cannot be used, or float16 on a CPU, which torch does not support.
+    """
     import torch
 
     from cpgg_hf.pipeline_cpgg import CPGGPipeline
 
     place = usable_device(device)
-    pipe = CPGGPipeline.from_pretrained(checkpoint_path(model), torch_dtype=getattr(torch, dtype))
+    if dtype == "float16" and place.type == "cpu":
+        raise RequestError("float16 needs an accelerator, and the networks run on a CPU; use bfloat16 or float32.")
+    pipe = CPGGPipeline.from_pretrained(checkpoint_path(model), dtype=getattr(torch, dtype))
     pipe.to(place)
     return pipe
 

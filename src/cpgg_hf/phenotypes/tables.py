@@ -1,12 +1,12 @@
 """Phenotype tables in and out: every form becomes one (B, 82) float64 array in physical units.
 
-Columns may have any order and are named by short name, field number or UK Biobank column name. NaN, None and empty
-cells are missing values.
+Columns may have any order and are named by short name (in any case), field number or UK Biobank column name. NaN, None
+and empty cells are missing values.
 """
 
 import os
 import reprlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,15 +26,16 @@ def as_array(table: Any) -> np.ndarray:
     """Phenotypes as one array.
 
     Args:
-        table: a dict (values: numbers or equally long lists), a list of dicts, a `pandas.DataFrame`, an array or
-            tensor (82,) or (B, 82), or a list of (82,) arrays or tensors; physical units, NaN or absent = missing.
+        table: a dict (values: numbers or equally long lists), a list of dicts, a `pandas.DataFrame`, a
+            `pandas.Series` of one heart or a list of them, an array or tensor (82,) or (B, 82), or a list of (82,)
+            arrays or tensors; physical units, NaN or absent = missing.
 
     Returns:
         (B, 82) float64, in the order of `NAMES`.
 
     Raises:
-        PhenotypeError: unknown or repeated columns, wrong shapes, no rows, values that are not numbers or are in a
-            wrong unit (an LVEF of 0.55, a volume in litres, a negative volume).
+        PhenotypeError: unknown or repeated columns, a table of other columns only, wrong shapes, no rows, values that
+            are not numbers or are in a wrong unit (an LVEF of 0.55, a volume in litres, a negative volume).
     """
     array = parse_table(table)
     check_magnitudes(array)
@@ -45,23 +46,38 @@ def parse_table(table: Any) -> np.ndarray:
     """`as_array` without the check of magnitudes, for measured or sampled values."""
     if isinstance(table, Mapping):
         return _from_columns(table)
-    if hasattr(table, "columns") and hasattr(table, "iloc"):
-        repeated = table.columns[table.columns.duplicated()]
-        if len(repeated):
-            raise PhenotypeError(f"column {reprlib.repr(str(repeated[0]))} is there twice: keep one.")
+    if _is_series(table):
+        return _from_columns(_series_values(table))
+    if _is_frame(table):
+        _refuse_repeated(table.columns)
+        if not len(table.columns):
+            raise PhenotypeError("the table has no columns: name at least one phenotype.")
         return _from_columns({column: table[column].to_list() for column in table.columns})
     if isinstance(table, Sequence) and not isinstance(table, str):
+        table = [_series_values(row) if _is_series(row) else row for row in table]
         if table and isinstance(table[0], Mapping):
             return _from_rows(table)
         return _check_shape(_stack([_to_numpy(vector) for vector in table]))
     return _check_shape(_to_numpy(table))
 
 
-def as_frame(array: Any) -> "pandas.DataFrame":
-    """(82,) or (B, 82) phenotypes as a data frame with `NAMES` as columns."""
+def as_frame(array: Any, index: Any = None) -> "pandas.DataFrame":
+    """(82,) or (B, 82) phenotypes as a data frame with `NAMES` as columns, its rows numbered or named by `index`."""
     import pandas
 
-    return pandas.DataFrame(_check_shape(_to_numpy(array)), columns=list(NAMES))
+    return pandas.DataFrame(_check_shape(_to_numpy(array)), index=index, columns=list(NAMES))
+
+
+def row_names(table: Any, num_samples: int | None = None) -> Any:
+    """The subjects of a table's rows, for `as_frame`: a frame's index or a series' name, each `num_samples` times.
+
+    None for tables whose rows have no names or are only numbered from 0.
+    """
+    if _is_series(table):
+        names = None if table.name is None else np.array([table.name], dtype=object)
+    else:
+        names = table.index if _is_frame(table) and not _is_numbered(table) else None
+    return None if names is None else names.repeat(1 if num_samples is None else num_samples)
 
 
 def read_csv(path: str | os.PathLike[str]) -> np.ndarray:
@@ -86,6 +102,29 @@ def read_csv(path: str | os.PathLike[str]) -> np.ndarray:
 def write_csv(array: Any, path: str | os.PathLike[str]) -> None:
     """Write (B, 82) phenotypes as CSV with `NAMES` as header; `read_csv` returns exactly the same numbers."""
     as_frame(array).to_csv(path, index=False)
+
+
+def _is_frame(table: Any) -> bool:
+    return hasattr(table, "columns") and hasattr(table, "iloc")
+
+
+def _is_series(table: Any) -> bool:
+    return hasattr(table, "iloc") and not _is_frame(table)
+
+
+def _is_numbered(frame: Any) -> bool:
+    return frame.index.name is None and frame.index.to_list() == list(range(len(frame)))
+
+
+def _series_values(series: Any) -> dict[Any, Any]:
+    _refuse_repeated(series.index)
+    return series.to_dict()
+
+
+def _refuse_repeated(names: Any) -> None:
+    repeated = names[names.duplicated()]
+    if len(repeated):
+        raise PhenotypeError(f"column {reprlib.repr(str(repeated[0]))} is there twice: keep one.")
 
 
 def _to_numpy(values: Any) -> np.ndarray:
@@ -123,7 +162,7 @@ def _check_shape(array: np.ndarray) -> np.ndarray:
 def _columns_of(names: Iterable[Any]) -> dict[int, Any]:
     columns: dict[int, Any] = {}
     for name in names:
-        if str(name) in IDENTIFIER_COLUMNS:
+        if str(name).strip().lower() in IDENTIFIER_COLUMNS:
             continue
         index = phenotype_index(name)
         if index in columns:
@@ -135,6 +174,7 @@ def _columns_of(names: Iterable[Any]) -> dict[int, Any]:
 
 def _from_columns(table: Mapping[Any, Any]) -> np.ndarray:
     columns = _columns_of(table)
+    _require_phenotypes(table, columns)
     values = {index: _column_values(table[name]) for index, name in columns.items()}
     lengths = {len(column) for column in values.values()} or {1}
     if len(lengths) > 1:
@@ -149,12 +189,25 @@ def _from_columns(table: Mapping[Any, Any]) -> np.ndarray:
 
 def _from_rows(rows: Sequence[Mapping[Any, Any]]) -> np.ndarray:
     array = np.full((len(rows), len(NAMES)), np.nan)
+    known: set[int] = set()
     for row, values in enumerate(rows):
         if not isinstance(values, Mapping):
             raise PhenotypeError(f"row {row} is a {type(values).__name__} among dicts: give all rows as dicts.")
-        for index, name in _columns_of(values).items():
+        columns = _columns_of(values)
+        known |= columns.keys()
+        for index, name in columns.items():
             array[row, index] = _number(values[name], index, row)
+    _require_phenotypes([name for values in rows for name in values], known)
     return array
+
+
+def _require_phenotypes(names: Collection[Any], known: Collection[int]) -> None:
+    """A table that names things, but no phenotype, is a mistake; one that names nothing asks for random hearts."""
+    if names and not known:
+        raise PhenotypeError(
+            f"the table has no phenotype, only {reprlib.repr(str(next(iter(names))))}: name at least one column as "
+            "`cpgg phenotypes` lists them."
+        )
 
 
 def _column_values(values: Any) -> Sequence[Any]:
