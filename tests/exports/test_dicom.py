@@ -73,6 +73,11 @@ def test_every_file_says_that_it_is_synthetic_and_names_no_patient(folder):
         assert dataset.PatientIdentityRemoved == "YES"
         assert dataset.BurnedInAnnotation == "NO"
         assert dataset.ContentQualification == "RESEARCH"
+        (equipment,) = dataset.ContributingEquipmentSequence
+        (purpose,) = equipment.PurposeOfReferenceCodeSequence
+        assert (purpose.CodeValue, purpose.CodingSchemeDesignator) == ("109100", "DCM")  # PS3.16 CID 7005
+        assert purpose.CodeMeaning == "Synthesizing Equipment"
+        assert equipment.Manufacturer == "cpgg_hf"
         for text in (dataset.ImageComments, dataset.DerivationDescription, dataset.SeriesDescription):
             assert "synthetic" in text.lower()
         personal = ("PatientBirthDate", "PatientSex", "StudyDate", "AccessionNumber", "ReferringPhysicianName")
