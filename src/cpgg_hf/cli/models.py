@@ -50,10 +50,10 @@ def load_pipeline(model: str | None, device: str | None = None, dtype: str = "fl
 
     from cpgg_hf.pipeline_cpgg import CPGGPipeline
 
-    place = usable_device(device)
+    checkpoint, place = checkpoint_path(model), usable_device(device)
     if dtype == "float16" and place.type == "cpu":
         raise RequestError("float16 needs an accelerator, and the networks run on a CPU; use bfloat16 or float32.")
-    pipe = CPGGPipeline.from_pretrained(checkpoint_path(model), dtype=getattr(torch, dtype))
+    pipe = CPGGPipeline.from_pretrained(checkpoint, dtype=getattr(torch, dtype))
     pipe.to(place)
     return pipe
 
