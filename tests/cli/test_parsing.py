@@ -34,11 +34,14 @@ def test_help_fits_on_a_screen_and_states_defaults(monkeypatch):
         text = parser.format_help()
         assert len(text.splitlines()) <= 45, prog
         for action in parser._actions:
-            if action.option_strings and not action.required and action.default not in (None, False, [], "==SUPPRESS=="):
+            if action.option_strings and action.default not in (None, False, [], argparse.SUPPRESS):
                 assert str(action.default) in text.partition(action.option_strings[0])[2], (prog, action.dest)
     text = " ".join(ALL["cpgg generate"].format_help().split())
     assert "--seed SEED the same seed gives the same result (default: 0)" in text
     assert "gif and webp leave out frames above 60 bpm" in text
+
+
+GENERATE = ["generate", "--out", "x"]
 
 
 @pytest.mark.parametrize(
@@ -46,10 +49,10 @@ def test_help_fits_on_a_screen_and_states_defaults(monkeypatch):
     [
         (["generat"], "unknown command 'generat'; did you mean generate?"),
         (["prepare", "niftii"], "unknown source 'niftii'; did you mean nifti?"),
-        (["generate", "--out", "x", "--format", "nifti,gfi"], "argument --format: unknown format 'gfi'; did you mean gif?"),
-        (["generate", "--out", "x", "--modle", "y"], "unknown argument '--modle'; did you mean --model?"),
-        (["generate", "--out", "x", "--device", "gpu"], "argument --device: unknown device 'gpu'; expected cpu, cuda, "),
-        (["generate", "--out", "x", "--dtype", "float"], "argument --dtype: unknown value 'float'; did you mean float"),
+        ([*GENERATE, "--format", "nifti,gfi"], "argument --format: unknown format 'gfi'; did you mean gif?"),
+        ([*GENERATE, "--modle", "y"], "unknown argument '--modle'; did you mean --model?"),
+        ([*GENERATE, "--device", "gpu"], "argument --device: unknown device 'gpu'; expected cpu, cuda, "),
+        ([*GENERATE, "--dtype", "float"], "argument --dtype: unknown value 'float'; did you mean float"),
         (["generate"], "the following arguments are required: --out"),
         (["measure", "a.nii.gz", "b.nii.gz"], "unknown argument 'b.nii.gz'"),
     ],

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from cpgg_hf.cine import Cine
+from cpgg_hf.dataset import cine_row
 from cpgg_hf.exports import formats, write_cine
 
 SHAPE = (8, 16, 16)
@@ -39,6 +40,8 @@ def test_impossible_numbers_are_refused_by_every_format(tmp_path, name, make, me
     with pytest.raises(ValueError, match=message):
         write_cine(tmp_path / "cine", make(), [name])
     assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ValueError, match=message):  # a row of a data set
+        cine_row(make())
 
 
 @pytest.mark.parametrize("name", ["nifti", "npz"])

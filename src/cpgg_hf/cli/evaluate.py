@@ -63,5 +63,6 @@ def _controllability(arguments: argparse.Namespace) -> None:
     if arguments.json:
         print_json(to_plain(table))
         return
-    r2 = [f"{row.r2:.3f}" if not row.r2_needs else f"needs {row.r2_needs}" for row in table.itertuples()]
+    pairs = zip(table["r2"].to_list(), table["r2_needs"], strict=True)
+    r2 = [f"needs {needs}" if needs else f"{value:.3f}" for value, needs in pairs]
     print(table.assign(r2=r2)[_COLUMNS].to_string(float_format="{:.3f}".format, na_rep=""))

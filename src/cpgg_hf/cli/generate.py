@@ -30,8 +30,8 @@ def add_generation(command: argparse.ArgumentParser, default_format: str = "nift
     """The options of `generate`, which `training_scripts/generate_dataset.py` has too."""
     add_request(command)
     command.add_argument("--out", required=True, help="folder to write; re-run the command to resume")
-    text = f"one or more of {', '.join(formats())}, and parquet, a data set; gif and webp leave out frames above 60 bpm "
-    text += f"(default: {default_format})"
+    text = f"one or more of {', '.join(formats())}, and parquet, a data set; gif and webp leave out frames "
+    text += f"above 60 bpm (default: {default_format})"
     command.add_argument("--format", type=_formats, default=default_format, metavar="FORMAT[,FORMAT]", help=text)
     text = "cines at once; does not affect the output"
     command.add_argument("--batch-size", type=positive, default=8, help=text)

@@ -32,9 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if any("\0" in str(value) for value in vars(arguments).values()):
         parser.error("an argument contains a NUL character, which no path may have; leave it out")
     try:
-        # Progress, notes and warnings go to stderr, results to stdout.
-        with redirect_stderr(io.StringIO()) if arguments.quiet else nullcontext(), _warnings_as_notes():
-            arguments.run(arguments)
+        _run(arguments)
     except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)
         return 1
@@ -54,6 +52,12 @@ def build_parser() -> argparse.ArgumentParser:
     for name in COMMANDS:
         import_module(f"cpgg_hf.cli.{name}").add_command(commands)
     return parser
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    # Progress, notes and warnings go to stderr, results to stdout.
+    with redirect_stderr(io.StringIO()) if arguments.quiet else nullcontext(), _warnings_as_notes():
+        arguments.run(arguments)
 
 
 @contextmanager

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from cpgg_hf.cine import Cine
-from cpgg_hf.exports.checks import checked
 from cpgg_hf.errors import CPGGWarning
+from cpgg_hf.exports.checks import checked
 from cpgg_hf.files.staging import staged_file
 from cpgg_hf.optional import import_optional
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -53,7 +52,7 @@ class GenerationRequest:
     """
 
     def __init__(self, phenotypes: Any = None, num_samples: int = 1, conditions: Sequence[Condition] = ()) -> None:
-        if not isinstance(num_samples, Integral) or num_samples < 1:
+        if not isinstance(num_samples, int | np.integer) or num_samples < 1:
             raise RequestError(f"num_samples is {num_samples}; expected a whole number of at least 1 per row.")
         # Row by row, as some checks depend on the other rows of a table, and batches split the table.
         table = np.full((1, len(NAMES)), np.nan) if phenotypes is None else as_array(phenotypes)

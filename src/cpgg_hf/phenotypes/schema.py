@@ -89,8 +89,8 @@ def phenotype_index(name_or_field: str | int) -> int:
     """Position (0 to 81) of a phenotype.
 
     Args:
-        name_or_field: a short name in any case (`"LVEF"`, `"lvef"`), a field number (`24103`, `"24103"`) or a UK Biobank column name
-            (`"24103-2.0"`, `"f.24103.2.0"`, `"p24103_i2"`).
+        name_or_field: a short name in any case (`"LVEF"`, `"lvef"`), a field number (`24103`, `"24103"`) or a UK
+            Biobank column name (`"24103-2.0"`, `"f.24103.2.0"`, `"p24103_i2"`).
 
     Raises:
         PhenotypeError: the name is unknown; the message gives the nearest valid one.
