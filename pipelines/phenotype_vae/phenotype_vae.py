@@ -9,7 +9,7 @@ import numpy as np
 import re
 import reprlib
 import torch
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from diffusers.configuration_utils import ConfigMixin, register_to_config
@@ -465,6 +465,9 @@ def check_magnitudes(array: np.ndarray) -> None:
 IDENTIFIER_COLUMNS = frozenset(["eid", "f.eid", "participant.eid", "subject", "subject_id"])
 
 
+_NO_PHENOTYPE = "no column of the table is a phenotype: name at least one as `cpgg phenotypes` lists them."
+
+
 def as_array(table: Any) -> np.ndarray:
     array = parse_table(table)
     check_magnitudes(array)
@@ -474,38 +477,21 @@ def as_array(table: Any) -> np.ndarray:
 def parse_table(table: Any) -> np.ndarray:
     if isinstance(table, Mapping):
         return _from_columns(table)
-    if _is_series(table):
-        return _from_columns(_series_values(table))
-    if _is_frame(table):
-        _refuse_repeated(table.columns)
-        if not len(table.columns):
-            raise PhenotypeError("the table has no columns: name at least one phenotype.")
-        return _from_columns({column: table[column].to_list() for column in table.columns})
+    if hasattr(table, "to_frame"):  # a series
+        table = table.to_frame().T
+    if hasattr(table, "columns") and hasattr(table, "iloc"):
+        repeated = table.columns[table.columns.duplicated()]
+        if len(repeated):
+            raise PhenotypeError(f"column {reprlib.repr(str(repeated[0]))} is there twice: keep one.")
+        columns = {column: table[column].to_list() for column in table.columns}
+        return _from_columns(columns or {"subject": []})  # an index alone names no phenotype either
     if isinstance(table, Sequence) and not isinstance(table, str):
-        table = [_series_values(row) if _is_series(row) else row for row in table]
         if table and isinstance(table[0], Mapping):
             return _from_rows(table)
+        if table and hasattr(table[0], "to_frame"):
+            return np.concatenate([parse_table(row) for row in table])
         return _check_shape(_stack([_to_numpy(vector) for vector in table]))
     return _check_shape(_to_numpy(table))
-
-
-def _is_frame(table: Any) -> bool:
-    return hasattr(table, "columns") and hasattr(table, "iloc")
-
-
-def _is_series(table: Any) -> bool:
-    return hasattr(table, "iloc") and not _is_frame(table)
-
-
-def _series_values(series: Any) -> dict[Any, Any]:
-    _refuse_repeated(series.index)
-    return series.to_dict()
-
-
-def _refuse_repeated(names: Any) -> None:
-    repeated = names[names.duplicated()]
-    if len(repeated):
-        raise PhenotypeError(f"column {reprlib.repr(str(repeated[0]))} is there twice: keep one.")
 
 
 def _to_numpy(values: Any) -> np.ndarray:
@@ -555,7 +541,8 @@ def _columns_of(names: Iterable[Any]) -> dict[int, Any]:
 
 def _from_columns(table: Mapping[Any, Any]) -> np.ndarray:
     columns = _columns_of(table)
-    _require_phenotypes(table, columns)
+    if table and not columns:  # a table that names nothing at all asks for any heart
+        raise PhenotypeError(_NO_PHENOTYPE)
     values = {index: _column_values(table[name]) for index, name in columns.items()}
     lengths = {len(column) for column in values.values()} or {1}
     if len(lengths) > 1:
@@ -570,24 +557,16 @@ def _from_columns(table: Mapping[Any, Any]) -> np.ndarray:
 
 def _from_rows(rows: Sequence[Mapping[Any, Any]]) -> np.ndarray:
     array = np.full((len(rows), len(NAMES)), np.nan)
-    known: set[int] = set()
+    found: set[int] = set()
     for row, values in enumerate(rows):
         if not isinstance(values, Mapping):
             raise PhenotypeError(f"row {row} is a {type(values).__name__} among dicts: give all rows as dicts.")
-        columns = _columns_of(values)
-        known |= columns.keys()
+        found.update(columns := _columns_of(values))
         for index, name in columns.items():
             array[row, index] = _number(values[name], index, row)
-    _require_phenotypes([name for values in rows for name in values], known)
+    if any(rows) and not found:
+        raise PhenotypeError(_NO_PHENOTYPE)
     return array
-
-
-def _require_phenotypes(names: Collection[Any], known: Collection[int]) -> None:
-    if names and not known:
-        raise PhenotypeError(
-            f"the table has no phenotype, only {reprlib.repr(str(next(iter(names))))}: name at least one column as "
-            "`cpgg phenotypes` lists them."
-        )
 
 
 def _column_values(values: Any) -> Sequence[Any]:
