@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cpgg_hf.cine import Cine
+from cpgg_hf.errors import brief
 from cpgg_hf.exports.checks import checked
 from cpgg_hf.files.staging import staged_folder
 from cpgg_hf.optional import import_optional
@@ -38,11 +40,11 @@ def write_dicom(path: str | os.PathLike[str], cine: Cine, series_description: st
         path: the folder; must be new or empty.
         cine: with square pixels: uint8 is stored as it is, float in 12 bits (1 becomes 4095), uint16 in scanner units
             as it is. Its seed gives the same identifiers (UIDs) to the same cine; without one they are random.
-        series_description: at most 64 characters.
+        series_description: 1 to 64 printable ASCII characters, no backslash.
 
     Raises:
-        ValueError: an acquired cine, other scanner units than uint16, pixels that are not square, or what `checked`
-            refuses.
+        ValueError: an acquired cine, other scanner units than uint16, pixels that are not square, another
+            series_description, or what `checked` refuses.
         OutputError: the folder has content or cannot be written.
         ImportError: pydicom is not installed.
     """
@@ -61,6 +63,11 @@ def dicom_frames(cine: Cine, series_description: str = "Synthetic cine") -> Iter
     cine = checked(cine)
     if cine.acquired:
         raise ValueError(f"{cine.origin} was acquired by a scanner; only synthetic cines are written as DICOM.")
+    if not re.fullmatch(r"[ -\[\]-~]{1,64}", series_description):  # PS3.5 6.2, LO in the default character set
+        raise ValueError(
+            f"series_description must be 1 to 64 printable ASCII characters without a backslash, given "
+            f"{brief(series_description)!r}."
+        )
     pixels, bits = _stored_pixels(cine)
     spacing_mm, frame_time_ms, affine = cine.pixel_size_mm, cine.frame_time_ms, cine.affine
     thickness = DEFAULT_SLICE_THICKNESS_MM if cine.slice_thickness_mm is None else cine.slice_thickness_mm
