@@ -165,7 +165,7 @@ def check_scheduler(head_type: str, scheduler: Any) -> None:
 # ---- cpgg_hf.phenotypes.schema
 
 
-_COLUMN = re.compile(r"(?:participant\.)?(?:f\.|p)?(\d{5})(?:-\d+\.\d+|\.\d+\.\d+|(?:_i\d+)?(?:_a\d+)?)")
+_COLUMN = re.compile(r"(?:participant\.)?(?:f\.|p)?(\d{5})(?:-\d+\.\d+|\.\d+\.\d+|(?:_i\d+)?(?:_a\d+)?)", re.I)
 
 
 # AHA segments that a four-chamber plane cuts, base to apex (inferoseptal, then apical septal; anterolateral, then
@@ -312,7 +312,7 @@ PHENOTYPES: tuple[Phenotype, ...] = _read_table()
 NAMES: tuple[str, ...] = tuple(phenotype.short_name for phenotype in PHENOTYPES)
 
 
-_INDEX_OF_NAME = {name: index for index, name in enumerate(NAMES)}
+_INDEX_OF_NAME = {name.lower(): index for index, name in enumerate(NAMES)}
 
 
 _INDEX_OF_FIELD = {phenotype.field_id: index for index, phenotype in enumerate(PHENOTYPES)}
@@ -320,8 +320,8 @@ _INDEX_OF_FIELD = {phenotype.field_id: index for index, phenotype in enumerate(P
 
 def phenotype_index(name_or_field: str | int) -> int:
     text = str(name_or_field).strip()
-    if text in _INDEX_OF_NAME:
-        return _INDEX_OF_NAME[text]
+    if text.lower() in _INDEX_OF_NAME:
+        return _INDEX_OF_NAME[text.lower()]
     if not text:
         raise PhenotypeError("a phenotype has no name: give each column the name of its phenotype, or leave it out.")
     column = _COLUMN.fullmatch(text)
@@ -339,7 +339,7 @@ def _suggest(text: str, field_id: int | None) -> str:
         return f"fields {first} to {last} are known; the nearest is {nearest.field_id} ({nearest.short_name})"
     lowered = {name.lower(): name for name in NAMES} | {item.name.lower(): item.short_name for item in PHENOTYPES}
     nearest_name = lowered[difflib.get_close_matches(text.lower(), lowered, n=1, cutoff=0.0)[0]]
-    return f"did you mean {nearest_name!r}? (cpgg_hf.phenotypes.NAMES lists all 82)"
+    return f"did you mean {nearest_name!r}? (`cpgg phenotypes` lists all 82)"
 
 
 # ---- cpgg_hf.phenotypes.identities
@@ -590,6 +590,9 @@ def check_magnitudes(array: np.ndarray) -> None:
 IDENTIFIER_COLUMNS = frozenset(["eid", "f.eid", "participant.eid", "subject", "subject_id"])
 
 
+_NO_PHENOTYPE = "no column of the table is a phenotype: name at least one as `cpgg phenotypes` lists them."
+
+
 def as_array(table: Any) -> np.ndarray:
     array = parse_table(table)
     check_magnitudes(array)
@@ -599,22 +602,27 @@ def as_array(table: Any) -> np.ndarray:
 def parse_table(table: Any) -> np.ndarray:
     if isinstance(table, Mapping):
         return _from_columns(table)
+    if hasattr(table, "to_frame"):  # a series
+        table = table.to_frame().T
     if hasattr(table, "columns") and hasattr(table, "iloc"):
         repeated = table.columns[table.columns.duplicated()]
         if len(repeated):
             raise PhenotypeError(f"column {reprlib.repr(str(repeated[0]))} is there twice: keep one.")
-        return _from_columns({column: table[column].to_list() for column in table.columns})
+        columns = {column: table[column].to_list() for column in table.columns}
+        return _from_columns(columns or {"subject": []})  # an index alone names no phenotype either
     if isinstance(table, Sequence) and not isinstance(table, str):
         if table and isinstance(table[0], Mapping):
             return _from_rows(table)
+        if table and hasattr(table[0], "to_frame"):
+            return np.concatenate([parse_table(row) for row in table])
         return _check_shape(_stack([_to_numpy(vector) for vector in table]))
     return _check_shape(_to_numpy(table))
 
 
-def as_frame(array: Any) -> "pandas.DataFrame":
+def as_frame(array: Any, index: Any = None) -> "pandas.DataFrame":
     import pandas
 
-    return pandas.DataFrame(_check_shape(_to_numpy(array)), columns=list(NAMES))
+    return pandas.DataFrame(_check_shape(_to_numpy(array)), index=index, columns=list(NAMES))
 
 
 def _to_numpy(values: Any) -> np.ndarray:
@@ -652,7 +660,7 @@ def _check_shape(array: np.ndarray) -> np.ndarray:
 def _columns_of(names: Iterable[Any]) -> dict[int, Any]:
     columns: dict[int, Any] = {}
     for name in names:
-        if str(name) in IDENTIFIER_COLUMNS:
+        if str(name).strip().lower() in IDENTIFIER_COLUMNS:
             continue
         index = phenotype_index(name)
         if index in columns:
@@ -664,6 +672,8 @@ def _columns_of(names: Iterable[Any]) -> dict[int, Any]:
 
 def _from_columns(table: Mapping[Any, Any]) -> np.ndarray:
     columns = _columns_of(table)
+    if table and not columns:  # a table that names nothing at all asks for any heart
+        raise PhenotypeError(_NO_PHENOTYPE)
     values = {index: _column_values(table[name]) for index, name in columns.items()}
     lengths = {len(column) for column in values.values()} or {1}
     if len(lengths) > 1:
@@ -678,11 +688,15 @@ def _from_columns(table: Mapping[Any, Any]) -> np.ndarray:
 
 def _from_rows(rows: Sequence[Mapping[Any, Any]]) -> np.ndarray:
     array = np.full((len(rows), len(NAMES)), np.nan)
+    found: set[int] = set()
     for row, values in enumerate(rows):
         if not isinstance(values, Mapping):
             raise PhenotypeError(f"row {row} is a {type(values).__name__} among dicts: give all rows as dicts.")
-        for index, name in _columns_of(values).items():
+        found.update(columns := _columns_of(values))
+        for index, name in columns.items():
             array[row, index] = _number(values[name], index, row)
+    if any(rows) and not found:
+        raise PhenotypeError(_NO_PHENOTYPE)
     return array
 
 

@@ -16,6 +16,7 @@ os.environ |= {
     "HF_HUB_DISABLE_XET": "1",
     "HF_UPDATE_DOWNLOAD_COUNTS": "0",
 }
+os.environ.pop("CPGG_MODEL", None)  # tests name their checkpoint
 torch.set_num_threads(1)  # sums, and so bytes, depend on it, and the processes that tests start have one
 
 

@@ -45,7 +45,6 @@ def place(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def _in_place(place, monkeypatch):
     monkeypatch.chdir(place)
-    monkeypatch.setattr("cpgg_hf.cli.models.SHIPPED_CHECKPOINT", place / "checkpoints" / "cpgg-phantom-small")
 
 
 def test_its_commands_run_in_their_order(capsys):

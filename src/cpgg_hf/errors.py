@@ -10,6 +10,10 @@ class CPGGError(Exception):
     """Base class of every error that the package raises on purpose."""
 
 
+class CPGGWarning(UserWarning):
+    """A note to the user about a result; the command line prints it as one line."""
+
+
 class InputError(CPGGError, ValueError):
     """Input files or data sets that cannot be read or used."""
 

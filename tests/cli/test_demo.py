@@ -36,9 +36,9 @@ def test_demo_writes_ordered_hearts_pictures_and_a_table_and_can_run_again(tmp_p
     with Image.open(out / "hearts.png") as sheet:
         assert sheet.width > 2 * sheet.height  # eight columns, two rows
 
-    printed = capsys.readouterr().out
-    assert "generating 8 hearts with LVEDV from 90 to 250 mL" in printed
-    assert all(f"  {name}" in printed for name in SHOWN)
+    printed = capsys.readouterr()
+    assert "generating 8 hearts with LVEDV from 90 to 250 mL" in printed.err
+    assert all(f"  {name}" in printed.out for name in SHOWN)
 
 
 def test_controllability_is_reported_in_the_units_of_the_phenotypes():
@@ -46,8 +46,7 @@ def test_controllability_is_reported_in_the_units_of_the_phenotypes():
     measured = requested.copy()
     index = phenotype_index("LVEDV")
     requested[:, index], measured[:, index] = [100, 120, 140, 160], [110, 120, 150, np.nan]
-    # SSE 200 about SST 800
     assert controllability_sentences(requested, measured, ("LVEDV",)) == (
         "  LVEDV    measurable in 3 of 4 hearts: requested 100 to 140 mL, measured 110 to 150 mL,"
-        " mean difference 6.7 mL, R2 0.75"
+        " bias 6.7 mL, RMSE 8.2 mL"
     )

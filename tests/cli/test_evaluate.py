@@ -24,19 +24,21 @@ def test_controllability_of_generated_files(model, tmp_path, capsys):
     assert rows["LVEDV"]["num_cines"] + rows["LVEDV"]["num_unmeasured"] == 3
 
 
-def test_requests_that_cannot_be_judged_are_named(model, tmp_path, capsys, monkeypatch):
+def test_what_was_requested_has_bias_and_rmse_whatever_the_number_of_cines(model, tmp_path, capsys, monkeypatch):
     generated, segmenter = tmp_path / "generated", ["--segmenter", f"{model}/cine_segmenter"]
     request = ["--set", "LVEDV=150", "--set", "LVEF=60", "--num-samples", 3]
     assert run("generate", "--model", model, *request, *FEW_STEPS, "--out", generated) == 0
     capsys.readouterr()
     # An untrained model's cines show no heart that could be measured.
     monkeypatch.setattr(
-        "cpgg_hf.measure.measure_cines", lambda cines, *_, **__: np.array([cine.phenotypes for cine in cines])
+        "cpgg_hf.measure.measure_cines", lambda cines, *_, **__: np.array([cine.phenotypes + 2.5 for cine in cines])
     )
     assert run("evaluate", "controllability", generated, *segmenter) == 0
-    notes = capsys.readouterr().err
-    assert "note: LVEDV, LVESV, LVSV, LVEF cannot be judged" in notes
-    assert "only 3 cines" in notes
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    assert "nan" not in printed.out.lower()
+    rows = {line.split()[0]: line.split() for line in printed.out.splitlines()}
+    assert rows["LVEDV"] == ["LVEDV", "mL", "3", "0", "2.500", "2.500", "needs", "20", "cines"]
 
 
 def test_fidelity_against_prepared_phantoms(model, tmp_path, capsys):
@@ -62,7 +64,7 @@ def test_both_questions_read_the_named_splits(tmp_path, monkeypatch):
         return cines
 
     monkeypatch.setattr("cpgg_hf.cli.cines.read_cine_set", stop)
-    monkeypatch.setattr("cpgg_hf.cli.models.load_segmenter", lambda _: 1 / 0)
+    monkeypatch.setattr("cpgg_hf.cli.models.load_segmenter", lambda _, device: 1 / 0)
     assert run("evaluate", "fidelity", generated, reference) == 1
     assert asked == [("generated", [41.0]), ("reference", [52.0])]
     asked.clear()

@@ -73,6 +73,11 @@ def test_every_file_says_that_it_is_synthetic_and_names_no_patient(folder):
         assert dataset.PatientIdentityRemoved == "YES"
         assert dataset.BurnedInAnnotation == "NO"
         assert dataset.ContentQualification == "RESEARCH"
+        (equipment,) = dataset.ContributingEquipmentSequence
+        (purpose,) = equipment.PurposeOfReferenceCodeSequence
+        assert (purpose.CodeValue, purpose.CodingSchemeDesignator) == ("109100", "DCM")  # PS3.16 CID 7005
+        assert purpose.CodeMeaning == "Synthesizing Equipment"
+        assert equipment.Manufacturer == "cpgg_hf"
         for text in (dataset.ImageComments, dataset.DerivationDescription, dataset.SeriesDescription):
             assert "synthetic" in text.lower()
         personal = ("PatientBirthDate", "PatientSex", "StudyDate", "AccessionNumber", "ReferringPhysicianName")
@@ -156,6 +161,13 @@ def test_whole_numbers_are_kept_as_they_are(tmp_path):
 def test_what_cannot_be_written_is_refused_and_leaves_nothing(tmp_path, settings, message):
     with pytest.raises(ValueError, match=message):
         write_dicom(tmp_path / "out", Cine(pixels=np.zeros((8, 4, 4)), frame_time_ms=20.0, **settings))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("description", ["", "x" * 65, "a\\b", "Füße", "two\nlines"])
+def test_a_description_that_dicom_cannot_hold_is_refused(tmp_path, cine, description):
+    with pytest.raises(ValueError, match="must be 1 to 64 printable ASCII characters without a backslash"):
+        write_dicom(tmp_path / "out", cine, description)
     assert list(tmp_path.iterdir()) == []
 
 

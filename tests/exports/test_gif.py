@@ -1,5 +1,7 @@
 """A GIF or a WebP lasts as long as the beat and shows every cine."""
 
+import warnings
+
 import numpy as np
 import pytest
 from PIL import Image, ImageSequence
@@ -20,6 +22,18 @@ def pixels() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (50, 12, 16), dtype=np.uint8)
 
 
+@pytest.mark.parametrize(("frame_time_ms", "shown"), [(12.0, 30), (20.0, 50)])
+def test_frames_that_are_left_out_are_said_and_counted(tmp_path, pixels, frame_time_ms, shown):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        path = write_gif(tmp_path / "cine.gif", Cine(pixels=pixels, frame_time_ms=frame_time_ms))
+    assert ["frames of faster cines are left out" in str(one.message) for one in caught] == [True] * (shown < 50)
+    with Image.open(path) as picture:
+        assert picture.n_frames == shown
+        assert picture.info["comment"].decode() == f"{shown} of 50 frames of the beat"
+
+
+@pytest.mark.filterwarnings("ignore:viewers show")
 @pytest.mark.parametrize("frame_time_ms", [12.0, 17.5, 20.0, 26.0, 33.0])
 def test_a_beat_lasts_as_long_as_it_should(tmp_path, pixels, frame_time_ms):
     _, durations = frames_of(write_gif(tmp_path / "cine.gif", Cine(pixels=pixels, frame_time_ms=frame_time_ms)))
@@ -33,6 +47,7 @@ def test_frames_are_shown_unchanged(tmp_path, pixels):
     assert np.array_equal(frames[7][::2, ::2], pixels[7])
 
 
+@pytest.mark.filterwarnings("ignore:viewers show")
 @pytest.mark.parametrize("frame_time_ms", [12.0, 17.5, 33.3])
 def test_webp_keeps_every_value_and_the_beats_length(tmp_path, pixels, frame_time_ms):
     frames, durations = frames_of(write_webp(tmp_path / "cine.webp", Cine(pixels=pixels, frame_time_ms=frame_time_ms)))

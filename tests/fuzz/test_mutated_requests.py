@@ -21,7 +21,7 @@ _KNOWN = {"LVEDV": 150.0, "LVESV": 60.0, "LVCO": 5.5, "LVM": 90.0, "Ell_Global":
 def _one_pipeline(monkeypatch):
     """The model is the same for every case: loaded once."""
     pipe = tiny_pipeline()
-    monkeypatch.setattr("cpgg_hf.cli.models.load_pipeline", lambda _: pipe)
+    monkeypatch.setattr("cpgg_hf.cli.models.load_pipeline", lambda *_: pipe)
 
 
 @pytest.mark.usefixtures("_one_pipeline")

@@ -102,3 +102,9 @@ def test_no_two_cines_share_a_seed():
     }
     assert len(seeds) == 2400
     assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+@pytest.mark.parametrize("num_samples", [0, -1, 1.5, 2.0, "2"])
+def test_a_number_of_samples_is_a_whole_number(num_samples):
+    with pytest.raises(RequestError, match=f"num_samples is {num_samples}; expected a whole number of at least 1"):
+        GenerationRequest({"LVEF": 30.0}, num_samples)

@@ -196,7 +196,7 @@ def test_a_run_that_fails_before_its_first_shard_leaves_nothing(pipe, tmp_path):
 def test_too_little_memory_takes_smaller_batches_and_the_same_bytes(pipe, made, tmp_path, digests, capsys):
     five(LimitedMemory(pipe, 1), tmp_path / "set", batch_size=8)
     assert digests(tmp_path / "set") == digests(made)
-    assert "continuing with batches of 1" in capsys.readouterr().out
+    assert "continuing with batches of 1" in capsys.readouterr().err
     with pytest.raises(RequestError, match="too small for one micro-batch of 2 cines; free some, or use a smaller"):
         five(LimitedMemory(pipe, 0), tmp_path / "other")
 
@@ -216,7 +216,7 @@ def test_memory_that_is_short_once_halves_the_batch_for_good(pipe, made, tmp_pat
     five(ShortOnce(pipe, None), tmp_path / "set", batch_size=2)
     assert ShortOnce.sizes == [2, 2, 1, 1, 1]
     assert digests(tmp_path / "set") == digests(made)
-    assert capsys.readouterr().out.count("continuing with batches of 1") == 1
+    assert capsys.readouterr().err.count("continuing with batches of 1") == 1
 
 
 def test_a_full_disk_stops_cleanly_and_the_run_can_be_resumed(pipe, made, tmp_path, digests, monkeypatch):
@@ -288,11 +288,11 @@ def test_progress_is_printed_in_single_lines(pipe, tmp_path, monkeypatch, capsys
     with monkeypatch.context() as patch:
         patch.setattr("cpgg_hf.generation.progress.SECONDS_BETWEEN_LINES", 0.0)
         five(pipe, tmp_path / "set", batch_size=1)
-    lines = [line.partition("] ")[2] for line in capsys.readouterr().out.splitlines()]
+    lines = [line.partition("] ")[2] for line in capsys.readouterr().err.splitlines()]
     assert re.fullmatch(r"1 of 5 cines \(20\.0%\), [\d.]+ cines/s, 0:00:\d\d left", lines[0])
     assert [re.search(r"(\d) of 5", line)[1] for line in lines] == list("12234455")
     five(pipe, tmp_path / "set")
-    assert capsys.readouterr().out.endswith("] 5 of 5 cines (100.0%)\n")
+    assert capsys.readouterr().err.endswith("] 5 of 5 cines (100.0%)\n")
 
 
 def test_other_failures_to_write_are_not_called_a_full_disk(pipe, tmp_path, monkeypatch):

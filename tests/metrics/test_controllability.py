@@ -83,6 +83,26 @@ def test_unmeasured_cines_are_counted_not_hidden(case):
     assert np.isnan(table.loc["AAo_distensibility", "r2"])
 
 
+def test_few_cines_have_bias_and_rmse_but_no_r2():
+    requested, sds = population(20)
+    measured = requested + 0.1 * sds
+    measured[0, phenotype_index("LVEF")] = np.nan
+    requested[:, phenotype_index("RVEF")] = 60.0
+    table = controllability(requested, measured, num_resamples=20)
+    assert np.isfinite(table.loc["LVEDV", ["r2", "r2_low", "r2_high", "slope"]].astype(float)).all()
+    assert table.loc["LVEDV", "r2_needs"] == ""
+    assert table.loc["LVEF", "r2_needs"] == "20 cines"
+    assert table.loc["RVEF", "r2_needs"] == "varied requests"
+    for name in ("LVEF", "RVEF"):
+        row = table.loc[name]
+        assert np.isnan(row[["r2", "r2_low", "r2_high", "pearson_r", "slope", "shuffled_r2"]].astype(float)).all()
+        error = measured[:, phenotype_index(name)] - requested[:, phenotype_index(name)]
+        assert row["bias"] == pytest.approx(np.nanmean(error))
+        assert row["rmse"] == pytest.approx(np.nanmean(error**2) ** 0.5)
+    one = controllability(requested[:1], measured[:1]).loc["LVEDV"]
+    assert (one["bias"], one["rmse"]) == pytest.approx((0.1 * sds[0], 0.1 * sds[0]))
+
+
 def test_same_seed_same_table_and_json(case):
     requested, measured, table = case
     again = controllability(requested, measured, num_resamples=200)

@@ -22,6 +22,8 @@ def test_every_phenotype_has_a_unit_and_a_mean_inside_its_plausible_range():
     "column",
     [
         "LVEF",
+        "lvef",
+        " Lvef ",
         24103,
         np.int64(24103),
         "24103",
@@ -29,6 +31,7 @@ def test_every_phenotype_has_a_unit_and_a_mean_inside_its_plausible_range():
         "f.24103.2.0",
         "p24103_i2",
         "p24103",
+        "P24103_I2",
         "participant.p24103_i2",
     ],
 )
@@ -39,7 +42,6 @@ def test_a_phenotype_is_found_under_every_name_it_has_in_uk_biobank(column):
 @pytest.mark.parametrize(
     ("given", "nearest"),
     [
-        ("lvef", "LVEF"),
         ("LVEFF", "LVEF"),
         ("WT_AHA_17", "WT_AHA_1"),
         ("LV ejection fractions", "LVEF"),

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from cpgg_hf.errors import PhenotypeError
-from cpgg_hf.phenotypes import NAMES, PHENOTYPES, as_array, as_frame, phenotype_index, read_csv, write_csv
+from cpgg_hf.phenotypes import NAMES, PHENOTYPES, as_array, as_frame, phenotype_index, read_csv, row_names, write_csv
 
 MEANS = np.array([phenotype.mean for phenotype in PHENOTYPES])
 
@@ -27,8 +27,13 @@ def rows():
         lambda rows: {name: rows[:, index] for index, name in reversed(list(enumerate(NAMES)))},
         lambda rows: pandas.DataFrame(rows[:, ::-1], columns=[f"f.{24181 - index}.2.0" for index in range(82)]),
         as_frame,
+        lambda rows: as_frame(rows).rename(columns=str.lower),
+        lambda rows: [row for _, row in as_frame(rows)[list(reversed(NAMES))].iterrows()],
     ],
-    ids=["array", "tensor", "list", "tensors", "dicts", "dict of columns", "UK Biobank frame, reversed", "frame"],
+    ids=[
+        *("array", "tensor", "list", "tensors", "dicts", "dict of columns", "UK Biobank frame, reversed", "frame"),
+        *("lower case", "list of series, reversed"),
+    ],
 )
 def test_every_form_of_table_gives_the_same_array(rows, form):
     array = as_array(form(rows))
@@ -40,6 +45,42 @@ def test_what_is_absent_none_or_empty_is_missing():
     array = as_array([{"LVEF": 30, "LVEDV": None}, {24100: 220.0}])
     assert np.argwhere(np.isfinite(array)).tolist() == [[0, 3], [1, 0]]
     assert as_array({}).shape == (1, 82)
+    assert as_array([{"subject": "s1"}, {"LVEF": 30}]).shape == as_array([{}, {}]).shape == (2, 82)
+
+
+def test_a_series_is_one_heart():
+    array = as_array(pandas.Series({"lvedv": 150.0, "Subject": "s1", 24103: 60.0}))
+    assert array.shape == (1, 82)
+    assert np.argwhere(np.isfinite(array))[:, 1].tolist() == [0, 3]
+    with pytest.raises(PhenotypeError, match="'LVEF' is there twice"):
+        as_array(pandas.Series([60.0, 61.0], index=["LVEF", "LVEF"]))
+
+
+def test_subjects_stay_with_their_rows(rows):
+    frame = as_frame(rows).set_index(pandas.Index(["d", "b", "c", "a"], name="subject"))
+    named = as_frame(as_array(frame).repeat(2, axis=0), row_names(frame, 2))
+    assert named.index.to_list() == ["d", "d", "b", "b", "c", "c", "a", "a"]
+    assert named.index.name == "subject"
+    assert named.loc["b", "LVEDV"].tolist() == [rows[1, 0]] * 2
+    assert as_frame(rows[1], row_names(frame.loc["b"])).index.to_list() == ["b"]
+    for unnamed in (as_frame(rows), as_frame(rows[0]).iloc[0].rename(None), rows, [{"LVEF": 60}], None):
+        assert row_names(unnamed, 2) is None
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        {"subject": "s1"},
+        [{"eid": 1}, {"eid": 2}],
+        pandas.Series({"subject": "s1"}),
+        pandas.DataFrame({"f.eid": [1, 2]}),
+        pandas.DataFrame(index=["s1"]),
+    ],
+    ids=["dict", "dicts", "series", "frame", "only an index"],
+)
+def test_a_table_without_a_phenotype_is_refused(table):
+    with pytest.raises(PhenotypeError, match="no column of the table is a phenotype: name at least one"):
+        as_array(table)
 
 
 def test_csv_gives_back_the_same_numbers(rows, tmp_path):

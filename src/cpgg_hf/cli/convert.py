@@ -19,8 +19,8 @@ def add_command(commands: Any) -> None:
     convert.add_argument("--config", help="JSON file with the published sizes (needed for mar)")
     convert.add_argument("--key", help="entry of the PyTorch file that contains the weights, such as model_ema")
     convert.add_argument("--phenotypes", help="CSV of the training set's phenotypes, for mean and sd")
-    text = "data policy of the weights (default: %(default)s)"
-    convert.add_argument("--data-policy", choices=DATA_POLICIES, default=UNKNOWN_POLICY, help=text)
+    text = f"data policy of the weights: {', '.join(DATA_POLICIES)}"
+    convert.add_argument("--data-policy", choices=DATA_POLICIES, default=UNKNOWN_POLICY, metavar="POLICY", help=text)
 
 
 def _run(arguments: argparse.Namespace) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cpgg_hf.cli.options import add_model, add_seed, new_command
+from cpgg_hf.cli.options import add_device, add_dtype, add_model, add_seed, new_command
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,6 +27,8 @@ def add_command(commands: Any) -> None:
     add_model(command)
     command.add_argument("--out", default="outputs/demo", help="folder to write (default: %(default)s)")
     add_seed(command)
+    add_device(command)
+    add_dtype(command)
 
 
 def _run(arguments: argparse.Namespace) -> None:
@@ -41,19 +44,20 @@ def _run(arguments: argparse.Namespace) -> None:
 
     model, out, count = arguments.model, arguments.out, len(LVEDV_ML)
     with staged_folder(out, overwrite=True) as folder:
-        print(f"loading {checkpoint_path(model)}", flush=True)
-        pipe, segmenter = load_pipeline(model), load_segmenter(None, model)
+        print(f"loading {checkpoint_path(model)}", file=sys.stderr)
+        pipe = load_pipeline(model, arguments.device, arguments.dtype)
+        segmenter = load_segmenter(None, model, device=arguments.device)
 
-        print(f"generating {count} hearts with LVEDV from {LVEDV_ML[0]:g} to {LVEDV_ML[-1]:g} mL", flush=True)
+        print(f"generating {count} hearts with LVEDV from {LVEDV_ML[0]:g} to {LVEDV_ML[-1]:g} mL", file=sys.stderr)
         start = time.perf_counter()
         pipe.set_progress_bar_config(desc="decoding steps")
         generator = torch.Generator().manual_seed(arguments.seed)
         output = pipe([{"LVEDV": volume} for volume in LVEDV_ML], generator=generator)
         cines = cines_of(output)
         seconds = time.perf_counter() - start
-        print(f"  {seconds:.1f} s, {seconds / count:.1f} s per heart", flush=True)
+        print(f"  {seconds:.1f} s, {seconds / count:.1f} s per heart", file=sys.stderr)
 
-        print("measuring the generated cines", flush=True)
+        print("measuring the generated cines", file=sys.stderr)
         measurements = [measure_cine(cine, segmenter) for cine in cines]
         requested = output.phenotypes.to_numpy()
         measured = np.stack([measurement.phenotypes for measurement in measurements])
@@ -72,7 +76,6 @@ def controllability_sentences(requested: np.ndarray, measured: np.ndarray, names
     """Compare measured with requested phenotypes (N, 82), in one line per phenotype."""
     import numpy as np
 
-    from cpgg_hf.metrics import r2_score
     from cpgg_hf.phenotypes import PHENOTYPES, phenotype_index
 
     lines = []
@@ -81,10 +84,10 @@ def controllability_sentences(requested: np.ndarray, measured: np.ndarray, names
         found = np.isfinite(measured[:, index])
         x, y, unit = requested[found, index], measured[found, index], PHENOTYPES[index].unit
         line = f"  {name:8s} measurable in {len(x)} of {len(found)} hearts"
-        if len(x) > 1:
+        if len(x):
             line += f": requested {x.min():.0f} to {x.max():.0f} {unit}"
             line += f", measured {y.min():.0f} to {y.max():.0f} {unit}"
-            line += f", mean difference {np.abs(y - x).mean():.1f} {unit}, R2 {float(r2_score(x, y)):.2f}"
+            line += f", bias {(y - x).mean():.1f} {unit}, RMSE {np.sqrt(((y - x) ** 2).mean()):.1f} {unit}"
         lines.append(line)
     return "\n".join(lines)
 

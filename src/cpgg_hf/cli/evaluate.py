@@ -3,11 +3,11 @@
 import argparse
 from typing import Any
 
-from cpgg_hf.cli.options import add_json, add_seed, add_segmenter, add_split, new_command
-from cpgg_hf.cli.printing import print_json, print_notes
+from cpgg_hf.cli.options import add_device, add_json, add_seed, add_segmenter, add_split, new_command
+from cpgg_hf.cli.printing import print_json
 from cpgg_hf.errors import RequestError
 
-_FEW_CINES = 20  # fewer give intervals too wide to compare anything
+_COLUMNS = ["unit", "num_cines", "num_unmeasured", "bias", "rmse", "r2", "r2_low", "r2_high", "pearson_r", "slope"]
 
 
 def add_command(commands: Any) -> None:
@@ -18,11 +18,12 @@ def add_command(commands: Any) -> None:
     fidelity = new_command(questions, "fidelity", _fidelity, text)
     fidelity.add_argument("generated", help="folder of .nii.gz cines, or data set")
     fidelity.add_argument("reference", help="the same, of at least twice as many reference cines")
-    add_split(fidelity, "the same, of the reference data set", "--reference-split")
+    add_split(fidelity, "split of the reference data set (default: its only one, or test)", "--reference-split")
     text = "compare measured with requested phenotypes"
     controllability = new_command(questions, "controllability", _controllability, text)
     controllability.add_argument("generated", help="folder that `cpgg generate` wrote, or data set")
     add_segmenter(controllability)
+    add_device(controllability)
     for question in (fidelity, controllability):
         add_split(question, "split of the generated data set (default: its only one, or test)")
         add_seed(question)
@@ -56,17 +57,12 @@ def _controllability(arguments: argparse.Namespace) -> None:
     requested = np.array([np.full(82, np.nan) if cine.phenotypes is None else cine.phenotypes for cine in cines])
     if not np.isfinite(requested).any():
         raise RequestError(f"{arguments.generated} has no requested phenotypes; put phenotypes.csv next to the cines.")
-    measured = measure_cines(cines, load_segmenter(arguments.segmenter), progress=True)
+    measured = measure_cines(cines, load_segmenter(arguments.segmenter, device=arguments.device), progress=True)
     table = controllability(requested, measured, arguments.seed)
     table = table[table["measurable"]]
-    constant = table.index[table["r2"].isna() & (table["num_cines"] > 2)]
-    if len(constant):
-        print_notes(
-            [f"{', '.join(constant)} cannot be judged: every cine has the same request; generate varied ones."]
-        )
-    if len(cines) < _FEW_CINES:
-        print_notes([f"only {len(cines)} cines: figures of fewer than {_FEW_CINES} are not reliable; generate more."])
     if arguments.json:
         print_json(to_plain(table))
-    else:
-        print(table.drop(columns="measurable").to_string(float_format="{:.3f}".format))
+        return
+    pairs = zip(table["r2"].to_list(), table["r2_needs"], strict=True)
+    r2 = [f"needs {needs}" if needs else f"{value:.3f}" for value, needs in pairs]
+    print(table.assign(r2=r2)[_COLUMNS].to_string(float_format="{:.3f}".format, na_rep=""))

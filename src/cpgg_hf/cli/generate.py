@@ -6,6 +6,8 @@ from typing import Any
 
 from cpgg_hf.cli.options import (
     SPLITS,
+    add_device,
+    add_dtype,
     add_request,
     add_settings,
     add_split,
@@ -14,6 +16,7 @@ from cpgg_hf.cli.options import (
     positive,
     settings_of,
 )
+from cpgg_hf.cli.parsing import did_you_mean
 from cpgg_hf.data_policy import DATA_POLICIES
 from cpgg_hf.exports import formats
 
@@ -26,23 +29,23 @@ def add_command(commands: Any) -> None:
 def add_generation(command: argparse.ArgumentParser, default_format: str = "nifti") -> None:
     """The options of `generate`, which `training_scripts/generate_dataset.py` has too."""
     add_request(command)
-    command.add_argument(
-        "--out", required=True, help="folder to write; re-run the command to resume an interrupted run"
-    )
-    text = f"one or more of {', '.join(formats())}, and parquet, a data set (default: {default_format})"
+    command.add_argument("--out", required=True, help="folder to write; re-run the command to resume")
+    text = f"one or more of {', '.join(formats())}, and parquet, a data set; gif and webp leave out frames "
+    text += f"above 60 bpm (default: {default_format})"
     command.add_argument("--format", type=_formats, default=default_format, metavar="FORMAT[,FORMAT]", help=text)
-    command.add_argument(
-        "--batch-size", type=positive, default=8, help="cines in memory at once; does not affect the output"
-    )
+    text = "cines at once; does not affect the output"
+    command.add_argument("--batch-size", type=positive, default=8, help=text)
     add_settings(command)
-    text = "condition that all hearts must meet, such as 'LVEF < 40'; repeatable"
+    add_device(command)
+    add_dtype(command)
+    text = "all hearts meet this, such as 'LVEF < 40'; repeatable"
     command.add_argument("--where", action="append", default=[], metavar="CONDITION", help=text)
     command.add_argument("--verify", action="store_true", help="store measured next to requested phenotypes")
-    text = "draw a cine again if the measured phenotype differs more from the requested value; repeatable"
+    text = "draw again if measured and requested value differ more; repeatable"
     command.add_argument("--max-error", action="append", default=[], type=assignment, metavar="NAME=VALUE", help=text)
-    add_split(command, f"split of the data set: {', '.join(SPLITS)} (default: {SPLITS[0]})")
-    text = "stricter than the model's own (default: the model's)"
-    command.add_argument("--data-policy", choices=DATA_POLICIES, help=text)
+    add_split(command, f"{', '.join(SPLITS)} (default: {SPLITS[0]})")
+    text = f"{', '.join(DATA_POLICIES)}; not looser than the model's (default: the model's)"
+    command.add_argument("--data-policy", choices=DATA_POLICIES, metavar="POLICY", help=text)
 
 
 def _formats(text: str) -> list[str]:
@@ -51,7 +54,7 @@ def _formats(text: str) -> list[str]:
     given = text.split(",")
     if unknown := set(given) - set(format_names()):
         raise argparse.ArgumentTypeError(
-            f"unknown format {min(unknown)!r}; expected some of {','.join(format_names())}"
+            f"unknown format {min(unknown)!r}; {did_you_mean(min(unknown), format_names())}"
         )
     return given
 
@@ -95,8 +98,9 @@ def generate(
     generation.check_new(arguments.out)
     with generation.exit_on_sigterm():
         if arguments.verify or errors:
-            verification = generation.Verification(load_segmenter(segmenter, model), errors, max_attempts)
-        pipe = load_pipeline(model)
+            network = load_segmenter(segmenter, model, device=arguments.device)
+            verification = generation.Verification(network, errors, max_attempts)
+        pipe = load_pipeline(model, arguments.device, arguments.dtype)
         pipe.set_progress_bar_config(disable=True)
         if micro_batch_size is not None:
             pipe.register_to_config(micro_batch_size=micro_batch_size)

@@ -4,18 +4,24 @@ Exit codes: 0 done, 1 failed (`error: ...` in one line on stderr; the traceback 
 """
 
 import argparse
+import io
 import sys
 import traceback
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext, redirect_stderr
 from importlib import import_module
+from typing import Any
 
-from cpgg_hf.errors import printable
+from cpgg_hf.cli.parsing import Parser
+from cpgg_hf.cli.printing import print_notes
+from cpgg_hf.errors import CPGGWarning, printable
 from cpgg_hf.version import __version__
 
 # In the order in which --help lists them. The module of each offers `add_command(commands)`.
 COMMANDS = (
-    "demo", "sample_phenotypes", "generate", "prepare", "measure", "evaluate", "report", "push", "card", "convert",
-    "export_remote_code",
+    "demo", "phenotypes", "sample_phenotypes", "generate", "prepare", "measure", "evaluate", "report", "push", "card",
+    "convert", "export_remote_code",
 )  # fmt: skip
 
 
@@ -26,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if any("\0" in str(value) for value in vars(arguments).values()):
         parser.error("an argument contains a NUL character, which no path may have; leave it out")
     try:
-        arguments.run(arguments)
+        _run(arguments)
     except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)
         return 1
@@ -40,12 +46,33 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all commands; `run` in its result is the function that runs the command."""
-    parser = argparse.ArgumentParser(prog="cpgg", description="Phenotype-controlled cardiac cine MRI (CPGG).")
+    parser = Parser(prog="cpgg", description="Phenotype-controlled cardiac cine MRI (CPGG).")
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name in COMMANDS:
         import_module(f"cpgg_hf.cli.{name}").add_command(commands)
     return parser
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    # Progress, notes and warnings go to stderr, results to stdout.
+    with redirect_stderr(io.StringIO()) if arguments.quiet else nullcontext(), _warnings_as_notes():
+        arguments.run(arguments)
+
+
+@contextmanager
+def _warnings_as_notes() -> Iterator[None]:
+    with warnings.catch_warnings():
+        show_others = warnings.showwarning
+
+        def show(message: Any, category: Any, *place: Any, **options: Any) -> None:
+            if issubclass(category, CPGGWarning):
+                print_notes([str(message)])
+            else:
+                show_others(message, category, *place, **options)
+
+        warnings.showwarning = show
+        yield
 
 
 def _one_line(error: Exception) -> str:

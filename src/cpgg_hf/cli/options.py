@@ -19,25 +19,39 @@ def new_command(
     command: argparse.ArgumentParser = parent.add_parser(name, help=text, description=text)
     command.set_defaults(run=run)
     command.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    command.add_argument("--quiet", action="store_true", help="no progress or notes")
     return command
 
 
 def add_model(command: argparse.ArgumentParser) -> None:
-    """`--model`; None is the checkpoint in the repository."""
-    text = "checkpoint folder or hub repository (default: the one that the repository contains)"
+    """`--model`; None is the default checkpoint, see `cpgg_hf.cli.models.checkpoint_path`."""
+    text = "folder or hub repository (default: CPGG_MODEL, or checkpoints/cpgg-phantom-small)"
     command.add_argument("--model", help=text)
 
 
 def add_segmenter(command: argparse.ArgumentParser) -> None:
-    """`--segmenter`; None is the one in the shipped checkpoint."""
-    command.add_argument("--segmenter", help="folder of the segmenter (default: the shipped checkpoint's)")
+    """`--segmenter`; None is the one in the default checkpoint."""
+    command.add_argument("--segmenter", help="folder of the segmenter (default: the default checkpoint's)")
+
+
+def add_device(command: argparse.ArgumentParser) -> None:
+    """`--device`; None is the accelerator, or the CPU if there is none."""
+    text = "cpu, cuda, cuda:1, mps or xpu (default: the accelerator if there is one)"
+    command.add_argument("--device", type=_device, help=text)
+
+
+def add_dtype(command: argparse.ArgumentParser) -> None:
+    """`--dtype` of the networks that generate cines."""
+    types = ("float32", "bfloat16", "float16")
+    text = f"number type of MAR and 3D-VAE: {', '.join(types)}"
+    command.add_argument("--dtype", choices=types, default=types[0], metavar="TYPE", help=text)
 
 
 def add_request(command: argparse.ArgumentParser) -> None:
     """`--model`, the requested phenotypes, `--num-samples` and `--seed`."""
     add_model(command)
     request = command.add_mutually_exclusive_group()
-    text = "CSV table (one row per heart) or JSON file of one heart"
+    text = "CSV table (a row per heart) or JSON of one heart"
     request.add_argument("--phenotypes", metavar="FILE", help=text)
     text = "set a phenotype; repeatable"
     request.add_argument("--set", action="append", default=[], type=assignment, metavar="NAME=VALUE", help=text)
@@ -76,7 +90,7 @@ def add_seed(command: argparse.ArgumentParser) -> None:
 
 def add_split(command: argparse._ActionsContainer, text: str, flag: str = "--split") -> None:
     """`--split`, or another flag that names a split of a data set; None unless given."""
-    command.add_argument(flag, choices=SPLITS, help=text)
+    command.add_argument(flag, choices=SPLITS, metavar="SPLIT", help=text)
 
 
 def add_json(command: argparse.ArgumentParser, content: str) -> None:
@@ -100,6 +114,12 @@ def positive(text: str) -> int:
 
 def _seed(text: str) -> int:
     return _whole_number(text, 0, 63)
+
+
+def _device(text: str) -> str:
+    if not re.fullmatch(r"cpu|(cuda|mps|xpu)(:[0-9]{1,3})?", text):
+        raise argparse.ArgumentTypeError(f"unknown device {brief(text)!r}; expected cpu, cuda, cuda:1, mps or xpu")
+    return text
 
 
 def _whole_number(text: str, minimum: int, bits: int) -> int:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cpgg_hf.cine import NUM_PHENOTYPES, Cine
+from cpgg_hf.exports.checks import checked
 
 if TYPE_CHECKING:
     import pyarrow
@@ -64,9 +65,9 @@ def cine_row(cine: Cine, *, measured: np.ndarray | None = None, attempt: int | N
         attempt: how many cines were generated for these phenotypes, this one included.
 
     Raises:
-        ValueError: pixels that are not square, or in scanner units.
+        ValueError: pixels that are not square, or in scanner units, or what `checked` refuses.
     """
-    pixels = cine.uint8
+    pixels = checked(cine).uint8
     phenotypes = np.full(NUM_PHENOTYPES, np.nan) if cine.phenotypes is None else cine.phenotypes
     return {
         PREVIEW_COLUMN: {"bytes": preview(pixels), "path": None},

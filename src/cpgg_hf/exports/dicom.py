@@ -1,13 +1,14 @@
 """Synthetic cines as DICOM: MR Image Storage (PS3.3 A.4), one file per frame, marked as synthetic.
 
-Marks: Synthetic Data YES, a derived Image Type, Patient ID SYNTHETIC, series and derivation descriptions, image
-comments, and Content Qualification RESEARCH (not for diagnosis).
+Marks: Synthetic Data YES, a derived Image Type, this package as synthesizing equipment, Patient ID SYNTHETIC, series
+and derivation descriptions, image comments, and Content Qualification RESEARCH (not for diagnosis).
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import re
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cpgg_hf.cine import Cine
+from cpgg_hf.errors import brief
+from cpgg_hf.exports.checks import checked
 from cpgg_hf.files.staging import staged_folder
 from cpgg_hf.optional import import_optional
 from cpgg_hf.plane import DEFAULT_SLICE_THICKNESS_MM, plane_of_affine
@@ -37,10 +40,11 @@ def write_dicom(path: str | os.PathLike[str], cine: Cine, series_description: st
         path: the folder; must be new or empty.
         cine: with square pixels: uint8 is stored as it is, float in 12 bits (1 becomes 4095), uint16 in scanner units
             as it is. Its seed gives the same identifiers (UIDs) to the same cine; without one they are random.
-        series_description: at most 64 characters.
+        series_description: 1 to 64 printable ASCII characters, no backslash.
 
     Raises:
-        ValueError: an acquired cine, other scanner units than uint16, or pixels that are not square.
+        ValueError: an acquired cine, other scanner units than uint16, pixels that are not square, another
+            series_description, or what `checked` refuses.
         OutputError: the folder has content or cannot be written.
         ImportError: pydicom is not installed.
     """
@@ -56,8 +60,14 @@ def dicom_frames(cine: Cine, series_description: str = "Synthetic cine") -> Iter
     from pydicom.dataset import FileMetaDataset
     from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 
+    cine = checked(cine)
     if cine.acquired:
         raise ValueError(f"{cine.origin} was acquired by a scanner; only synthetic cines are written as DICOM.")
+    if not re.fullmatch(r"[ -\[\]-~]{1,64}", series_description):  # PS3.5 6.2, LO in the default character set
+        raise ValueError(
+            f"series_description must be 1 to 64 printable ASCII characters without a backslash, given "
+            f"{brief(series_description)!r}."
+        )
     pixels, bits = _stored_pixels(cine)
     spacing_mm, frame_time_ms, affine = cine.pixel_size_mm, cine.frame_time_ms, cine.affine
     thickness = DEFAULT_SLICE_THICKNESS_MM if cine.slice_thickness_mm is None else cine.slice_thickness_mm
@@ -121,6 +131,7 @@ def _synthetic_image() -> Any:
     dataset.SeriesNumber = 1
     dataset.Manufacturer = dataset.ManufacturerModelName = "cpgg_hf"
     dataset.SoftwareVersions = __version__
+    dataset.ContributingEquipmentSequence = [_synthesizing_equipment()]
     dataset.ScanningSequence = "RM"  # research mode: no pulse sequence was run
     dataset.SequenceVariant = "NONE"
     dataset.ScanOptions = "CG"  # cardiac gating: trigger times are for gated images only
@@ -132,6 +143,21 @@ def _synthetic_image() -> Any:
     ):
         setattr(dataset, keyword, None)
     return dataset
+
+
+def _synthesizing_equipment() -> Any:
+    """This package as what made the image (PS3.3 C.12.1.1.5)."""
+    from pydicom import Dataset
+    from pydicom.sr.codedict import codes
+
+    purpose = Dataset()
+    purpose.CodeValue, purpose.CodingSchemeDesignator, purpose.CodeMeaning = codes.DCM.SynthesizingEquipment[:3]
+    equipment = Dataset()
+    equipment.PurposeOfReferenceCodeSequence = [purpose]
+    equipment.Manufacturer = equipment.ManufacturerModelName = "cpgg_hf"
+    equipment.SoftwareVersions = __version__
+    equipment.ContributionDescription = _NOTE
+    return equipment
 
 
 def _set_beat(dataset: Any, index: int, num_frames: int, frame_time_ms: float) -> None:

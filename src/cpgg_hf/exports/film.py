@@ -1,6 +1,7 @@
 """Cines as frames on a screen: the shared part of GIF, WebP and MP4."""
 
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,10 +9,16 @@ from typing import Any
 import numpy as np
 
 from cpgg_hf.cine import Cine
+from cpgg_hf.errors import CPGGWarning
+from cpgg_hf.exports.checks import checked
 from cpgg_hf.files.staging import staged_file
 from cpgg_hf.optional import import_optional
 
 _MIN_DURATION_MS = 20  # viewers slow faster frames down to 100 ms
+_LEFT_OUT = (
+    "viewers show at most 50 frames of a GIF or WebP per second, so some frames of faster cines are left out there; "
+    "MP4 and the other formats keep all."
+)
 _GAP = 2  # pixels between the cines of a grid
 _SCALE = 2  # screen pixels per pixel; even, as H.264 needs even sizes
 
@@ -24,9 +31,9 @@ def film_of(cines: Cine | Sequence[Cine], columns: int | None = None) -> tuple[n
         columns: cines per row of the grid; by default about as many as there are rows.
 
     Raises:
-        ValueError: no cines, or different shapes.
+        ValueError: no cines, different shapes, or what `checked` refuses.
     """
-    cines = [cines] if isinstance(cines, Cine) else list(cines)
+    cines = [checked(cine) for cine in ([cines] if isinstance(cines, Cine) else cines)]
     shapes = {cine.pixels.shape for cine in cines}
     if len(shapes) != 1:
         raise ValueError(f"expected cines of one shape, given {sorted(shapes) or 'none'}.")
@@ -37,7 +44,9 @@ def film_of(cines: Cine | Sequence[Cine], columns: int | None = None) -> tuple[n
 def write_looping_picture(
     path: str | os.PathLike[str], kind: str, frames: np.ndarray, frame_time_ms: float, clock_ms: int, **options: Any
 ) -> Path:
-    """Write a looping picture; of cines faster than viewers show, frames are left out.
+    """Write a looping picture; of cines faster than viewers show, frames are left out with a warning.
+
+    Its comment, in formats that have one, says how many of the frames it shows.
 
     Args:
         path: appears complete or not at all.
@@ -54,6 +63,9 @@ def write_looping_picture(
     ends = np.round(np.append(starts[1:], len(frames) * frame_time_ms) / clock_ms) * clock_ms
     durations = np.diff(np.append(0, ends)).clip(_MIN_DURATION_MS).astype(int).tolist()
     first, *others = [image_module.fromarray(frames[index]) for index in shown]
+    if len(shown) < len(frames):
+        warnings.warn(_LEFT_OUT, CPGGWarning, stacklevel=3)
+    options["comment"] = f"{len(shown)} of {len(frames)} frames of the beat"
     path = Path(path)
     with staged_file(path) as partial:
         first.save(partial, kind, save_all=True, append_images=others, duration=durations, loop=0, **options)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from cpgg_hf.cine import Cine
+from cpgg_hf.exports.checks import checked
 from cpgg_hf.files.staging import staged_file
 from cpgg_hf.optional import import_optional
 from cpgg_hf.scans.nifti import GENERATED, PREPARED
@@ -24,14 +25,18 @@ def write_nifti(path: str | os.PathLike[str], cine: Cine) -> Path:
         cine: uint8 stays uint8, float becomes float32. An unknown plane becomes a textbook four-chamber plane.
 
     Raises:
-        ValueError: `path` has another ending.
+        ValueError: `path` has another ending, or what `checked` refuses, also after conversion to float32.
         ImportError: nibabel is not installed.
     """
     nibabel = import_optional("nibabel", "imaging")
     path = Path(path)
     if not path.name.endswith((".nii", ".nii.gz")):
         raise ValueError(f"{path.name} must end in .nii.gz or .nii.")
-    pixels = cine.pixels if cine.pixels.dtype == np.uint8 else cine.pixels.astype(np.float32)
+    if cine.pixels.dtype != np.uint8:
+        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused
+            cine = cine.with_pixels(cine.pixels.astype(np.float32))
+    cine = checked(cine)
+    pixels = cine.pixels
     image = nibabel.Nifti1Image(np.ascontiguousarray(pixels.transpose(2, 1, 0)[:, :, None, :]), cine.affine)
     image.header.set_xyzt_units("mm", "msec")
     image.header.set_zooms((*image.header.get_zooms()[:3], cine.frame_time_ms))

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from cpgg_hf.cine import NUM_PHENOTYPES, Cine
+from cpgg_hf.exports.checks import checked
 from cpgg_hf.files.staging import staged_file
 
 SUFFIX = ".npz"
@@ -20,11 +21,12 @@ def write_npz(path: str | os.PathLike[str], cine: Cine) -> Path:
             `cpgg_hf.phenotypes.NAMES`, NaN = unknown; an unknown seed is -1.
 
     Raises:
-        ValueError: another ending, or pixels that are not square.
+        ValueError: another ending, pixels that are not square, or what `checked` refuses.
     """
     path = Path(path)
     if path.suffix != SUFFIX:
         raise ValueError(f"{path.name} must end in {SUFFIX}.")
+    cine = checked(cine)
     with staged_file(path) as partial:
         np.savez_compressed(
             partial,

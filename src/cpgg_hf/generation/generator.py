@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -107,4 +108,4 @@ class CineGenerator:
             )
         self.batch_size = (self.batch_size + 1) // 2
         torch.cuda.empty_cache()
-        print(f"the device memory is too small; continuing with batches of {self.batch_size}", flush=True)
+        print(f"the device memory is too small; continuing with batches of {self.batch_size}", file=sys.stderr)

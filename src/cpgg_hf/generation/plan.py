@@ -32,7 +32,7 @@ def environment(pipe: CPGGPipeline) -> dict[str, Any]:
     return {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "cpu": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
-        "dtype": str(pipe.dtype).removeprefix("torch."),
+        "dtype": str(pipe.mar.dtype).removeprefix("torch."),
         "torch_threads": torch.get_num_threads(),
         "versions": {"cpgg_hf": __version__, **{name: version(name) for name in _LIBRARIES}},
     }

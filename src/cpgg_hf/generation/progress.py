@@ -2,6 +2,7 @@
 
 import os
 import platform
+import sys
 import time
 from datetime import timedelta
 
@@ -47,4 +48,4 @@ class Progress:
         if self._made:
             rate = self._made / max(now - self._start, 1e-9)
             line += f", {rate:.3g} cines/s, {timedelta(seconds=round((self._total - done) / rate))} left"
-        print(f"[{platform.node()} {os.getpid()}] {line}", flush=True)
+        print(f"[{platform.node()} {os.getpid()}] {line}", file=sys.stderr, flush=True)

@@ -52,8 +52,8 @@ class GenerationRequest:
     """
 
     def __init__(self, phenotypes: Any = None, num_samples: int = 1, conditions: Sequence[Condition] = ()) -> None:
-        if num_samples < 1:
-            raise RequestError(f"num_samples is {num_samples}; expected at least 1 per row of phenotypes.")
+        if not isinstance(num_samples, int | np.integer) or num_samples < 1:
+            raise RequestError(f"num_samples is {num_samples}; expected a whole number of at least 1 per row.")
         # Row by row, as some checks depend on the other rows of a table, and batches split the table.
         table = np.full((1, len(NAMES)), np.nan) if phenotypes is None else as_array(phenotypes)
         rows = np.concatenate([complete_identities(as_array(row)) for row in table])

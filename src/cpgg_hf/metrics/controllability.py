@@ -19,6 +19,7 @@ COMBINATIONS = {
     "septal_wall": tuple(f"WT_AHA_{segment}" for segment in SEPTAL_SEGMENTS),
     "lateral_wall": tuple(f"WT_AHA_{segment}" for segment in LATERAL_SEGMENTS),
 }
+MIN_CINES = 20  # of fewer, R2 is dominated by chance: four cines gave -38
 _FIGURES = ("r2", "r2_low", "r2_high", "rmse", "pearson_r", "slope", "bias", "shuffled_r2")
 
 
@@ -30,7 +31,9 @@ def r2_score(requested: np.ndarray, measured: np.ndarray) -> np.ndarray:
         return np.where(sst > 0, 1.0 - sse / sst, np.nan)
 
 
-def controllability(requested: object, measured: object, seed: int = 0, num_resamples: int = 1000) -> "pd.DataFrame":
+def controllability(
+    requested: object, measured: object, seed: int = 0, num_resamples: int = 1000, min_cines: int = MIN_CINES
+) -> "pd.DataFrame":
     """Measured against requested phenotypes, one row per phenotype and per combination in `COMBINATIONS`.
 
     A combination is evaluated by the mean of its phenotypes, NaN if one of them is.
@@ -40,6 +43,7 @@ def controllability(requested: object, measured: object, seed: int = 0, num_resa
         measured: (N, 82), the same cines in the same order; NaN where a phenotype could not be measured.
         seed: of the bootstrap and of the shuffling.
         num_resamples: bootstrap resamples of cines for the interval, and shuffles for the floor.
+        min_cines: fewest cines (at least 3) that give an R2.
 
     Returns:
         DataFrame indexed by `phenotype`, the measurable ones first, with the columns `unit`; `measurable`
@@ -47,7 +51,8 @@ def controllability(requested: object, measured: object, seed: int = 0, num_resa
         `num_unmeasured` with a requested but no measured value; `r2`, its bootstrap 95% interval `r2_low`, `r2_high`;
         `rmse` and `bias` (mean measured - requested) in units; `pearson_r` and `slope` (of measured on requested);
         `shuffled_r2`, the mean R2 against other cines' requests (-1 for perfect measurements of unrelated hearts).
-        Figures are NaN with fewer than 3 cines or a constant request.
+        `rmse` and `bias` need one cine. The others are NaN with fewer than `min_cines` cines or a constant request;
+        `r2_needs` then says what they need ("20 cines", "varied requests").
 
     Raises:
         ValueError: if the tables differ in length.
@@ -73,32 +78,41 @@ def controllability(requested: object, measured: object, seed: int = 0, num_resa
                 measured[:, columns].mean(axis=1),
                 np.random.default_rng([seed, number]),
                 num_resamples,
+                min_cines,
             ),
         }
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("phenotype")
     return table.sort_values("measurable", ascending=False, kind="stable")
 
 
-def _figures(x: np.ndarray, y: np.ndarray, generator: np.random.Generator, num_resamples: int) -> dict[str, float]:
+def _figures(
+    x: np.ndarray, y: np.ndarray, generator: np.random.Generator, num_resamples: int, min_cines: int
+) -> dict[str, float | str]:
     requested = ~np.isnan(x)
     both = requested & ~np.isnan(y)
-    counts = {"num_cines": int(both.sum()), "num_unmeasured": int(requested.sum() - both.sum())}
+    figures: dict[str, float | str] = {
+        "num_cines": int(both.sum()),
+        "num_unmeasured": int(requested.sum() - both.sum()),
+        **dict.fromkeys(_FIGURES, float("nan")),
+    }
     x, y = x[both], y[both]
-    if len(x) < 3 or np.ptp(x) == 0:
-        return counts | dict.fromkeys(_FIGURES, float("nan"))
+    if len(x):
+        figures |= {"rmse": float(np.sqrt(np.mean((y - x) ** 2))), "bias": float(np.mean(y - x))}
+    needs = f"{min_cines} cines" if len(x) < min_cines else "varied requests" if np.ptp(x) == 0 else ""
+    if needs:
+        return figures | {"r2_needs": needs}
     resamples = generator.integers(len(x), size=(num_resamples, len(x)))
     low, high = np.nanpercentile(r2_score(x[resamples], y[resamples]), [2.5, 97.5])
     shuffles = generator.permuted(np.tile(np.arange(len(x)), (num_resamples, 1)), axis=1)
     covariance = np.cov(x, y)
     with np.errstate(divide="ignore", invalid="ignore"):
         pearson_r = covariance[0, 1] / np.sqrt(covariance[0, 0] * covariance[1, 1])
-    return counts | {
+    return figures | {
         "r2": float(r2_score(x, y)),
         "r2_low": float(low),
         "r2_high": float(high),
-        "rmse": float(np.sqrt(np.mean((y - x) ** 2))),
         "pearson_r": float(pearson_r),
         "slope": float(covariance[0, 1] / covariance[0, 0]),
-        "bias": float(np.mean(y - x)),
         "shuffled_r2": float(r2_score(x[shuffles], y).mean()),
+        "r2_needs": "",
     }

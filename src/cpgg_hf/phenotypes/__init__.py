@@ -20,7 +20,7 @@ from cpgg_hf.phenotypes.schema import (
     Phenotype,
     phenotype_index,
 )
-from cpgg_hf.phenotypes.tables import as_array, as_frame, read_csv, write_csv
+from cpgg_hf.phenotypes.tables import as_array, as_frame, read_csv, row_names, write_csv
 
 __all__ = [
     "DERIVED_INDICES",
@@ -39,5 +39,6 @@ __all__ = [
     "phenotype_index",
     "pulse_pressure",
     "read_csv",
+    "row_names",
     "write_csv",
 ]

@@ -13,7 +13,7 @@ from importlib import resources
 
 from cpgg_hf.errors import PhenotypeError
 
-_COLUMN = re.compile(r"(?:participant\.)?(?:f\.|p)?(\d{5})(?:-\d+\.\d+|\.\d+\.\d+|(?:_i\d+)?(?:_a\d+)?)")
+_COLUMN = re.compile(r"(?:participant\.)?(?:f\.|p)?(\d{5})(?:-\d+\.\d+|\.\d+\.\d+|(?:_i\d+)?(?:_a\d+)?)", re.I)
 # AHA segments that a four-chamber plane cuts, base to apex (inferoseptal, then apical septal; anterolateral, then
 # apical lateral).
 SEPTAL_SEGMENTS = (3, 9, 14)
@@ -81,7 +81,7 @@ def _read_table() -> tuple[Phenotype, ...]:
 
 PHENOTYPES: tuple[Phenotype, ...] = _read_table()
 NAMES: tuple[str, ...] = tuple(phenotype.short_name for phenotype in PHENOTYPES)
-_INDEX_OF_NAME = {name: index for index, name in enumerate(NAMES)}
+_INDEX_OF_NAME = {name.lower(): index for index, name in enumerate(NAMES)}
 _INDEX_OF_FIELD = {phenotype.field_id: index for index, phenotype in enumerate(PHENOTYPES)}
 
 
@@ -89,15 +89,15 @@ def phenotype_index(name_or_field: str | int) -> int:
     """Position (0 to 81) of a phenotype.
 
     Args:
-        name_or_field: a short name (`"LVEF"`), a field number (`24103`, `"24103"`) or a UK Biobank column name
-            (`"24103-2.0"`, `"f.24103.2.0"`, `"p24103_i2"`).
+        name_or_field: a short name in any case (`"LVEF"`, `"lvef"`), a field number (`24103`, `"24103"`) or a UK
+            Biobank column name (`"24103-2.0"`, `"f.24103.2.0"`, `"p24103_i2"`).
 
     Raises:
         PhenotypeError: the name is unknown; the message gives the nearest valid one.
     """
     text = str(name_or_field).strip()
-    if text in _INDEX_OF_NAME:
-        return _INDEX_OF_NAME[text]
+    if text.lower() in _INDEX_OF_NAME:
+        return _INDEX_OF_NAME[text.lower()]
     if not text:
         raise PhenotypeError("a phenotype has no name: give each column the name of its phenotype, or leave it out.")
     column = _COLUMN.fullmatch(text)
@@ -115,4 +115,4 @@ def _suggest(text: str, field_id: int | None) -> str:
         return f"fields {first} to {last} are known; the nearest is {nearest.field_id} ({nearest.short_name})"
     lowered = {name.lower(): name for name in NAMES} | {item.name.lower(): item.short_name for item in PHENOTYPES}
     nearest_name = lowered[difflib.get_close_matches(text.lower(), lowered, n=1, cutoff=0.0)[0]]
-    return f"did you mean {nearest_name!r}? (cpgg_hf.phenotypes.NAMES lists all 82)"
+    return f"did you mean {nearest_name!r}? (`cpgg phenotypes` lists all 82)"

@@ -1,7 +1,7 @@
 """Phenotype tables in and out: every form becomes one (B, 82) float64 array in physical units.
 
-Columns may have any order and are named by short name, field number or UK Biobank column name. NaN, None and empty
-cells are missing values.
+Columns may have any order and are named by short name (in any case), field number or UK Biobank column name. NaN, None
+and empty cells are missing values.
 """
 
 import os
@@ -21,20 +21,23 @@ if TYPE_CHECKING:
 # These columns, which name the subject of a row, are skipped.
 IDENTIFIER_COLUMNS = frozenset(["eid", "f.eid", "participant.eid", "subject", "subject_id"])
 
+_NO_PHENOTYPE = "no column of the table is a phenotype: name at least one as `cpgg phenotypes` lists them."
+
 
 def as_array(table: Any) -> np.ndarray:
     """Phenotypes as one array.
 
     Args:
-        table: a dict (values: numbers or equally long lists), a list of dicts, a `pandas.DataFrame`, an array or
-            tensor (82,) or (B, 82), or a list of (82,) arrays or tensors; physical units, NaN or absent = missing.
+        table: a dict (values: numbers or equally long lists), a list of dicts, a `pandas.DataFrame`, a
+            `pandas.Series` of one heart or a list of them, an array or tensor (82,) or (B, 82), or a list of (82,)
+            arrays or tensors; physical units, NaN or absent = missing.
 
     Returns:
         (B, 82) float64, in the order of `NAMES`.
 
     Raises:
-        PhenotypeError: unknown or repeated columns, wrong shapes, no rows, values that are not numbers or are in a
-            wrong unit (an LVEF of 0.55, a volume in litres, a negative volume).
+        PhenotypeError: unknown or repeated columns, a table of other columns only, wrong shapes, no rows, values that
+            are not numbers or are in a wrong unit (an LVEF of 0.55, a volume in litres, a negative volume).
     """
     array = parse_table(table)
     check_magnitudes(array)
@@ -45,23 +48,39 @@ def parse_table(table: Any) -> np.ndarray:
     """`as_array` without the check of magnitudes, for measured or sampled values."""
     if isinstance(table, Mapping):
         return _from_columns(table)
+    if hasattr(table, "to_frame"):  # a series
+        table = table.to_frame().T
     if hasattr(table, "columns") and hasattr(table, "iloc"):
         repeated = table.columns[table.columns.duplicated()]
         if len(repeated):
             raise PhenotypeError(f"column {reprlib.repr(str(repeated[0]))} is there twice: keep one.")
-        return _from_columns({column: table[column].to_list() for column in table.columns})
+        columns = {column: table[column].to_list() for column in table.columns}
+        return _from_columns(columns or {"subject": []})  # an index alone names no phenotype either
     if isinstance(table, Sequence) and not isinstance(table, str):
         if table and isinstance(table[0], Mapping):
             return _from_rows(table)
+        if table and hasattr(table[0], "to_frame"):
+            return np.concatenate([parse_table(row) for row in table])
         return _check_shape(_stack([_to_numpy(vector) for vector in table]))
     return _check_shape(_to_numpy(table))
 
 
-def as_frame(array: Any) -> "pandas.DataFrame":
-    """(82,) or (B, 82) phenotypes as a data frame with `NAMES` as columns."""
+def as_frame(array: Any, index: Any = None) -> "pandas.DataFrame":
+    """(82,) or (B, 82) phenotypes as a data frame with `NAMES` as columns, its rows numbered or named by `index`."""
     import pandas
 
-    return pandas.DataFrame(_check_shape(_to_numpy(array)), columns=list(NAMES))
+    return pandas.DataFrame(_check_shape(_to_numpy(array)), index=index, columns=list(NAMES))
+
+
+def row_names(table: Any, num_samples: int | None = None) -> Any:
+    """The subjects of a table's rows, for `as_frame`: a frame's index or a series' name, each `num_samples` times.
+
+    None for tables whose rows have no names or are only numbered from 0.
+    """
+    index: Any = getattr(table.to_frame().T if hasattr(table, "to_frame") else table, "index", None)
+    if not hasattr(index, "repeat") or (index.name is None and index.to_list() == list(range(len(index)))):
+        return None
+    return index.repeat(num_samples or 1)
 
 
 def read_csv(path: str | os.PathLike[str]) -> np.ndarray:
@@ -123,7 +142,7 @@ def _check_shape(array: np.ndarray) -> np.ndarray:
 def _columns_of(names: Iterable[Any]) -> dict[int, Any]:
     columns: dict[int, Any] = {}
     for name in names:
-        if str(name) in IDENTIFIER_COLUMNS:
+        if str(name).strip().lower() in IDENTIFIER_COLUMNS:
             continue
         index = phenotype_index(name)
         if index in columns:
@@ -135,6 +154,8 @@ def _columns_of(names: Iterable[Any]) -> dict[int, Any]:
 
 def _from_columns(table: Mapping[Any, Any]) -> np.ndarray:
     columns = _columns_of(table)
+    if table and not columns:  # a table that names nothing at all asks for any heart
+        raise PhenotypeError(_NO_PHENOTYPE)
     values = {index: _column_values(table[name]) for index, name in columns.items()}
     lengths = {len(column) for column in values.values()} or {1}
     if len(lengths) > 1:
@@ -149,11 +170,15 @@ def _from_columns(table: Mapping[Any, Any]) -> np.ndarray:
 
 def _from_rows(rows: Sequence[Mapping[Any, Any]]) -> np.ndarray:
     array = np.full((len(rows), len(NAMES)), np.nan)
+    found: set[int] = set()
     for row, values in enumerate(rows):
         if not isinstance(values, Mapping):
             raise PhenotypeError(f"row {row} is a {type(values).__name__} among dicts: give all rows as dicts.")
-        for index, name in _columns_of(values).items():
+        found.update(columns := _columns_of(values))
+        for index, name in columns.items():
             array[row, index] = _number(values[name], index, row)
+    if any(rows) and not found:
+        raise PhenotypeError(_NO_PHENOTYPE)
     return array
 
 

@@ -71,8 +71,9 @@ def evaluate_cines(
 def measured_r2(cines: Sequence[Cine], segmenter: CineSegmenter) -> dict[str, float]:
     """R2 = 1 - SSE / SST of the phenotypes measured in cines against their own.
 
-    One value for each measurable phenotype and for the septal and lateral wall; NaN where it does not vary.
+    One value for each measurable phenotype and for the septal and lateral wall; NaN where it does not vary
+    or fewer than 3 cines could be measured.
     """
     phenotypes = np.array([cine.phenotypes for cine in cines])
-    table = controllability(phenotypes, measure_cines(cines, segmenter), num_resamples=1)
+    table = controllability(phenotypes, measure_cines(cines, segmenter), num_resamples=1, min_cines=3)
     return table.loc[table["measurable"], "r2"].astype(float).to_dict()
