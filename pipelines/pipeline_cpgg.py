@@ -17,8 +17,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from diffusers.utils import BaseOutput
+from functools import cache
 from numbers import Integral, Real
 from transformers import PreTrainedModel
 from typing import Any, NamedTuple
@@ -56,6 +59,24 @@ class CPGGError(Exception):
 
 class PhenotypeError(CPGGError, ValueError):
     pass
+
+
+# ---- cpgg_hf.models.generators
+
+
+def given_generators(generator: Any, num_samples: int) -> list[torch.Generator]:
+    given = generator if isinstance(generator, list) else [] if generator is None else [generator]
+    for one in given:
+        if not isinstance(one, torch.Generator):
+            raise ValueError(
+                f"generator must be a torch.Generator or a list of them, given {one!r}; use "
+                "torch.Generator().manual_seed(0), for example."
+            )
+    if isinstance(generator, list) and len(given) != num_samples:
+        raise ValueError(
+            f"generator must be one, or a list of {num_samples} generators, one per sample, given {len(given)}."
+        )
+    return given
 
 
 # ---- cpgg_hf.models.guidance
@@ -150,16 +171,43 @@ class GenerationSettings:
 # ---- cpgg_hf.models.token_diffusion
 
 
-def check_scheduler(head_type: str, scheduler: Any) -> None:
+@cache
+def cosine_betas(num_train_timesteps: int) -> np.ndarray:
+    ends = np.arange(num_train_timesteps + 1) / num_train_timesteps
+    alphas_cumprod = np.cos((ends + 0.008) / 1.008 * np.pi / 2) ** 2
+    return np.minimum(1.0 - alphas_cumprod[1:] / alphas_cumprod[:-1], 0.999)
+
+
+def check_scheduler(head_type: str, scheduler: Any, num_train_timesteps: int) -> None:
     # Checked in the signature, because a configuration may contain entries of another scheduler class.
-    has_prediction_type = "prediction_type" in inspect.signature(type(scheduler).__init__).parameters
-    follows_flow = not has_prediction_type or scheduler.config.prediction_type == "flow_prediction"
+    accepted, config = inspect.signature(type(scheduler).__init__).parameters, scheduler.config
+    # diffusers' flow-matching schedulers have no `prediction_type`; others that support flows state it there.
+    follows_flow = "prediction_type" not in accepted or config.prediction_type == "flow_prediction"
+    alphas_cumprod = getattr(scheduler, "alphas_cumprod", torch.empty(0)).cpu().double()
+    expected = torch.from_numpy(np.cumprod(1.0 - cosine_betas(num_train_timesteps)))
     if follows_flow != (head_type == "flow_matching"):
-        remedy = "FlowMatchEulerDiscreteScheduler" if head_type == "flow_matching" else "CPGGDDPMScheduler"
-        raise ValueError(
-            f"{type(scheduler).__name__} {'follows a flow' if follows_flow else 'removes noise'}, but the MAR's head "
-            f"has the type {head_type!r}; use a scheduler such as {remedy}."
-        )
+        problem = "follows a flow" if follows_flow else "removes noise"
+        problem += f", but the MAR's head has the type {head_type!r}"
+    elif config.num_train_timesteps != num_train_timesteps:
+        problem = f"has {config.num_train_timesteps} training timesteps, the MAR's head {num_train_timesteps}"
+    elif follows_flow or "temperature" in inspect.signature(scheduler.step).parameters:
+        return
+    elif config.prediction_type != "epsilon":
+        problem = f"expects estimates of {config.prediction_type!r}, but the MAR's head estimates the noise, 'epsilon'"
+    elif alphas_cumprod.shape != expected.shape or not torch.allclose(alphas_cumprod, expected, atol=1e-3):
+        problem = "has another noise schedule than the MAR's head was trained on, 'squaredcos_cap_v2'"
+    elif "variance_type" in accepted and "learned" in str(config.variance_type):
+        problem = "expects a learned variance, which only CPGGDDPMScheduler supports"
+    elif "clip_sample" in accepted and config.clip_sample and config.get("clip_sample_range", 1.0) < 3:
+        problem = f"clips latents at {config.get('clip_sample_range', 1.0)} standard deviations, which cuts them off"
+    else:
+        return
+    remedy = "FlowMatchEulerDiscreteScheduler" if head_type == "flow_matching" else "CPGGDDPMScheduler"
+    raise ValueError(f"{type(scheduler).__name__} {problem}; use {remedy}, or another class by pipe.set_scheduler.")
+
+
+def clips_latents(scheduler_class: Any, config: Any) -> bool:
+    return issubclass(scheduler_class, DDIMScheduler | DDPMScheduler) and bool(config.get("clip_sample"))
 
 
 # ---- cpgg_hf.phenotypes.schema
@@ -818,9 +866,10 @@ class CPGGPipeline(DiffusionPipeline):  # type: ignore[misc]
         self._interrupt = False
 
     def set_scheduler(self, scheduler_class: Any, **overrides: Any) -> None:
-        """Replaces the scheduler by one of another class with the same diffusion settings.
+        """Replaces the scheduler by one of another class with the diffusion settings of the MAR.
 
-        The learned variance is dropped: only `CPGGDDPMScheduler` supports it, others crash.
+        The learned variance is dropped: only `CPGGDDPMScheduler` supports it. Schedulers that do not clip latents
+        leave out the noisiest timestep (`timestep_spacing="leading"`), at which a head's estimate diverges.
 
         Args:
             scheduler_class: `DDIMScheduler`, `DPMSolverMultistepScheduler`, ...; for a flow-matching head
@@ -828,11 +877,17 @@ class CPGGPipeline(DiffusionPipeline):  # type: ignore[misc]
             overrides: settings of the new scheduler that differ from the present one's.
 
         Raises:
-            ValueError: the scheduler removes noise but the MAR's head estimates a flow's velocity, or vice versa.
+            ValueError: the scheduler does not fit the MAR's head; see `check_scheduler`.
         """
+        mar = self.mar.config
         config = {key: value for key, value in self.scheduler.config.items() if key != "variance_type"}
+        config["num_train_timesteps"] = mar.num_train_timesteps
+        if mar.head_type == "diffusion":
+            own = scheduler_class.__name__ == "CPGGDDPMScheduler"
+            spacing = "linspace" if own or clips_latents(scheduler_class, config) else "leading"
+            config |= {"beta_schedule": "squaredcos_cap_v2", "prediction_type": "epsilon", "timestep_spacing": spacing}
         scheduler = scheduler_class.from_config(config, **overrides)
-        check_scheduler(self.mar.config.head_type, scheduler)
+        check_scheduler(mar.head_type, scheduler, mar.num_train_timesteps)
         self.scheduler = scheduler
 
     def generation_settings(self, **overrides: Any) -> GenerationSettings:
@@ -1007,17 +1062,12 @@ class CPGGPipeline(DiffusionPipeline):  # type: ignore[misc]
         return torch.cat([from_network(self.vae.decode(sample).sample) for sample in samples])
 
 
-def draw_seeds(num_samples: int, generator: torch.Generator | None = None) -> list[int]:
-    device = "cpu" if generator is None else generator.device
-    return torch.randint(2**63 - 1, (num_samples,), generator=generator, device=device).tolist()
-
-
 def _check_components(**components: Any) -> None:
     for name, component in components.items():
         if not _is_a(component, _COMPONENTS[name]):
             raise TypeError(f"{name} must be of the class {_COMPONENTS[name]}, given {type(component).__name__}.")
     phenotype_vae, mar, vae = (components[name] for name in _MODELS)
-    check_scheduler(mar.config.head_type, components["scheduler"])
+    check_scheduler(mar.config.head_type, components["scheduler"], mar.config.num_train_timesteps)
     for name in ("phenotype_mean", "phenotype_sd"):
         ours, theirs = (np.asarray(getattr(model.config, name), dtype=np.float64) for model in (mar, phenotype_vae))
         differing = np.flatnonzero(ours != theirs)
@@ -1041,29 +1091,30 @@ def _is_a(component: Any, class_name: str) -> bool:
 
 def _expand(phenotypes: Any, num_samples: int | None) -> np.ndarray:
     num_samples = 1 if num_samples is None else num_samples
-    if num_samples < 1:
-        raise ValueError(f"num_samples must be at least 1, given {num_samples}.")
+    if not isinstance(num_samples, Integral) or num_samples < 1:
+        raise ValueError(f"num_samples must be a whole number of at least 1, given {num_samples!r}.")
     array = np.full((1, len(NAMES)), np.nan) if phenotypes is None else complete_identities(as_array(phenotypes))
     return np.repeat(array, num_samples, axis=0)
 
 
 def _draw_streams(
     generator: torch.Generator | list[torch.Generator] | None, num_samples: int
-) -> tuple[list[tuple[torch.Generator, torch.Generator]], list[int]]:
-    if isinstance(generator, list):
-        if len(generator) != num_samples:
-            raise ValueError(
-                f"generator must be a list of {num_samples} generators, one per sample, given {len(generator)}."
-            )
-        sources = generator
-    else:
-        device = "cpu" if generator is None else generator.device
-        sources = [torch.Generator(device).manual_seed(seed) for seed in draw_seeds(num_samples, generator)]
-    streams = []
-    for source in sources:
-        for_phenotypes, for_cine = (torch.Generator(source.device).manual_seed(one) for one in draw_seeds(2, source))
-        streams.append((for_phenotypes, for_cine))
-    return streams, [source.initial_seed() for source in sources]
+) -> tuple[list[tuple[torch.Generator, ...]], list[int]]:
+    streams, seeds = [], []
+    for one in given_generators(generator, num_samples):
+        fresh = torch.equal(one.get_state(), torch.Generator(one.device).manual_seed(one.initial_seed()).get_state())
+        seeds.append(one.initial_seed() if fresh else -1)
+        streams.append(tuple(_seeded_by(one, 2)))
+    single = generator if isinstance(generator, torch.Generator) else torch.default_generator
+    for one in _seeded_by(single, num_samples - len(streams)):
+        seeds.append(one.initial_seed())
+        streams.append(tuple(_seeded_by(one, 2)))
+    return streams, seeds
+
+
+def _seeded_by(generator: torch.Generator, count: int) -> list[torch.Generator]:
+    seeds = torch.randint(2**63 - 1, (count,), generator=generator, device=generator.device).tolist()
+    return [torch.Generator(generator.device).manual_seed(seed) for seed in seeds]
 
 
 def _as_output_type(cines: torch.Tensor, output_type: str) -> Any:

@@ -114,7 +114,7 @@ def test_a_sample_is_the_same_bytes_alone_in_a_batch_and_in_any_order(micro_batc
     assert not np.array_equal(batch[0], batch[1])
 
 
-def test_one_generator_draws_a_seed_a_sample(pipe):
+def test_one_generator_draws_the_first_sample_as_in_a_list_and_seeds_of_the_others(pipe):
     together = pipe(REQUEST, num_samples=3, generator=seeded(7))
     longer = pipe(REQUEST, num_samples=5, generator=seeded(7))
     assert np.array_equal(longer.cines[:3], together.cines)
@@ -123,6 +123,16 @@ def test_one_generator_draws_a_seed_a_sample(pipe):
     assert np.array_equal(listed.cines, together.cines)
     assert np.array_equal(listed.seeds, together.seeds)
     pd.testing.assert_frame_equal(listed.phenotypes, together.phenotypes)
+
+
+def test_a_generator_and_a_list_of_it_draw_the_same_again_and_again(pipe):
+    single, listed = seeded(7), seeded(7)
+    calls = [(pipe(REQUEST, generator=single), pipe(REQUEST, generator=[listed])) for _ in range(2)]
+    for one, other in calls:
+        assert np.array_equal(one.cines, other.cines)
+        pd.testing.assert_frame_equal(one.phenotypes, other.phenotypes)
+    assert not np.array_equal(calls[0][0].cines, calls[1][0].cines)
+    assert [output.seeds.tolist() for output in calls[0] + calls[1]] == [[7], [7], [-1], [-1]]
 
 
 def test_without_a_generator_torchs_own_seed_decides(pipe):
@@ -425,8 +435,15 @@ def test_models_are_offloaded_in_the_order_they_work_in(subjects):
         ({"phenotypes": {"LVEDV": 100.0, "LVESV": 150.0}}, "LVEDV must be above LVESV"),
         ({"phenotypes": {"LVEDV": 150.0, "LVESV": 60.0, "LVEF": 30.0}}, "contradict each other"),
         ({"phenotypes": np.zeros((2, 81))}, "82"),
-        ({"num_samples": 0}, "num_samples must be at least 1, given 0"),
+        ({"num_samples": 0}, "num_samples must be a whole number of at least 1, given 0"),
+        ({"num_samples": 1.5}, "num_samples must be a whole number of at least 1, given 1.5"),
         ({"num_samples": 2, "generator": [torch.Generator()]}, "list of 2 generators, one per sample, given 1"),
+        (
+            {"generator": 0},
+            r"must be a torch.Generator or a list of them, given 0; use torch.Generator\(\)",
+        ),
+        ({"generator": (torch.Generator(),)}, r"must be a torch.Generator or a list of them, given \("),
+        ({"generator": [3]}, "must be a torch.Generator or a list of them, given 3"),
         ({"output_type": "gif"}, "output_type must be one of np, pt, pil, latent, given 'gif'"),
         ({"num_decoding_steps": 41}, "num_decoding_steps must lie between 1 and 40"),
         ({"callback_on_step_end_tensor_inputs": ["noise"]}, "noise"),

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from functools import cache
 from huggingface_hub.dataclasses import strict
 from numbers import Real
@@ -552,16 +554,36 @@ def token_flow_loss(
     return (velocity - (noise - tokens)).square().mean(dim=-1)
 
 
-def check_scheduler(head_type: str, scheduler: Any) -> None:
+def check_scheduler(head_type: str, scheduler: Any, num_train_timesteps: int) -> None:
     # Checked in the signature, because a configuration may contain entries of another scheduler class.
-    has_prediction_type = "prediction_type" in inspect.signature(type(scheduler).__init__).parameters
-    follows_flow = not has_prediction_type or scheduler.config.prediction_type == "flow_prediction"
+    accepted, config = inspect.signature(type(scheduler).__init__).parameters, scheduler.config
+    # diffusers' flow-matching schedulers have no `prediction_type`; others that support flows state it there.
+    follows_flow = "prediction_type" not in accepted or config.prediction_type == "flow_prediction"
+    alphas_cumprod = getattr(scheduler, "alphas_cumprod", torch.empty(0)).cpu().double()
+    expected = torch.from_numpy(np.cumprod(1.0 - cosine_betas(num_train_timesteps)))
     if follows_flow != (head_type == "flow_matching"):
-        remedy = "FlowMatchEulerDiscreteScheduler" if head_type == "flow_matching" else "CPGGDDPMScheduler"
-        raise ValueError(
-            f"{type(scheduler).__name__} {'follows a flow' if follows_flow else 'removes noise'}, but the MAR's head "
-            f"has the type {head_type!r}; use a scheduler such as {remedy}."
-        )
+        problem = "follows a flow" if follows_flow else "removes noise"
+        problem += f", but the MAR's head has the type {head_type!r}"
+    elif config.num_train_timesteps != num_train_timesteps:
+        problem = f"has {config.num_train_timesteps} training timesteps, the MAR's head {num_train_timesteps}"
+    elif follows_flow or "temperature" in inspect.signature(scheduler.step).parameters:
+        return
+    elif config.prediction_type != "epsilon":
+        problem = f"expects estimates of {config.prediction_type!r}, but the MAR's head estimates the noise, 'epsilon'"
+    elif alphas_cumprod.shape != expected.shape or not torch.allclose(alphas_cumprod, expected, atol=1e-3):
+        problem = "has another noise schedule than the MAR's head was trained on, 'squaredcos_cap_v2'"
+    elif "variance_type" in accepted and "learned" in str(config.variance_type):
+        problem = "expects a learned variance, which only CPGGDDPMScheduler supports"
+    elif "clip_sample" in accepted and config.clip_sample and config.get("clip_sample_range", 1.0) < 3:
+        problem = f"clips latents at {config.get('clip_sample_range', 1.0)} standard deviations, which cuts them off"
+    else:
+        return
+    remedy = "FlowMatchEulerDiscreteScheduler" if head_type == "flow_matching" else "CPGGDDPMScheduler"
+    raise ValueError(f"{type(scheduler).__name__} {problem}; use {remedy}, or another class by pipe.set_scheduler.")
+
+
+def clips_latents(scheduler_class: Any, config: Any) -> bool:
+    return issubclass(scheduler_class, DDIMScheduler | DDPMScheduler) and bool(config.get("clip_sample"))
 
 
 def set_inference_timesteps(head_type: str, scheduler: Any, num_inference_steps: int) -> None:
@@ -569,6 +591,14 @@ def set_inference_timesteps(head_type: str, scheduler: Any, num_inference_steps:
         scheduler.set_timesteps(sigmas=np.linspace(1.0, 1.0 / num_inference_steps, num_inference_steps).tolist())
     else:
         scheduler.set_timesteps(num_inference_steps)
+    if head_type == "flow_matching" or "temperature" in inspect.signature(scheduler.step).parameters:
+        return
+    first = int(scheduler.timesteps[0])
+    if not clips_latents(type(scheduler), scheduler.config) and scheduler.alphas_cumprod[first] < 1e-6:
+        raise ValueError(
+            f"{type(scheduler).__name__} starts at timestep {first}, where only noise is left of the latents, without "
+            "clipping; use pipe.set_scheduler with a class such as DPMSolverMultistepScheduler, or fewer steps."
+        )
 
 
 @torch.no_grad()
@@ -584,7 +614,7 @@ def sample_tokens(
     num_decoding_steps: int = 1,
 ) -> torch.Tensor:
     guidance = as_guidance(guidance_scale)
-    check_scheduler(head.head_type, scheduler)
+    check_scheduler(head.head_type, scheduler, head.num_train_timesteps)
     batch_size, num_tokens, token_dim = noise.shape
     timesteps, device = scheduler.timesteps, z.device
     accepted = inspect.signature(scheduler.step).parameters
@@ -1120,6 +1150,7 @@ class CPGGMARModel(PreTrainedModel):  # type: ignore[misc]
         if len(sources) != batch_size:
             raise ValueError(f"generators must be one per sample, given {len(sources)} for {batch_size} samples.")
         token_counts = decoding_schedule(config.num_tokens, num_decoding_steps)
+        check_scheduler(config.head_type, scheduler, config.num_train_timesteps)
 
         def draw(function: Callable[..., torch.Tensor], argument: Any) -> torch.Tensor:
             drawn = [function(argument, generator=g, device="cpu" if g is None else g.device) for g in sources]

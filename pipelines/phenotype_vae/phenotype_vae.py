@@ -19,6 +19,24 @@ from torch import nn
 from typing import Any
 
 
+# ---- cpgg_hf.models.generators
+
+
+def given_generators(generator: Any, num_samples: int) -> list[torch.Generator]:
+    given = generator if isinstance(generator, list) else [] if generator is None else [generator]
+    for one in given:
+        if not isinstance(one, torch.Generator):
+            raise ValueError(
+                f"generator must be a torch.Generator or a list of them, given {one!r}; use "
+                "torch.Generator().manual_seed(0), for example."
+            )
+    if isinstance(generator, list) and len(given) != num_samples:
+        raise ValueError(
+            f"generator must be one, or a list of {num_samples} generators, one per sample, given {len(given)}."
+        )
+    return given
+
+
 # ---- cpgg_hf.errors
 
 
@@ -769,8 +787,8 @@ class CPGGPhenotypeVAE(ModelMixin, ConfigMixin):  # type: ignore[misc]
 
         Args:
             num_samples: number of rows.
-            generator: one generator, which draws a seed per row first, or a list with one per row; None = torch's
-                global generator. A row only depends on its own seed, bit for bit.
+            generator: a list with one per row; or one generator, which draws the first row and seeds of the others;
+                None = torch's global generator. A row only depends on its own generator, bit for bit.
 
         Returns:
             (num_samples, 82) float64 in physical units; the nine identities hold exactly.
@@ -811,7 +829,7 @@ class CPGGPhenotypeVAE(ModelMixin, ConfigMixin):  # type: ignore[misc]
         kept = np.isclose(result, given, rtol=1e-11, atol=0)
         return np.where(kept, given, enforce_identities(np.where(kept, given, result)))
 
-    def _sample_as_published(self, generators: list[torch.Generator]) -> np.ndarray:
+    def _sample_as_published(self, generators: Iterable[torch.Generator]) -> np.ndarray:
         decoder = self._double_decoder()
         decoded = torch.cat([decoder(_normal((1, self.config.latent_dim), own)) for own in generators]).numpy()
         mean, sd = np.array(self.config.phenotype_mean), np.array(self.config.phenotype_sd)
@@ -929,16 +947,12 @@ def _possible(decoded: np.ndarray) -> np.ndarray:
     return result
 
 
-def _generators(generator: torch.Generator | list[torch.Generator] | None, num_rows: int) -> list[torch.Generator]:
-    if isinstance(generator, list):
-        if len(generator) != num_rows:
-            raise ValueError(
-                f"generator must be a single one or one per row, given {len(generator)} for {num_rows} rows."
-            )
-        return generator
-    device = "cpu" if generator is None else generator.device
-    seeds = torch.randint(2**63 - 1, (num_rows,), generator=generator, device=device).tolist()
-    return [torch.Generator().manual_seed(seed) for seed in seeds]
+def _generators(generator: Any, num_rows: int) -> Iterator[torch.Generator]:
+    given = given_generators(generator, num_rows)
+    yield from given
+    source = given[0] if given else torch.default_generator
+    for seed in torch.randint(2**63 - 1, (num_rows - len(given),), generator=source, device=source.device).tolist():
+        yield torch.Generator().manual_seed(seed)
 
 
 def _normal(shape: int | tuple[int, ...], generator: torch.Generator) -> torch.Tensor:

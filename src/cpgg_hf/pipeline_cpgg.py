@@ -7,7 +7,7 @@
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from numbers import Real
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,12 @@ from cpgg_hf.cine import from_network
 from cpgg_hf.data_policy import strictest
 from cpgg_hf.errors import CheckpointError, brief
 from cpgg_hf.hub.mixin import HubPolicyMixin
+from cpgg_hf.models.generators import given_generators
 from cpgg_hf.models.guidance import Guidance
 from cpgg_hf.models.pipeline_files import check_pipeline
 from cpgg_hf.models.registration import register
 from cpgg_hf.models.settings import GenerationSettings
-from cpgg_hf.models.token_diffusion import check_scheduler
+from cpgg_hf.models.token_diffusion import check_scheduler, clips_latents
 from cpgg_hf.phenotypes import NAMES, as_array, as_frame, complete_identities, heart_rate
 
 register()  # so that a saved pipeline names this package, whichever module was imported first
@@ -53,7 +54,7 @@ class CPGGPipelineOutput(BaseOutput):
         frame_time_ms (`np.ndarray`): (B,) time from one frame to the next: RR / T with RR = 60000 / heart rate and
             heart rate = 1000 CO / SV of the phenotypes; NaN where these are missing.
         seeds (`np.ndarray`): (B,) int64. `generator=[torch.Generator().manual_seed(int(seed)) for seed in seeds]`
-            draws the same samples again, unless the given generators had been used before.
+            draws the same samples again; -1 where the given generator had been used before, so that its seed does not.
     """
 
     cines: Any
@@ -195,9 +196,10 @@ class CPGGPipeline(HubPolicyMixin, DiffusionPipeline):  # type: ignore[misc]
         super().save_pretrained(save_directory, **kwargs)
 
     def set_scheduler(self, scheduler_class: Any, **overrides: Any) -> None:
-        """Replaces the scheduler by one of another class with the same diffusion settings.
+        """Replaces the scheduler by one of another class with the diffusion settings of the MAR.
 
-        The learned variance is dropped: only `CPGGDDPMScheduler` supports it, others crash.
+        The learned variance is dropped: only `CPGGDDPMScheduler` supports it. Schedulers that do not clip latents
+        leave out the noisiest timestep (`timestep_spacing="leading"`), at which a head's estimate diverges.
 
         Args:
             scheduler_class: `DDIMScheduler`, `DPMSolverMultistepScheduler`, ...; for a flow-matching head
@@ -205,11 +207,17 @@ class CPGGPipeline(HubPolicyMixin, DiffusionPipeline):  # type: ignore[misc]
             overrides: settings of the new scheduler that differ from the present one's.
 
         Raises:
-            ValueError: the scheduler removes noise but the MAR's head estimates a flow's velocity, or vice versa.
+            ValueError: the scheduler does not fit the MAR's head; see `check_scheduler`.
         """
+        mar = self.mar.config
         config = {key: value for key, value in self.scheduler.config.items() if key != "variance_type"}
+        config["num_train_timesteps"] = mar.num_train_timesteps
+        if mar.head_type == "diffusion":
+            own = scheduler_class.__name__ == "CPGGDDPMScheduler"
+            spacing = "linspace" if own or clips_latents(scheduler_class, config) else "leading"
+            config |= {"beta_schedule": "squaredcos_cap_v2", "prediction_type": "epsilon", "timestep_spacing": spacing}
         scheduler = scheduler_class.from_config(config, **overrides)
-        check_scheduler(self.mar.config.head_type, scheduler)
+        check_scheduler(mar.head_type, scheduler, mar.num_train_timesteps)
         self.scheduler = scheduler
 
     def generation_settings(self, **overrides: Any) -> GenerationSettings:
@@ -298,8 +306,9 @@ class CPGGPipeline(HubPolicyMixin, DiffusionPipeline):  # type: ignore[misc]
                 config (1).
             fill_missing (`bool`, defaults to `True`): whether missing phenotypes are sampled given the others. If
                 False, the MAR treats them as missing.
-            generator (`torch.Generator` or a list of them, *optional*): one generator draws a seed per sample first;
-                a list holds one per sample. A sample only depends on its own seed: it is identical in any batch.
+            generator (`torch.Generator` or a list of them, *optional*): a list holds one per sample; a single one
+                draws the first sample as in a list, and seeds of the others. A sample only depends on its own seed: it
+                is identical in any batch.
             latents (`torch.Tensor`, *optional*): (B, C, T', H', W'), the noise that the diffusion starts from.
             output_type (`str`, defaults to `"np"`): `"np"`, `"pt"`, `"pil"` or `"latent"`.
             return_dict (`bool`, defaults to `True`): whether to return a [`CPGGPipelineOutput`] or a tuple.
@@ -434,18 +443,12 @@ class CPGGPipeline(HubPolicyMixin, DiffusionPipeline):  # type: ignore[misc]
         return torch.cat([from_network(self.vae.decode(sample).sample) for sample in samples])
 
 
-def draw_seeds(num_samples: int, generator: torch.Generator | None = None) -> list[int]:
-    """The seeds of the samples of a call with this generator; the first ones do not depend on `num_samples`."""
-    device = "cpu" if generator is None else generator.device
-    return torch.randint(2**63 - 1, (num_samples,), generator=generator, device=device).tolist()
-
-
 def _check_components(**components: Any) -> None:
     for name, component in components.items():
         if not _is_a(component, _COMPONENTS[name]):
             raise TypeError(f"{name} must be of the class {_COMPONENTS[name]}, given {type(component).__name__}.")
     phenotype_vae, mar, vae = (components[name] for name in _MODELS)
-    check_scheduler(mar.config.head_type, components["scheduler"])
+    check_scheduler(mar.config.head_type, components["scheduler"], mar.config.num_train_timesteps)
     for name in ("phenotype_mean", "phenotype_sd"):
         ours, theirs = (np.asarray(getattr(model.config, name), dtype=np.float64) for model in (mar, phenotype_vae))
         differing = np.flatnonzero(ours != theirs)
@@ -471,33 +474,36 @@ def _is_a(component: Any, class_name: str) -> bool:
 def _expand(phenotypes: Any, num_samples: int | None) -> np.ndarray:
     """A request as (B, 82), each row `num_samples` times, completed by the identities."""
     num_samples = 1 if num_samples is None else num_samples
-    if num_samples < 1:
-        raise ValueError(f"num_samples must be at least 1, given {num_samples}.")
+    if not isinstance(num_samples, Integral) or num_samples < 1:
+        raise ValueError(f"num_samples must be a whole number of at least 1, given {num_samples!r}.")
     array = np.full((1, len(NAMES)), np.nan) if phenotypes is None else complete_identities(as_array(phenotypes))
     return np.repeat(array, num_samples, axis=0)
 
 
 def _draw_streams(
     generator: torch.Generator | list[torch.Generator] | None, num_samples: int
-) -> tuple[list[tuple[torch.Generator, torch.Generator]], list[int]]:
-    """Two generators per sample, for its phenotypes and for its cine, and the seed that both derive from.
+) -> tuple[list[tuple[torch.Generator, ...]], list[int]]:
+    """Two generators per sample, for its phenotypes and for its cine, and the seed that both derive from (-1 = none).
 
-    Two generators, so that sampled phenotypes and the same phenotypes given by the user lead to the same cine.
+    Two generators, so that sampled phenotypes and the same phenotypes given by the user lead to the same cine. A
+    single generator draws the first sample, as in a list, and then seeds of the others.
     """
-    if isinstance(generator, list):
-        if len(generator) != num_samples:
-            raise ValueError(
-                f"generator must be a list of {num_samples} generators, one per sample, given {len(generator)}."
-            )
-        sources = generator
-    else:
-        device = "cpu" if generator is None else generator.device
-        sources = [torch.Generator(device).manual_seed(seed) for seed in draw_seeds(num_samples, generator)]
-    streams = []
-    for source in sources:
-        for_phenotypes, for_cine = (torch.Generator(source.device).manual_seed(one) for one in draw_seeds(2, source))
-        streams.append((for_phenotypes, for_cine))
-    return streams, [source.initial_seed() for source in sources]
+    streams, seeds = [], []
+    for one in given_generators(generator, num_samples):
+        fresh = torch.equal(one.get_state(), torch.Generator(one.device).manual_seed(one.initial_seed()).get_state())
+        seeds.append(one.initial_seed() if fresh else -1)
+        streams.append(tuple(_seeded_by(one, 2)))
+    single = generator if isinstance(generator, torch.Generator) else torch.default_generator
+    for one in _seeded_by(single, num_samples - len(streams)):
+        seeds.append(one.initial_seed())
+        streams.append(tuple(_seeded_by(one, 2)))
+    return streams, seeds
+
+
+def _seeded_by(generator: torch.Generator, count: int) -> list[torch.Generator]:
+    """New generators, on the same device, whose seeds are drawn from a generator."""
+    seeds = torch.randint(2**63 - 1, (count,), generator=generator, device=generator.device).tolist()
+    return [torch.Generator(generator.device).manual_seed(seed) for seed in seeds]
 
 
 def _as_output_type(cines: torch.Tensor, output_type: str) -> Any:

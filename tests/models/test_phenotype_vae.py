@@ -114,6 +114,14 @@ def test_a_row_depends_on_its_own_generator_alone(model):
     )
 
 
+def test_one_generator_draws_the_first_row_as_in_a_list(model):
+    alone, listed = model.sample(1, *_seeded(3)), model.sample(1, _seeded(3))
+    assert np.array_equal(alone, listed)
+    assert np.array_equal(model.sample(3, *_seeded(3))[0], alone[0])
+    with pytest.raises(ValueError, match=r"generator must be a torch\.Generator or a list of them, given 3"):
+        model.sample(1, 3)
+
+
 def test_a_saved_model_draws_the_same_bits(model, tmp_path):
     model.save_pretrained(tmp_path)
     assert [path.name for path in tmp_path.glob("*.safetensors")] == ["diffusion_pytorch_model.safetensors"]

@@ -28,6 +28,7 @@ from cpgg_hf.models.token_diffusion import (
     AdaLNBlock,
     AdaLNOutput,
     TokenDiffusionHead,
+    check_scheduler,
     sample_tokens,
     set_inference_timesteps,
     token_diffusion_loss,
@@ -549,6 +550,7 @@ class CPGGMARModel(HubPolicyMixin, PreTrainedModel):  # type: ignore[misc]
         if len(sources) != batch_size:
             raise ValueError(f"generators must be one per sample, given {len(sources)} for {batch_size} samples.")
         token_counts = decoding_schedule(config.num_tokens, num_decoding_steps)
+        check_scheduler(config.head_type, scheduler, config.num_train_timesteps)
 
         def draw(function: Callable[..., torch.Tensor], argument: Any) -> torch.Tensor:
             drawn = [function(argument, generator=g, device="cpu" if g is None else g.device) for g in sources]
