@@ -6,7 +6,6 @@ Generated from the sources of cpgg_hf by `cpgg export-remote-code`, do not edit.
 import PIL.Image
 import csv
 import difflib
-import inspect
 import numpy as np
 import pandas
 import pandas as pd
@@ -21,7 +20,6 @@ from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from diffusers.utils import BaseOutput
-from functools import cache
 from numbers import Integral, Real
 from transformers import PreTrainedModel
 from typing import Any, NamedTuple
@@ -169,41 +167,6 @@ class GenerationSettings:
 
 
 # ---- cpgg_hf.models.token_diffusion
-
-
-@cache
-def cosine_betas(num_train_timesteps: int) -> np.ndarray:
-    ends = np.arange(num_train_timesteps + 1) / num_train_timesteps
-    alphas_cumprod = np.cos((ends + 0.008) / 1.008 * np.pi / 2) ** 2
-    return np.minimum(1.0 - alphas_cumprod[1:] / alphas_cumprod[:-1], 0.999)
-
-
-def check_scheduler(head_type: str, scheduler: Any, num_train_timesteps: int) -> None:
-    # Checked in the signature, because a configuration may contain entries of another scheduler class.
-    accepted, config = inspect.signature(type(scheduler).__init__).parameters, scheduler.config
-    # diffusers' flow-matching schedulers have no `prediction_type`; others that support flows state it there.
-    follows_flow = "prediction_type" not in accepted or config.prediction_type == "flow_prediction"
-    alphas_cumprod = getattr(scheduler, "alphas_cumprod", torch.empty(0)).cpu().double()
-    expected = torch.from_numpy(np.cumprod(1.0 - cosine_betas(num_train_timesteps)))
-    if follows_flow != (head_type == "flow_matching"):
-        problem = "follows a flow" if follows_flow else "removes noise"
-        problem += f", but the MAR's head has the type {head_type!r}"
-    elif config.num_train_timesteps != num_train_timesteps:
-        problem = f"has {config.num_train_timesteps} training timesteps, the MAR's head {num_train_timesteps}"
-    elif follows_flow or "temperature" in inspect.signature(scheduler.step).parameters:
-        return
-    elif config.prediction_type != "epsilon":
-        problem = f"expects estimates of {config.prediction_type!r}, but the MAR's head estimates the noise, 'epsilon'"
-    elif alphas_cumprod.shape != expected.shape or not torch.allclose(alphas_cumprod, expected, atol=1e-3):
-        problem = "has another noise schedule than the MAR's head was trained on, 'squaredcos_cap_v2'"
-    elif "variance_type" in accepted and "learned" in str(config.variance_type):
-        problem = "expects a learned variance, which only CPGGDDPMScheduler supports"
-    elif "clip_sample" in accepted and config.clip_sample and config.get("clip_sample_range", 1.0) < 3:
-        problem = f"clips latents at {config.get('clip_sample_range', 1.0)} standard deviations, which cuts them off"
-    else:
-        return
-    remedy = "FlowMatchEulerDiscreteScheduler" if head_type == "flow_matching" else "CPGGDDPMScheduler"
-    raise ValueError(f"{type(scheduler).__name__} {problem}; use {remedy}, or another class by pipe.set_scheduler.")
 
 
 def clips_latents(scheduler_class: Any, config: Any) -> bool:
@@ -877,7 +840,7 @@ class CPGGPipeline(DiffusionPipeline):  # type: ignore[misc]
             overrides: settings of the new scheduler that differ from the present one's.
 
         Raises:
-            ValueError: the scheduler does not fit the MAR's head; see `check_scheduler`.
+            ValueError: the scheduler does not fit the MAR's head; see `mar.check_scheduler`.
         """
         mar = self.mar.config
         config = {key: value for key, value in self.scheduler.config.items() if key != "variance_type"}
@@ -887,7 +850,7 @@ class CPGGPipeline(DiffusionPipeline):  # type: ignore[misc]
             spacing = "linspace" if own or clips_latents(scheduler_class, config) else "leading"
             config |= {"beta_schedule": "squaredcos_cap_v2", "prediction_type": "epsilon", "timestep_spacing": spacing}
         scheduler = scheduler_class.from_config(config, **overrides)
-        check_scheduler(mar.head_type, scheduler, mar.num_train_timesteps)
+        self.mar.check_scheduler(scheduler)
         self.scheduler = scheduler
 
     def generation_settings(self, **overrides: Any) -> GenerationSettings:
@@ -1067,7 +1030,7 @@ def _check_components(**components: Any) -> None:
         if not _is_a(component, _COMPONENTS[name]):
             raise TypeError(f"{name} must be of the class {_COMPONENTS[name]}, given {type(component).__name__}.")
     phenotype_vae, mar, vae = (components[name] for name in _MODELS)
-    check_scheduler(mar.config.head_type, components["scheduler"], mar.config.num_train_timesteps)
+    mar.check_scheduler(components["scheduler"])
     for name in ("phenotype_mean", "phenotype_sd"):
         ours, theirs = (np.asarray(getattr(model.config, name), dtype=np.float64) for model in (mar, phenotype_vae))
         differing = np.flatnonzero(ours != theirs)

@@ -350,6 +350,27 @@ def test_an_adapter_of_the_mar_comes_and_goes(subjects, tmp_path):
         assert torch.equal(again(subjects[:1], generator=seeded(), output_type="latent").cines, plain)
 
 
+@pytest.mark.parametrize("names", [("first", "second"), ("a", "mar"), (None, "weight")])
+def test_several_adapters_are_loaded_beside_each_other(subjects, tmp_path, names):
+    def draw(pipe):
+        return pipe(subjects[:1], generator=seeded(), output_type="latent").cines
+
+    pipe, expected = tiny_pipeline(), []
+    plain = draw(pipe)
+    for seed, name in enumerate(names):
+        adapted = tiny_pipeline()
+        torch.manual_seed(seed)
+        adapted.mar.add_adapter(LoraConfig(r=2, lora_alpha=0.1, init_lora_weights=False, target_modules="all-linear"))
+        adapted.mar.save_pretrained(tmp_path / str(seed))
+        expected.append(draw(adapted))
+        pipe.mar.load_adapter(str(tmp_path / str(seed)), name)
+    for name, latents in zip(names, expected, strict=True):
+        pipe.mar.set_adapter(name or "default")
+        assert torch.equal(draw(pipe), latents)
+    pipe.mar.disable_adapters()
+    assert torch.equal(draw(pipe), plain)
+
+
 def test_settings_and_components_can_be_given_when_loading(checkpoint):
     scheduler = CPGGDDPMScheduler()
     loaded = CPGGPipeline.from_pretrained(checkpoint, guidance_scale=1.5, scheduler=scheduler)

@@ -5,10 +5,8 @@ Generated from the sources of cpgg_hf by `cpgg export-remote-code`, do not edit.
 
 import csv
 import inspect
-import json
 import math
 import numpy as np
-import os
 import torch
 import torch.nn.functional as F
 from collections.abc import Callable, Iterable, Sequence
@@ -18,55 +16,13 @@ from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from functools import cache
 from huggingface_hub.dataclasses import strict
 from numbers import Real
-from pathlib import Path
 from statistics import NormalDist
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel, initialization as init
 from transformers.modeling_layers import GradientCheckpointingLayer
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, LoadStateDictInfo
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.utils import ModelOutput
 from typing import Any, NamedTuple, TypeAlias
-
-
-# ---- cpgg_hf.data_policy
-
-
-DATA_POLICIES = ("restricted", "public", "phantom")  # strictest first
-
-
-UNKNOWN_POLICY = DATA_POLICIES[0]
-
-
-def strictest(policies: Iterable[str | None]) -> str:
-    found = set(policies)
-    if not found or not found <= set(DATA_POLICIES):
-        return UNKNOWN_POLICY
-    return next(policy for policy in DATA_POLICIES if policy in found)
-
-
-# ---- cpgg_hf.hub.policy
-
-
-ADAPTER_POLICY_FILE = "data_policy.json"  # PEFT's own file does not keep it
-
-
-def policy_of_adapter(source: str | os.PathLike[str] | None, **hub: Any) -> str:
-    from transformers.utils import cached_file
-
-    try:
-        path = None if source is None else cached_file(source, ADAPTER_POLICY_FILE, **hub)
-    except OSError:
-        return UNKNOWN_POLICY  # there is none, or it cannot be reached
-    return UNKNOWN_POLICY if path is None else strictest([_stated_in(Path(path))])
-
-
-def _stated_in(path: Path) -> str | None:
-    try:
-        content: Any = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    policy = content.get("data_policy") if isinstance(content, dict) else None
-    return None if policy is None else str(policy)
 
 
 # ---- cpgg_hf.phenotypes.schema
@@ -845,36 +801,6 @@ class CPGGMARModel(PreTrainedModel):  # type: ignore[misc]
         else:
             super()._init_weights(module)
 
-    def load_adapter(  # type: ignore[override]
-        self, peft_model_id: str | None = None, adapter_name: str | None = None, **kwargs: Any
-    ) -> LoadStateDictInfo:
-        """Adds a PEFT adapter to the model; see [`~transformers.PreTrainedModel.load_adapter`].
-
-        The model then has the stricter data policy of the two, also after the adapter is removed, because it may have
-        been merged. An adapter without a policy is restricted.
-
-        Args:
-            peft_model_id: folder or Hub repository that `save_pretrained` or `push_to_hub` of an adapted model wrote.
-            adapter_name: `"default"` by default.
-            kwargs: see the base class.
-
-        Raises:
-            ValueError: the adapter belongs to another network, or tensors are missing. (transformers only warns and
-                leaves missing tensors randomly initialised.)
-        """
-        info = super().load_adapter(peft_model_id, adapter_name, ignore_mismatched_sizes=True, **kwargs)
-        wrong = {*info.missing_keys, *info.unexpected_keys, *(key[0] for key in info.mismatched_keys)}
-        if wrong:
-            self.delete_adapter(adapter_name or "default")
-            raise ValueError(
-                f"the adapter {peft_model_id} does not fit this MAR because {len(wrong)} tensors, such as "
-                f"{min(wrong)!r}, are missing, unknown or of another shape; load it onto the MAR it was trained with."
-            )
-        load_config = kwargs.get("load_config")
-        hub = {**(load_config.download_kwargs if load_config else {}), **(kwargs.get("adapter_kwargs") or {})}
-        self.config.data_policy = strictest([self.config.data_policy, policy_of_adapter(peft_model_id, **hub)])
-        return info
-
     def delete_adapter(self, adapter_names: list[str] | str) -> None:
         """Removes adapters; without adapters the network is restored and saved completely again.
 
@@ -1107,6 +1033,14 @@ class CPGGMARModel(PreTrainedModel):  # type: ignore[misc]
         num_visible = mask.shape[1] - int(num_masked[0])
         return ranks[:, :num_visible], ranks[:, num_visible:]
 
+    def check_scheduler(self, scheduler: Any) -> None:
+        """Checks that a scheduler removes noise as the head was trained to estimate it.
+
+        Raises:
+            ValueError: it does not; see `cpgg_hf.models.token_diffusion.check_scheduler`.
+        """
+        check_scheduler(self.config.head_type, scheduler, self.config.num_train_timesteps)
+
     @torch.no_grad()
     def generate_latents(
         self,
@@ -1150,7 +1084,7 @@ class CPGGMARModel(PreTrainedModel):  # type: ignore[misc]
         if len(sources) != batch_size:
             raise ValueError(f"generators must be one per sample, given {len(sources)} for {batch_size} samples.")
         token_counts = decoding_schedule(config.num_tokens, num_decoding_steps)
-        check_scheduler(config.head_type, scheduler, config.num_train_timesteps)
+        self.check_scheduler(scheduler)
 
         def draw(function: Callable[..., torch.Tensor], argument: Any) -> torch.Tensor:
             drawn = [function(argument, generator=g, device="cpu" if g is None else g.device) for g in sources]

@@ -31,7 +31,7 @@ from cpgg_hf.models.guidance import Guidance
 from cpgg_hf.models.pipeline_files import check_pipeline
 from cpgg_hf.models.registration import register
 from cpgg_hf.models.settings import GenerationSettings
-from cpgg_hf.models.token_diffusion import check_scheduler, clips_latents
+from cpgg_hf.models.token_diffusion import clips_latents
 from cpgg_hf.phenotypes import NAMES, as_array, as_frame, complete_identities, heart_rate
 
 register()  # so that a saved pipeline names this package, whichever module was imported first
@@ -207,7 +207,7 @@ class CPGGPipeline(HubPolicyMixin, DiffusionPipeline):  # type: ignore[misc]
             overrides: settings of the new scheduler that differ from the present one's.
 
         Raises:
-            ValueError: the scheduler does not fit the MAR's head; see `check_scheduler`.
+            ValueError: the scheduler does not fit the MAR's head; see `mar.check_scheduler`.
         """
         mar = self.mar.config
         config = {key: value for key, value in self.scheduler.config.items() if key != "variance_type"}
@@ -217,7 +217,7 @@ class CPGGPipeline(HubPolicyMixin, DiffusionPipeline):  # type: ignore[misc]
             spacing = "linspace" if own or clips_latents(scheduler_class, config) else "leading"
             config |= {"beta_schedule": "squaredcos_cap_v2", "prediction_type": "epsilon", "timestep_spacing": spacing}
         scheduler = scheduler_class.from_config(config, **overrides)
-        check_scheduler(mar.head_type, scheduler, mar.num_train_timesteps)
+        self.mar.check_scheduler(scheduler)
         self.scheduler = scheduler
 
     def generation_settings(self, **overrides: Any) -> GenerationSettings:
@@ -448,7 +448,7 @@ def _check_components(**components: Any) -> None:
         if not _is_a(component, _COMPONENTS[name]):
             raise TypeError(f"{name} must be of the class {_COMPONENTS[name]}, given {type(component).__name__}.")
     phenotype_vae, mar, vae = (components[name] for name in _MODELS)
-    check_scheduler(mar.config.head_type, components["scheduler"], mar.config.num_train_timesteps)
+    mar.check_scheduler(components["scheduler"])
     for name in ("phenotype_mean", "phenotype_sd"):
         ours, theirs = (np.asarray(getattr(model.config, name), dtype=np.float64) for model in (mar, phenotype_vae))
         differing = np.flatnonzero(ours != theirs)

@@ -262,6 +262,13 @@ class CPGGMARModel(HubPolicyMixin, PreTrainedModel):  # type: ignore[misc]
                 leaves missing tensors randomly initialised.)
         """
         info = super().load_adapter(peft_model_id, adapter_name, ignore_mismatched_sizes=True, **kwargs)
+        # transformers also reports the tensors of other adapters, and all whose names contain this adapter's name.
+        own = tuple(
+            f"{name}.{layer}.{adapter_name or 'default'}."
+            for name, module in self.named_modules()
+            for layer in getattr(module, "adapter_layer_names", ())
+        )
+        info.missing_keys = {key for key in info.missing_keys if key.startswith(own)}
         wrong = {*info.missing_keys, *info.unexpected_keys, *(key[0] for key in info.mismatched_keys)}
         if wrong:
             self.delete_adapter(adapter_name or "default")
@@ -507,6 +514,14 @@ class CPGGMARModel(HubPolicyMixin, PreTrainedModel):  # type: ignore[misc]
         num_visible = mask.shape[1] - int(num_masked[0])
         return ranks[:, :num_visible], ranks[:, num_visible:]
 
+    def check_scheduler(self, scheduler: Any) -> None:
+        """Checks that a scheduler removes noise as the head was trained to estimate it.
+
+        Raises:
+            ValueError: it does not; see `cpgg_hf.models.token_diffusion.check_scheduler`.
+        """
+        check_scheduler(self.config.head_type, scheduler, self.config.num_train_timesteps)
+
     @torch.no_grad()
     def generate_latents(
         self,
@@ -550,7 +565,7 @@ class CPGGMARModel(HubPolicyMixin, PreTrainedModel):  # type: ignore[misc]
         if len(sources) != batch_size:
             raise ValueError(f"generators must be one per sample, given {len(sources)} for {batch_size} samples.")
         token_counts = decoding_schedule(config.num_tokens, num_decoding_steps)
-        check_scheduler(config.head_type, scheduler, config.num_train_timesteps)
+        self.check_scheduler(scheduler)
 
         def draw(function: Callable[..., torch.Tensor], argument: Any) -> torch.Tensor:
             drawn = [function(argument, generator=g, device="cpu" if g is None else g.device) for g in sources]
