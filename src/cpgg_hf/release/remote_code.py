@@ -47,7 +47,10 @@ FILES = (
         without=("from_phenotypes", "fit_sampler", "forward", "encode"),
     ),
     RemoteFile(
-        "mar/modeling_cpgg_mar.py", "cpgg_hf.models.modeling_cpgg_mar", "CPGGMARModel", without=("load_adapter", "delete_adapter")
+        "mar/modeling_cpgg_mar.py",
+        "cpgg_hf.models.modeling_cpgg_mar",
+        "CPGGMARModel",
+        without=("load_adapter", "delete_adapter"),
     ),
     RemoteFile("vae/autoencoder_kl_cpgg.py", "cpgg_hf.models.autoencoder_kl_cpgg", "AutoencoderKLCPGG"),
     RemoteFile("scheduler/scheduling_cpgg_ddpm.py", "cpgg_hf.models.scheduling_cpgg_ddpm", "CPGGDDPMScheduler"),
