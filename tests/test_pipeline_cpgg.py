@@ -601,7 +601,7 @@ def _setting_without_sense(folder):
         (lambda folder: (folder / "scheduler" / "scheduler_config.json").unlink(), "scheduler_config.json is missing"),
         (lambda folder: shutil.rmtree(folder / "vae"), "lacks the component vae"),
         (lambda folder: (folder / "model_index.json").unlink(), "has no model_index.json"),
-        (shutil.rmtree, "there is no folder"),
+        (shutil.rmtree, "neither a folder nor the name of a Hub repository"),
     ],
 )
 def test_a_damaged_or_foreign_checkpoint_gives_one_sentence(checkpoint, tmp_path, damage, message):

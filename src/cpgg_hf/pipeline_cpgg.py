@@ -26,6 +26,7 @@ from cpgg_hf.cine import from_network
 from cpgg_hf.data_policy import strictest
 from cpgg_hf.errors import CheckpointError, brief
 from cpgg_hf.hub.mixin import HubPolicyMixin
+from cpgg_hf.hub.reading import hub_problem, is_repository_name
 from cpgg_hf.models.generators import given_generators
 from cpgg_hf.models.guidance import Guidance
 from cpgg_hf.models.pipeline_files import check_pipeline
@@ -158,29 +159,34 @@ class CPGGPipeline(HubPolicyMixin, DiffusionPipeline):  # type: ignore[misc]
         Weights are loaded as float32 unless `torch_dtype` is given.
 
         Raises:
-            CheckpointError: the folder is not a CPGG pipeline, is damaged, or contains pickles instead of safetensors.
+            CheckpointError: the folder is not a CPGG pipeline, is damaged, or contains pickles instead of safetensors;
+                the Hub refused, or could not be reached.
         """
         kwargs["use_safetensors"] = True
         if "torch_dtype" not in kwargs:
             # transformers would take the dtype of the configuration, which a half-precision variant has changed.
             kwargs.setdefault("dtype", torch.float32)
-        folder = Path(pretrained_model_name_or_path)
-        if folder.is_dir():
-            check_pipeline(folder, cls.__name__, given=kwargs.keys())
+        name, folder = str(pretrained_model_name_or_path), Path(pretrained_model_name_or_path)
+        on_hub = not folder.is_dir()
         # `name` and `owner/name` are Hub repositories, unless a local folder is called like the owner.
-        elif folder.exists() or len(folder.parts) > 2 or (len(folder.parts) == 2 and folder.parent.is_dir()):
+        if on_hub and (
+            folder.exists() or not is_repository_name(name) or (len(folder.parts) == 2 and folder.parent.is_dir())
+        ):
             raise CheckpointError(
-                f"there is no folder {folder}; give the folder that save_pretrained wrote, or a Hub repository."
+                f"{name} is neither a folder nor the name of a Hub repository; give the folder that save_pretrained "
+                "wrote, or owner/name."
             )
         try:
-            return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+            folder = Path(cls.download(name, **kwargs)) if on_hub else folder
+            check_pipeline(folder, cls.__name__, given=kwargs.keys())
+            pipe = super().from_pretrained(folder, **kwargs)
+        except CheckpointError:
+            raise
         except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
-            if folder.is_dir():
-                raise CheckpointError(f"cannot load the pipeline in {folder} ({brief(error)}).") from error
-            raise CheckpointError(
-                f"{folder} is neither a local folder nor a Hub repository with a pipeline ({brief(error)}); "
-                "check the name, the network and the access rights."
-            ) from error
+            problem = hub_problem(error) if on_hub else None
+            raise CheckpointError(f"cannot load the pipeline {name}: {problem or brief(error)}.") from error
+        pipe.register_to_config(_name_or_path=name)
+        return pipe
 
     def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:  # type: ignore[override]
         """Saves the pipeline as safetensors; see [`~diffusers.DiffusionPipeline.save_pretrained`].
