@@ -729,6 +729,9 @@ OUTPUT_TYPES = ("np", "pt", "pil", "latent")
 _MODELS = {"phenotype_vae": "CPGGPhenotypeVAE", "mar": "CPGGMARModel", "vae": "AutoencoderKLCPGG"}
 
 
+_DEFAULTS = {**vars(GenerationSettings()), "pixel_spacing_mm": 1.8, "micro_batch_size": 8}
+
+
 _COMPONENTS = _MODELS | {"scheduler": "SchedulerMixin"}
 
 
@@ -774,6 +777,8 @@ class CPGGPipeline(DiffusionPipeline):  # type: ignore[misc]
             the size of its batch. 1 is best on a CPU; a GPU is faster with more. Samples of different values differ
             by rounding.
 
+    Settings that are not given are those of the pipeline that had the MAR before, if any.
+
     Raises:
         TypeError: a component of another class.
         ValueError: components that do not belong together, or settings out of range.
@@ -790,6 +795,7 @@ class CPGGPipeline(DiffusionPipeline):  # type: ignore[misc]
 
     model_cpu_offload_seq = "phenotype_vae->mar->vae"  # type: ignore[assignment]
     _optional_components: list[str] = []  # noqa: RUF012
+    _exclude_from_cpu_offload = ["phenotype_vae"]  # type: ignore[assignment]  # noqa: RUF012 - small; used in float64
     _callback_tensor_inputs = ["latents"]  # noqa: RUF012
 
     def __init__(
@@ -798,33 +804,38 @@ class CPGGPipeline(DiffusionPipeline):  # type: ignore[misc]
         mar: PreTrainedModel,
         vae: ModelMixin,
         scheduler: SchedulerMixin,
-        guidance_scale: float = 3.0,
-        temperature: float = 1.0,
-        num_decoding_steps: int = 16,
-        num_inference_steps: int = 100,
-        pixel_spacing_mm: float = 1.8,
-        micro_batch_size: int = 8,
+        guidance_scale: float | None = None,
+        temperature: float | None = None,
+        num_decoding_steps: int | None = None,
+        num_inference_steps: int | None = None,
+        pixel_spacing_mm: float | None = None,
+        micro_batch_size: int | None = None,
     ):
         super().__init__()
         _check_components(phenotype_vae=phenotype_vae, mar=mar, vae=vae, scheduler=scheduler)
-        settings = GenerationSettings(guidance_scale, temperature, num_decoding_steps, num_inference_steps)
-        if not isinstance(guidance_scale, Real):
+        given = {
+            "guidance_scale": guidance_scale,
+            "temperature": temperature,
+            "num_decoding_steps": num_decoding_steps,
+            "num_inference_steps": num_inference_steps,
+            "pixel_spacing_mm": pixel_spacing_mm,
+            "micro_batch_size": micro_batch_size,
+        }
+        # Another pipeline's settings stay with its MAR, so that `CPGGPipeline(**pipe.components)` draws the same.
+        settings = {**_DEFAULTS, **getattr(mar, "_pipeline_settings", {})}
+        settings |= {name: value for name, value in given.items() if value is not None}
+        GenerationSettings.of(settings)
+        if not isinstance(settings["guidance_scale"], Real):
             raise ValueError(
                 f"the default guidance_scale must be a number, given {guidance_scale!r}; pass guidance rules to calls."
             )
-        for name, value in (
-            ("pixel_spacing_mm", pixel_spacing_mm),
-            ("micro_batch_size", micro_batch_size),
-        ):
-            if not isinstance(value, Real) or not 0 < float(value) < np.inf:
-                raise ValueError(f"{name} must be a positive number, given {value!r}.")
+        for name in ("pixel_spacing_mm", "micro_batch_size"):
+            if not isinstance(settings[name], Real) or not 0 < float(settings[name]) < np.inf:
+                raise ValueError(f"{name} must be a positive number, given {settings[name]!r}.")
         self.register_modules(phenotype_vae=phenotype_vae, mar=mar, vae=vae, scheduler=scheduler)
-        self.register_to_config(
-            **vars(settings),
-            pixel_spacing_mm=pixel_spacing_mm,
-            micro_batch_size=micro_batch_size,
-        )
-        self._guidance_scale = guidance_scale
+        self.register_to_config(**settings)
+        mar._pipeline_settings = settings
+        self._guidance_scale = settings["guidance_scale"]
         self._num_timesteps = 0
         self._interrupt = False
 

@@ -371,6 +371,34 @@ def test_several_adapters_are_loaded_beside_each_other(subjects, tmp_path, names
     assert torch.equal(draw(pipe), plain)
 
 
+def test_a_pipeline_of_anothers_components_keeps_its_settings():
+    pipe = tiny_pipeline(guidance_scale=1.5, micro_batch_size=3, pixel_spacing_mm=1.25)
+    same, other = CPGGPipeline(**pipe.components), CPGGPipeline(**pipe.components, guidance_scale=1.0)
+    for name in (
+        "guidance_scale",
+        "num_decoding_steps",
+        "num_inference_steps",
+        "micro_batch_size",
+        "pixel_spacing_mm",
+    ):
+        assert same.config[name] == pipe.config[name]
+    assert (other.config.guidance_scale, other.config.num_decoding_steps) == (1.0, 3)
+    assert CPGGPipeline(**tiny_components()).config.guidance_scale == 3.0
+
+
+@pytest.mark.parametrize("options", [{"low_cpu_mem_usage": False}, {"low_cpu_mem_usage": True}, {"device_map": "cpu"}])
+def test_loading_options_of_diffusers_change_no_cine(pipe, checkpoint, options):
+    loaded = CPGGPipeline.from_pretrained(checkpoint, **options)
+    assert np.array_equal(loaded(REQUEST, generator=seeded()).cines, pipe(REQUEST, generator=seeded()).cines)
+
+
+def test_phenotypes_are_sampled_under_sequential_offload(pipe):
+    offloaded = tiny_pipeline()
+    offloaded.enable_sequential_cpu_offload(device="cpu")
+    expected = pipe.sample_phenotypes(REQUEST, generator=seeded())
+    pd.testing.assert_frame_equal(offloaded.sample_phenotypes(REQUEST, generator=seeded()), expected)
+
+
 def test_settings_and_components_can_be_given_when_loading(checkpoint):
     scheduler = CPGGDDPMScheduler()
     loaded = CPGGPipeline.from_pretrained(checkpoint, guidance_scale=1.5, scheduler=scheduler)

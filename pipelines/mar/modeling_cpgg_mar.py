@@ -22,6 +22,7 @@ from transformers import PreTrainedConfig, PreTrainedModel, initialization as in
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.utils import ModelOutput
+from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 from typing import Any, NamedTuple, TypeAlias
 
 
@@ -628,6 +629,8 @@ class CPGGMAROutput(ModelOutput):
     loss_vlb: torch.Tensor | None = None
     z: torch.Tensor | None = None
     positions: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
 
 
 def decoding_schedule(num_tokens: int, num_decoding_steps: int) -> list[int]:
@@ -687,7 +690,9 @@ class CPGGMARAttention(nn.Module):
         self.value = nn.Linear(width, width)
         self.output = nn.Linear(width, width)
 
-    def forward(self, hidden_states: torch.Tensor, query_states: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, hidden_states: torch.Tensor, query_states: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
         query, key, value = (
             projection(states).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
             for projection, states in (
@@ -697,10 +702,10 @@ class CPGGMARAttention(nn.Module):
             )
         )
         attention = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention_forward)
-        attended, _ = attention(
+        attended, weights = attention(
             self, query, key, value, None, dropout=self.dropout if self.training else 0.0, scaling=self.scaling
         )
-        return self.output(attended.flatten(2))
+        return self.output(attended.flatten(2)), weights
 
 
 class CPGGMARLayer(GradientCheckpointingLayer):
@@ -720,7 +725,7 @@ class CPGGMARLayer(GradientCheckpointingLayer):
         queries = normalised
         if positions is not None:
             queries, hidden_states = _take_rows(normalised, positions), _take_rows(hidden_states, positions)
-        hidden_states = hidden_states + self.dropout(self.attention(normalised, queries))
+        hidden_states = hidden_states + self.dropout(self.attention(normalised, queries)[0])
         update = self.dropout(F.gelu(self.mlp_in(self.mlp_norm(hidden_states))))
         return hidden_states + self.dropout(self.mlp_out(update))
 
@@ -745,6 +750,10 @@ class CPGGMARModel(PreTrainedModel):  # type: ignore[misc]
     _supports_flash_attn = True
     _supports_attention_backend = True
     _input_embed_layer = "token_projection"
+    _can_record_outputs = {  # noqa: RUF012
+        "hidden_states": OutputRecorder(CPGGMARLayer, num_hidden_layers_key="encoder_depth"),
+        "attentions": OutputRecorder(CPGGMARAttention, index=1),
+    }
 
     def __init__(self, config: CPGGMARConfig):
         super().__init__(config)
@@ -800,18 +809,6 @@ class CPGGMARModel(PreTrainedModel):  # type: ignore[misc]
                     init.normal_(parameter, std=0.02)
         else:
             super()._init_weights(module)
-
-    def delete_adapter(self, adapter_names: list[str] | str) -> None:
-        """Removes adapters; without adapters the network is restored and saved completely again.
-
-        (transformers keeps PEFT's layers and saves their names, which no model could load.)
-        """
-        super().delete_adapter(adapter_names)
-        if not self._hf_peft_config_loaded:
-            adapted = [(name, module) for name, module in self.named_modules() if hasattr(module, "base_layer")]
-            for name, module in adapted:
-                self.set_submodule(name, module.base_layer)
-            self._weight_conversions: list[Any] = []
 
     def patchify(self, latents: torch.Tensor) -> torch.Tensor:
         """Cuts latents (B, C, T', H', W') into tokens (B, L, D) in the order t, h, w, each flattened channel first."""
@@ -943,6 +940,7 @@ class CPGGMARModel(PreTrainedModel):  # type: ignore[misc]
         hidden_states = self.decoder_layers[-1](hidden_states, positions + num_condition_tokens)
         return self.decoder_norm(hidden_states)
 
+    @capture_outputs(tie_last_hidden_states=False)
     def forward(
         self,
         latents: torch.Tensor,
@@ -954,6 +952,8 @@ class CPGGMARModel(PreTrainedModel):  # type: ignore[misc]
         timesteps: torch.Tensor | None = None,
         generator: torch.Generator | None = None,
         return_loss: bool = True,
+        output_hidden_states: bool | None = None,  # noqa: ARG002 (read by the decorator, as `return_dict` is)
+        output_attentions: bool | None = None,  # noqa: ARG002
     ) -> CPGGMAROutput:
         r"""
         The loss of one training step, or (`return_loss=False`) only the vectors `z`. Missing arguments are drawn.
@@ -972,9 +972,11 @@ class CPGGMARModel(PreTrainedModel):  # type: ignore[misc]
                 `num_train_timesteps`, for a flow numbers from 0 to `num_train_timesteps`.
             generator (`torch.Generator`, *optional*): source of all draws.
             return_loss (`bool`, defaults to `True`): whether to compute the loss.
+            output_hidden_states (`bool`, *optional*): whether to return the hidden states of all layers.
+            output_attentions (`bool`, *optional*): whether to return the attention weights of all layers.
 
         Returns:
-            [`CPGGMAROutput`].
+            [`CPGGMAROutput`], or a tuple of its fields that are not None for `return_dict=False`.
 
         Raises:
             ValueError: shapes that do not fit.
@@ -1118,6 +1120,7 @@ class CPGGMARModel(PreTrainedModel):  # type: ignore[misc]
                 positions=positions.repeat(repeats),
                 drop_condition=drop_condition,
                 return_loss=False,
+                return_dict=True,
             ).z
             noise = _take_rows(start, positions) * getattr(scheduler, "init_noise_sigma", 1.0)
             drawn = sample_tokens(

@@ -6,6 +6,7 @@ Generated from the sources of cpgg_hf by `cpgg export-remote-code`, do not edit.
 import csv
 import difflib
 import numpy as np
+import os
 import re
 import reprlib
 import torch
@@ -728,13 +729,6 @@ class CPGGPhenotypeVAE(ModelMixin, ConfigMixin):  # type: ignore[misc]
 
     config: Any  # attributes are the arguments above
 
-    # Covariances rounded to 16 bits may be indefinite, so the model keeps float32 when a pipeline is cast.
-    _keep_in_fp32_modules = [  # type: ignore[assignment]  # noqa: RUF012
-        *("encoder", "latent_mean", "latent_logvar", "decoder_input", "decoder", "decoder_output"),
-        *("mixture_weights", "mixture_means", "mixture_covariances"),
-        *("residual_means", "residual_slopes", "residual_covariances"),
-    ]
-
     @register_to_config
     def __init__(
         self,
@@ -769,6 +763,14 @@ class CPGGPhenotypeVAE(ModelMixin, ConfigMixin):  # type: ignore[misc]
         self.register_buffer("residual_means", torch.zeros(groups, coordinates))
         self.register_buffer("residual_slopes", torch.zeros(len(NAMES), coordinates))
         self.register_buffer("residual_covariances", torch.zeros(groups, coordinates, coordinates))
+
+    # Covariances rounded to 16 bits may be indefinite, so the model keeps float32 however it is loaded or cast.
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str] | None, **options: Any) -> Any:
+        """Loads a model in float32, whatever dtype is given; see [`~diffusers.ModelMixin.from_pretrained`]."""
+        options = {**options, "torch_dtype": torch.float32}
+        options.pop("dtype", None)
+        return super().from_pretrained(pretrained_model_name_or_path, **options)
 
     def _apply(self, fn, recurse: bool = True):
         def apply(tensor: torch.Tensor) -> torch.Tensor:

@@ -67,8 +67,6 @@ def test_code_of_a_repository_is_run_only_when_trusted(checkpoint, repository, t
 
 
 def test_a_tensor_that_a_repository_lacks_is_named_as_in_a_folder(tmp_path):
-    from tiny_checkpoint import save_tiny_checkpoint
-
     folder = save_tiny_checkpoint(tmp_path / "lacking")
     path = folder / "mar" / "model.safetensors"
     save_file({k: v for k, v in load_file(path).items() if k != "mask_token"}, path, metadata={"format": "pt"})
