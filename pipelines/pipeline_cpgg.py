@@ -795,7 +795,7 @@ class CPGGPipeline(DiffusionPipeline):  # type: ignore[misc]
 
     model_cpu_offload_seq = "phenotype_vae->mar->vae"  # type: ignore[assignment]
     _optional_components: list[str] = []  # noqa: RUF012
-    _exclude_from_cpu_offload = ["phenotype_vae"]  # type: ignore[assignment]  # noqa: RUF012 - small; used in float64
+    _exclude_from_cpu_offload = ["phenotype_vae"]  # noqa: RUF012 - small; used in float64
     _callback_tensor_inputs = ["latents"]  # noqa: RUF012
 
     def __init__(
@@ -834,7 +834,7 @@ class CPGGPipeline(DiffusionPipeline):  # type: ignore[misc]
                 raise ValueError(f"{name} must be a positive number, given {settings[name]!r}.")
         self.register_modules(phenotype_vae=phenotype_vae, mar=mar, vae=vae, scheduler=scheduler)
         self.register_to_config(**settings)
-        mar._pipeline_settings = settings
+        mar._pipeline_settings = settings  # type: ignore[assignment]
         self._guidance_scale = settings["guidance_scale"]
         self._num_timesteps = 0
         self._interrupt = False

@@ -259,6 +259,10 @@ class CPGGMARConfig(PreTrainedConfig):
         return tuple(size // patch for size, patch in zip(self.latent_size, self.patch_size, strict=True))
 
     @property
+    def num_hidden_layers(self) -> int:
+        return self.encoder_depth + self.decoder_depth
+
+    @property
     def num_tokens(self) -> int:
         return math.prod(self.grid_size)
 
@@ -751,7 +755,7 @@ class CPGGMARModel(PreTrainedModel):  # type: ignore[misc]
     _supports_attention_backend = True
     _input_embed_layer = "token_projection"
     _can_record_outputs = {  # noqa: RUF012
-        "hidden_states": OutputRecorder(CPGGMARLayer, num_hidden_layers_key="encoder_depth"),
+        "hidden_states": OutputRecorder(CPGGMARLayer),
         "attentions": OutputRecorder(CPGGMARAttention, index=1),
     }
 

@@ -58,7 +58,12 @@ class _AfterImport(importlib.abc.MetaPathFinder):
         spec = importlib.util.find_spec(name)
         if spec is not None and spec.loader is not None:
             execute = spec.loader.exec_module
-            spec.loader.exec_module = lambda module: (execute(module), _announce_pipeline())  # type: ignore[method-assign]
+
+            def execute_and_announce(module):
+                execute(module)
+                _announce_pipeline()
+
+            spec.loader.exec_module = execute_and_announce  # type: ignore[method-assign]
         return spec
 
 

@@ -308,7 +308,7 @@ def test_hidden_states_and_attentions_are_those_of_the_layers(by_config):
     mask = torch.ones(2, 36)
     mask[:, :12] = 0
     output = model(latents(2), phenotypes(2), mask, return_loss=False, **options)
-    assert len(output.hidden_states) == 5
+    assert len(output.hidden_states) == 1 + model.config.num_hidden_layers == 5
     assert torch.equal(output.hidden_states[0], seen[0][0])
     assert all(torch.equal(ours, theirs) for ours, (_, theirs) in zip(output.hidden_states[1:], seen, strict=True))
     assert [tuple(one.shape) for one in output.attentions] == [(2, 4, 15, 15)] * 2 + [(2, 4, 39, 39), (2, 4, 24, 39)]

@@ -197,7 +197,7 @@ class CPGGMARModel(HubPolicyMixin, PreTrainedModel):  # type: ignore[misc]
     _supports_attention_backend = True
     _input_embed_layer = "token_projection"
     _can_record_outputs = {  # noqa: RUF012
-        "hidden_states": OutputRecorder(CPGGMARLayer, num_hidden_layers_key="encoder_depth"),
+        "hidden_states": OutputRecorder(CPGGMARLayer),
         "attentions": OutputRecorder(CPGGMARAttention, index=1),
     }
 
