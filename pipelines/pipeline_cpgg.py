@@ -6,7 +6,6 @@ Generated from the sources of cpgg_hf by `cpgg export-remote-code`, do not edit.
 import PIL.Image
 import csv
 import difflib
-import inspect
 import numpy as np
 import pandas
 import pandas as pd
@@ -17,6 +16,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from diffusers.utils import BaseOutput
 from numbers import Integral, Real
@@ -56,6 +57,24 @@ class CPGGError(Exception):
 
 class PhenotypeError(CPGGError, ValueError):
     pass
+
+
+# ---- cpgg_hf.models.generators
+
+
+def given_generators(generator: Any, num_samples: int) -> list[torch.Generator]:
+    given = generator if isinstance(generator, list) else [] if generator is None else [generator]
+    for one in given:
+        if not isinstance(one, torch.Generator):
+            raise ValueError(
+                f"generator must be a torch.Generator or a list of them, given {one!r}; use "
+                "torch.Generator().manual_seed(0), for example."
+            )
+    if isinstance(generator, list) and len(given) != num_samples:
+        raise ValueError(
+            f"generator must be one, or a list of {num_samples} generators, one per sample, given {len(given)}."
+        )
+    return given
 
 
 # ---- cpgg_hf.models.guidance
@@ -150,16 +169,8 @@ class GenerationSettings:
 # ---- cpgg_hf.models.token_diffusion
 
 
-def check_scheduler(head_type: str, scheduler: Any) -> None:
-    # Checked in the signature, because a configuration may contain entries of another scheduler class.
-    has_prediction_type = "prediction_type" in inspect.signature(type(scheduler).__init__).parameters
-    follows_flow = not has_prediction_type or scheduler.config.prediction_type == "flow_prediction"
-    if follows_flow != (head_type == "flow_matching"):
-        remedy = "FlowMatchEulerDiscreteScheduler" if head_type == "flow_matching" else "CPGGDDPMScheduler"
-        raise ValueError(
-            f"{type(scheduler).__name__} {'follows a flow' if follows_flow else 'removes noise'}, but the MAR's head "
-            f"has the type {head_type!r}; use a scheduler such as {remedy}."
-        )
+def clips_latents(scheduler_class: Any, config: Any) -> bool:
+    return issubclass(scheduler_class, DDIMScheduler | DDPMScheduler) and bool(config.get("clip_sample"))
 
 
 # ---- cpgg_hf.phenotypes.schema
@@ -625,6 +636,13 @@ def as_frame(array: Any, index: Any = None) -> "pandas.DataFrame":
     return pandas.DataFrame(_check_shape(_to_numpy(array)), index=index, columns=list(NAMES))
 
 
+def row_names(table: Any, num_samples: int | None = None) -> Any:
+    index: Any = getattr(table.to_frame().T if hasattr(table, "to_frame") else table, "index", None)
+    if not hasattr(index, "repeat") or (index.name is None and index.to_list() == list(range(len(index)))):
+        return None
+    return index.repeat(num_samples or 1)
+
+
 def _to_numpy(values: Any) -> np.ndarray:
     if hasattr(values, "detach"):
         values = values.detach().cpu().double().numpy()
@@ -732,6 +750,9 @@ OUTPUT_TYPES = ("np", "pt", "pil", "latent")
 _MODELS = {"phenotype_vae": "CPGGPhenotypeVAE", "mar": "CPGGMARModel", "vae": "AutoencoderKLCPGG"}
 
 
+_DEFAULTS = {**vars(GenerationSettings()), "pixel_spacing_mm": 1.8, "micro_batch_size": 8}
+
+
 _COMPONENTS = _MODELS | {"scheduler": "SchedulerMixin"}
 
 
@@ -777,6 +798,8 @@ class CPGGPipeline(DiffusionPipeline):  # type: ignore[misc]
             the size of its batch. 1 is best on a CPU; a GPU is faster with more. Samples of different values differ
             by rounding.
 
+    Settings that are not given are those of the pipeline that had the MAR before, if any.
+
     Raises:
         TypeError: a component of another class.
         ValueError: components that do not belong together, or settings out of range.
@@ -793,6 +816,7 @@ class CPGGPipeline(DiffusionPipeline):  # type: ignore[misc]
 
     model_cpu_offload_seq = "phenotype_vae->mar->vae"  # type: ignore[assignment]
     _optional_components: list[str] = []  # noqa: RUF012
+    _exclude_from_cpu_offload = ["phenotype_vae"]  # noqa: RUF012 - small; used in float64
     _callback_tensor_inputs = ["latents"]  # noqa: RUF012
 
     def __init__(
@@ -801,40 +825,46 @@ class CPGGPipeline(DiffusionPipeline):  # type: ignore[misc]
         mar: PreTrainedModel,
         vae: ModelMixin,
         scheduler: SchedulerMixin,
-        guidance_scale: float = 3.0,
-        temperature: float = 1.0,
-        num_decoding_steps: int = 16,
-        num_inference_steps: int = 100,
-        pixel_spacing_mm: float = 1.8,
-        micro_batch_size: int = 8,
+        guidance_scale: float | None = None,
+        temperature: float | None = None,
+        num_decoding_steps: int | None = None,
+        num_inference_steps: int | None = None,
+        pixel_spacing_mm: float | None = None,
+        micro_batch_size: int | None = None,
     ):
         super().__init__()
         _check_components(phenotype_vae=phenotype_vae, mar=mar, vae=vae, scheduler=scheduler)
-        settings = GenerationSettings(guidance_scale, temperature, num_decoding_steps, num_inference_steps)
-        if not isinstance(guidance_scale, Real):
+        given = {
+            "guidance_scale": guidance_scale,
+            "temperature": temperature,
+            "num_decoding_steps": num_decoding_steps,
+            "num_inference_steps": num_inference_steps,
+            "pixel_spacing_mm": pixel_spacing_mm,
+            "micro_batch_size": micro_batch_size,
+        }
+        # Another pipeline's settings stay with its MAR, so that `CPGGPipeline(**pipe.components)` draws the same.
+        settings = {**_DEFAULTS, **getattr(mar, "_pipeline_settings", {})}
+        settings |= {name: value for name, value in given.items() if value is not None}
+        GenerationSettings.of(settings)
+        if not isinstance(settings["guidance_scale"], Real):
             raise ValueError(
                 f"the default guidance_scale must be a number, given {guidance_scale!r}; pass guidance rules to calls."
             )
-        for name, value in (
-            ("pixel_spacing_mm", pixel_spacing_mm),
-            ("micro_batch_size", micro_batch_size),
-        ):
-            if not isinstance(value, Real) or not 0 < float(value) < np.inf:
-                raise ValueError(f"{name} must be a positive number, given {value!r}.")
+        for name in ("pixel_spacing_mm", "micro_batch_size"):
+            if not isinstance(settings[name], Real) or not 0 < float(settings[name]) < np.inf:
+                raise ValueError(f"{name} must be a positive number, given {settings[name]!r}.")
         self.register_modules(phenotype_vae=phenotype_vae, mar=mar, vae=vae, scheduler=scheduler)
-        self.register_to_config(
-            **vars(settings),
-            pixel_spacing_mm=pixel_spacing_mm,
-            micro_batch_size=micro_batch_size,
-        )
-        self._guidance_scale = guidance_scale
+        self.register_to_config(**settings)
+        mar._pipeline_settings = settings  # type: ignore[assignment]
+        self._guidance_scale = settings["guidance_scale"]
         self._num_timesteps = 0
         self._interrupt = False
 
     def set_scheduler(self, scheduler_class: Any, **overrides: Any) -> None:
-        """Replaces the scheduler by one of another class with the same diffusion settings.
+        """Replaces the scheduler by one of another class with the diffusion settings of the MAR.
 
-        The learned variance is dropped: only `CPGGDDPMScheduler` supports it, others crash.
+        The learned variance is dropped: only `CPGGDDPMScheduler` supports it. Schedulers that do not clip latents
+        leave out the noisiest timestep (`timestep_spacing="leading"`), at which a head's estimate diverges.
 
         Args:
             scheduler_class: `DDIMScheduler`, `DPMSolverMultistepScheduler`, ...; for a flow-matching head
@@ -842,11 +872,17 @@ class CPGGPipeline(DiffusionPipeline):  # type: ignore[misc]
             overrides: settings of the new scheduler that differ from the present one's.
 
         Raises:
-            ValueError: the scheduler removes noise but the MAR's head estimates a flow's velocity, or vice versa.
+            ValueError: the scheduler does not fit the MAR's head; see `mar.check_scheduler`.
         """
+        mar = self.mar.config
         config = {key: value for key, value in self.scheduler.config.items() if key != "variance_type"}
+        config["num_train_timesteps"] = mar.num_train_timesteps
+        if mar.head_type == "diffusion":
+            own = scheduler_class.__name__ == "CPGGDDPMScheduler"
+            spacing = "linspace" if own or clips_latents(scheduler_class, config) else "leading"
+            config |= {"beta_schedule": "squaredcos_cap_v2", "prediction_type": "epsilon", "timestep_spacing": spacing}
         scheduler = scheduler_class.from_config(config, **overrides)
-        check_scheduler(self.mar.config.head_type, scheduler)
+        self.mar.check_scheduler(scheduler)
         self.scheduler = scheduler
 
     def generation_settings(self, **overrides: Any) -> GenerationSettings:
@@ -899,7 +935,7 @@ class CPGGPipeline(DiffusionPipeline):  # type: ignore[misc]
         streams = _draw_streams(generator, len(requested))[0]
         sampled = self._fill_missing(requested, [phenotype_stream for phenotype_stream, _ in streams])
         self.maybe_free_model_hooks()
-        return as_frame(sampled)
+        return as_frame(sampled, row_names(phenotypes, num_samples))
 
     @torch.no_grad()
     def __call__(
@@ -958,7 +994,7 @@ class CPGGPipeline(DiffusionPipeline):  # type: ignore[misc]
         frames = self.vae.config.sample_size[0]
         output = CPGGPipelineOutput(
             cines=cines,
-            phenotypes=as_frame(conditions),
+            phenotypes=as_frame(conditions, row_names(phenotypes, num_samples)),
             spacing_mm=self.config.pixel_spacing_mm,
             frame_time_ms=60000.0 / heart_rate(conditions) / frames,
             seeds=np.array(seeds, dtype=np.int64),
@@ -1021,17 +1057,12 @@ class CPGGPipeline(DiffusionPipeline):  # type: ignore[misc]
         return torch.cat([from_network(self.vae.decode(sample).sample) for sample in samples])
 
 
-def draw_seeds(num_samples: int, generator: torch.Generator | None = None) -> list[int]:
-    device = "cpu" if generator is None else generator.device
-    return torch.randint(2**63 - 1, (num_samples,), generator=generator, device=device).tolist()
-
-
 def _check_components(**components: Any) -> None:
     for name, component in components.items():
         if not _is_a(component, _COMPONENTS[name]):
             raise TypeError(f"{name} must be of the class {_COMPONENTS[name]}, given {type(component).__name__}.")
     phenotype_vae, mar, vae = (components[name] for name in _MODELS)
-    check_scheduler(mar.config.head_type, components["scheduler"])
+    mar.check_scheduler(components["scheduler"])
     for name in ("phenotype_mean", "phenotype_sd"):
         ours, theirs = (np.asarray(getattr(model.config, name), dtype=np.float64) for model in (mar, phenotype_vae))
         differing = np.flatnonzero(ours != theirs)
@@ -1055,29 +1086,30 @@ def _is_a(component: Any, class_name: str) -> bool:
 
 def _expand(phenotypes: Any, num_samples: int | None) -> np.ndarray:
     num_samples = 1 if num_samples is None else num_samples
-    if num_samples < 1:
-        raise ValueError(f"num_samples must be at least 1, given {num_samples}.")
+    if not isinstance(num_samples, Integral) or num_samples < 1:
+        raise ValueError(f"num_samples must be a whole number of at least 1, given {num_samples!r}.")
     array = np.full((1, len(NAMES)), np.nan) if phenotypes is None else complete_identities(as_array(phenotypes))
     return np.repeat(array, num_samples, axis=0)
 
 
 def _draw_streams(
     generator: torch.Generator | list[torch.Generator] | None, num_samples: int
-) -> tuple[list[tuple[torch.Generator, torch.Generator]], list[int]]:
-    if isinstance(generator, list):
-        if len(generator) != num_samples:
-            raise ValueError(
-                f"generator must be a list of {num_samples} generators, one per sample, given {len(generator)}."
-            )
-        sources = generator
-    else:
-        device = "cpu" if generator is None else generator.device
-        sources = [torch.Generator(device).manual_seed(seed) for seed in draw_seeds(num_samples, generator)]
-    streams = []
-    for source in sources:
-        for_phenotypes, for_cine = (torch.Generator(source.device).manual_seed(one) for one in draw_seeds(2, source))
-        streams.append((for_phenotypes, for_cine))
-    return streams, [source.initial_seed() for source in sources]
+) -> tuple[list[tuple[torch.Generator, ...]], list[int]]:
+    streams, seeds = [], []
+    for one in given_generators(generator, num_samples):
+        fresh = torch.equal(one.get_state(), torch.Generator(one.device).manual_seed(one.initial_seed()).get_state())
+        seeds.append(one.initial_seed() if fresh else -1)
+        streams.append(tuple(_seeded_by(one, 2)))
+    single = generator if isinstance(generator, torch.Generator) else torch.default_generator
+    for one in _seeded_by(single, num_samples - len(streams)):
+        seeds.append(one.initial_seed())
+        streams.append(tuple(_seeded_by(one, 2)))
+    return streams, seeds
+
+
+def _seeded_by(generator: torch.Generator, count: int) -> list[torch.Generator]:
+    seeds = torch.randint(2**63 - 1, (count,), generator=generator, device=generator.device).tolist()
+    return [torch.Generator(generator.device).manual_seed(seed) for seed in seeds]
 
 
 def _as_output_type(cines: torch.Tensor, output_type: str) -> Any:

@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+from tiny_checkpoint import tiny_pipeline
 
 HEAVY = ("torch", "diffusers", "transformers", "pandas")
 
@@ -37,3 +38,15 @@ def test_touching_a_class_registers_it_and_every_public_name_exists():
         "print(hasattr(cpgg_hf, 'CPGGPipelin'), set(cpgg_hf.__all__) <= set(dir(cpgg_hf)))"
     )
     assert output.split("\n")[:4] == ["CPGGMARConfig", "True", "[]", "False True"]
+
+
+@pytest.mark.parametrize("first", ["import cpgg_hf\nimport diffusers", "import diffusers\nimport cpgg_hf"])
+def test_diffusers_loads_the_pipeline_by_its_own_class_after_the_import(first, tmp_path):
+    tiny_pipeline().save_pretrained(tmp_path)
+    script = f"""
+{first}
+pipe = diffusers.DiffusionPipeline.from_pretrained({str(tmp_path)!r})
+assert type(pipe) is cpgg_hf.CPGGPipeline, type(pipe)
+assert pipe.config.num_decoding_steps == 3
+"""
+    run_python(script)

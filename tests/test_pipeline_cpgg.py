@@ -101,6 +101,13 @@ def test_all_forms_of_a_request_mean_the_same(pipe, subjects):
     assert all(torch.equal(output, outputs[0]) for output in outputs)
 
 
+def test_subjects_of_a_frame_name_the_rows_of_the_output(pipe, subjects):
+    frame = pd.DataFrame(subjects[:2], columns=NAMES, index=pd.Index(["a", "b"], name="subject"))
+    output = pipe(frame, num_samples=2, generator=seeded(), output_type="latent")
+    assert output.phenotypes.index.to_list() == ["a", "a", "b", "b"]
+    assert pipe.sample_phenotypes(phenotypes=frame, generator=seeded()).index.to_list() == ["a", "b"]
+
+
 @pytest.mark.parametrize("micro_batch_size", [1, 2, 4])
 def test_a_sample_is_the_same_bytes_alone_in_a_batch_and_in_any_order(micro_batch_size, subjects):
     pipe = tiny_pipeline(micro_batch_size=micro_batch_size)
@@ -114,7 +121,7 @@ def test_a_sample_is_the_same_bytes_alone_in_a_batch_and_in_any_order(micro_batc
     assert not np.array_equal(batch[0], batch[1])
 
 
-def test_one_generator_draws_a_seed_a_sample(pipe):
+def test_one_generator_draws_the_first_sample_as_in_a_list_and_seeds_of_the_others(pipe):
     together = pipe(REQUEST, num_samples=3, generator=seeded(7))
     longer = pipe(REQUEST, num_samples=5, generator=seeded(7))
     assert np.array_equal(longer.cines[:3], together.cines)
@@ -123,6 +130,16 @@ def test_one_generator_draws_a_seed_a_sample(pipe):
     assert np.array_equal(listed.cines, together.cines)
     assert np.array_equal(listed.seeds, together.seeds)
     pd.testing.assert_frame_equal(listed.phenotypes, together.phenotypes)
+
+
+def test_a_generator_and_a_list_of_it_draw_the_same_again_and_again(pipe):
+    single, listed = seeded(7), seeded(7)
+    calls = [(pipe(REQUEST, generator=single), pipe(REQUEST, generator=[listed])) for _ in range(2)]
+    for one, other in calls:
+        assert np.array_equal(one.cines, other.cines)
+        pd.testing.assert_frame_equal(one.phenotypes, other.phenotypes)
+    assert not np.array_equal(calls[0][0].cines, calls[1][0].cines)
+    assert [output.seeds.tolist() for output in calls[0] + calls[1]] == [[7], [7], [-1], [-1]]
 
 
 def test_without_a_generator_torchs_own_seed_decides(pipe):
@@ -340,6 +357,55 @@ def test_an_adapter_of_the_mar_comes_and_goes(subjects, tmp_path):
         assert torch.equal(again(subjects[:1], generator=seeded(), output_type="latent").cines, plain)
 
 
+@pytest.mark.parametrize("names", [("first", "second"), ("a", "mar"), (None, "weight")])
+def test_several_adapters_are_loaded_beside_each_other(subjects, tmp_path, names):
+    def draw(pipe):
+        return pipe(subjects[:1], generator=seeded(), output_type="latent").cines
+
+    pipe, expected = tiny_pipeline(), []
+    plain = draw(pipe)
+    for seed, name in enumerate(names):
+        adapted = tiny_pipeline()
+        torch.manual_seed(seed)
+        adapted.mar.add_adapter(LoraConfig(r=2, lora_alpha=0.1, init_lora_weights=False, target_modules="all-linear"))
+        adapted.mar.save_pretrained(tmp_path / str(seed))
+        expected.append(draw(adapted))
+        pipe.mar.load_adapter(str(tmp_path / str(seed)), name)
+    for name, latents in zip(names, expected, strict=True):
+        pipe.mar.set_adapter(name or "default")
+        assert torch.equal(draw(pipe), latents)
+    pipe.mar.disable_adapters()
+    assert torch.equal(draw(pipe), plain)
+
+
+def test_a_pipeline_of_anothers_components_keeps_its_settings():
+    pipe = tiny_pipeline(guidance_scale=1.5, micro_batch_size=3, pixel_spacing_mm=1.25)
+    same, other = CPGGPipeline(**pipe.components), CPGGPipeline(**pipe.components, guidance_scale=1.0)
+    for name in (
+        "guidance_scale",
+        "num_decoding_steps",
+        "num_inference_steps",
+        "micro_batch_size",
+        "pixel_spacing_mm",
+    ):
+        assert same.config[name] == pipe.config[name]
+    assert (other.config.guidance_scale, other.config.num_decoding_steps) == (1.0, 3)
+    assert CPGGPipeline(**tiny_components()).config.guidance_scale == 3.0
+
+
+@pytest.mark.parametrize("options", [{"low_cpu_mem_usage": False}, {"low_cpu_mem_usage": True}, {"device_map": "cpu"}])
+def test_loading_options_of_diffusers_change_no_cine(pipe, checkpoint, options):
+    loaded = CPGGPipeline.from_pretrained(checkpoint, **options)
+    assert np.array_equal(loaded(REQUEST, generator=seeded()).cines, pipe(REQUEST, generator=seeded()).cines)
+
+
+def test_phenotypes_are_sampled_under_sequential_offload(pipe):
+    offloaded = tiny_pipeline()
+    offloaded.enable_sequential_cpu_offload(device="cpu")
+    expected = pipe.sample_phenotypes(REQUEST, generator=seeded())
+    pd.testing.assert_frame_equal(offloaded.sample_phenotypes(REQUEST, generator=seeded()), expected)
+
+
 def test_settings_and_components_can_be_given_when_loading(checkpoint):
     scheduler = CPGGDDPMScheduler()
     loaded = CPGGPipeline.from_pretrained(checkpoint, guidance_scale=1.5, scheduler=scheduler)
@@ -425,8 +491,15 @@ def test_models_are_offloaded_in_the_order_they_work_in(subjects):
         ({"phenotypes": {"LVEDV": 100.0, "LVESV": 150.0}}, "LVEDV must be above LVESV"),
         ({"phenotypes": {"LVEDV": 150.0, "LVESV": 60.0, "LVEF": 30.0}}, "contradict each other"),
         ({"phenotypes": np.zeros((2, 81))}, "82"),
-        ({"num_samples": 0}, "num_samples must be at least 1, given 0"),
+        ({"num_samples": 0}, "num_samples must be a whole number of at least 1, given 0"),
+        ({"num_samples": 1.5}, "num_samples must be a whole number of at least 1, given 1.5"),
         ({"num_samples": 2, "generator": [torch.Generator()]}, "list of 2 generators, one per sample, given 1"),
+        (
+            {"generator": 0},
+            r"must be a torch.Generator or a list of them, given 0; use torch.Generator\(\)",
+        ),
+        ({"generator": (torch.Generator(),)}, r"must be a torch.Generator or a list of them, given \("),
+        ({"generator": [3]}, "must be a torch.Generator or a list of them, given 3"),
         ({"output_type": "gif"}, "output_type must be one of np, pt, pil, latent, given 'gif'"),
         ({"num_decoding_steps": 41}, "num_decoding_steps must lie between 1 and 40"),
         ({"callback_on_step_end_tensor_inputs": ["noise"]}, "noise"),
@@ -563,7 +636,7 @@ def _setting_without_sense(folder):
         (lambda folder: (folder / "scheduler" / "scheduler_config.json").unlink(), "scheduler_config.json is missing"),
         (lambda folder: shutil.rmtree(folder / "vae"), "lacks the component vae"),
         (lambda folder: (folder / "model_index.json").unlink(), "has no model_index.json"),
-        (shutil.rmtree, "there is no folder"),
+        (shutil.rmtree, "neither a folder nor the name of a Hub repository"),
     ],
 )
 def test_a_damaged_or_foreign_checkpoint_gives_one_sentence(checkpoint, tmp_path, damage, message):

@@ -5,66 +5,25 @@ Generated from the sources of cpgg_hf by `cpgg export-remote-code`, do not edit.
 
 import csv
 import inspect
-import json
 import math
 import numpy as np
-import os
 import torch
 import torch.nn.functional as F
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from functools import cache
 from huggingface_hub.dataclasses import strict
 from numbers import Real
-from pathlib import Path
 from statistics import NormalDist
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel, initialization as init
 from transformers.modeling_layers import GradientCheckpointingLayer
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, LoadStateDictInfo
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.utils import ModelOutput
+from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 from typing import Any, NamedTuple, TypeAlias
-
-
-# ---- cpgg_hf.data_policy
-
-
-DATA_POLICIES = ("restricted", "public", "phantom")  # strictest first
-
-
-UNKNOWN_POLICY = DATA_POLICIES[0]
-
-
-def strictest(policies: Iterable[str | None]) -> str:
-    found = set(policies)
-    if not found or not found <= set(DATA_POLICIES):
-        return UNKNOWN_POLICY
-    return next(policy for policy in DATA_POLICIES if policy in found)
-
-
-# ---- cpgg_hf.hub.policy
-
-
-ADAPTER_POLICY_FILE = "data_policy.json"  # PEFT's own file does not keep it
-
-
-def policy_of_adapter(source: str | os.PathLike[str] | None, **hub: Any) -> str:
-    from transformers.utils import cached_file
-
-    try:
-        path = None if source is None else cached_file(source, ADAPTER_POLICY_FILE, **hub)
-    except OSError:
-        return UNKNOWN_POLICY  # there is none, or it cannot be reached
-    return UNKNOWN_POLICY if path is None else strictest([_stated_in(Path(path))])
-
-
-def _stated_in(path: Path) -> str | None:
-    try:
-        content: Any = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    policy = content.get("data_policy") if isinstance(content, dict) else None
-    return None if policy is None else str(policy)
 
 
 # ---- cpgg_hf.phenotypes.schema
@@ -298,6 +257,10 @@ class CPGGMARConfig(PreTrainedConfig):
     @property
     def grid_size(self) -> tuple[int, ...]:
         return tuple(size // patch for size, patch in zip(self.latent_size, self.patch_size, strict=True))
+
+    @property
+    def num_hidden_layers(self) -> int:
+        return self.encoder_depth + self.decoder_depth
 
     @property
     def num_tokens(self) -> int:
@@ -552,16 +515,36 @@ def token_flow_loss(
     return (velocity - (noise - tokens)).square().mean(dim=-1)
 
 
-def check_scheduler(head_type: str, scheduler: Any) -> None:
+def check_scheduler(head_type: str, scheduler: Any, num_train_timesteps: int) -> None:
     # Checked in the signature, because a configuration may contain entries of another scheduler class.
-    has_prediction_type = "prediction_type" in inspect.signature(type(scheduler).__init__).parameters
-    follows_flow = not has_prediction_type or scheduler.config.prediction_type == "flow_prediction"
+    accepted, config = inspect.signature(type(scheduler).__init__).parameters, scheduler.config
+    # diffusers' flow-matching schedulers have no `prediction_type`; others that support flows state it there.
+    follows_flow = "prediction_type" not in accepted or config.prediction_type == "flow_prediction"
+    alphas_cumprod = getattr(scheduler, "alphas_cumprod", torch.empty(0)).cpu().double()
+    expected = torch.from_numpy(np.cumprod(1.0 - cosine_betas(num_train_timesteps)))
     if follows_flow != (head_type == "flow_matching"):
-        remedy = "FlowMatchEulerDiscreteScheduler" if head_type == "flow_matching" else "CPGGDDPMScheduler"
-        raise ValueError(
-            f"{type(scheduler).__name__} {'follows a flow' if follows_flow else 'removes noise'}, but the MAR's head "
-            f"has the type {head_type!r}; use a scheduler such as {remedy}."
-        )
+        problem = "follows a flow" if follows_flow else "removes noise"
+        problem += f", but the MAR's head has the type {head_type!r}"
+    elif config.num_train_timesteps != num_train_timesteps:
+        problem = f"has {config.num_train_timesteps} training timesteps, the MAR's head {num_train_timesteps}"
+    elif follows_flow or "temperature" in inspect.signature(scheduler.step).parameters:
+        return
+    elif config.prediction_type != "epsilon":
+        problem = f"expects estimates of {config.prediction_type!r}, but the MAR's head estimates the noise, 'epsilon'"
+    elif alphas_cumprod.shape != expected.shape or not torch.allclose(alphas_cumprod, expected, atol=1e-3):
+        problem = "has another noise schedule than the MAR's head was trained on, 'squaredcos_cap_v2'"
+    elif "variance_type" in accepted and "learned" in str(config.variance_type):
+        problem = "expects a learned variance, which only CPGGDDPMScheduler supports"
+    elif "clip_sample" in accepted and config.clip_sample and config.get("clip_sample_range", 1.0) < 3:
+        problem = f"clips latents at {config.get('clip_sample_range', 1.0)} standard deviations, which cuts them off"
+    else:
+        return
+    remedy = "FlowMatchEulerDiscreteScheduler" if head_type == "flow_matching" else "CPGGDDPMScheduler"
+    raise ValueError(f"{type(scheduler).__name__} {problem}; use {remedy}, or another class by pipe.set_scheduler.")
+
+
+def clips_latents(scheduler_class: Any, config: Any) -> bool:
+    return issubclass(scheduler_class, DDIMScheduler | DDPMScheduler) and bool(config.get("clip_sample"))
 
 
 def set_inference_timesteps(head_type: str, scheduler: Any, num_inference_steps: int) -> None:
@@ -569,6 +552,14 @@ def set_inference_timesteps(head_type: str, scheduler: Any, num_inference_steps:
         scheduler.set_timesteps(sigmas=np.linspace(1.0, 1.0 / num_inference_steps, num_inference_steps).tolist())
     else:
         scheduler.set_timesteps(num_inference_steps)
+    if head_type == "flow_matching" or "temperature" in inspect.signature(scheduler.step).parameters:
+        return
+    first = int(scheduler.timesteps[0])
+    if not clips_latents(type(scheduler), scheduler.config) and scheduler.alphas_cumprod[first] < 1e-6:
+        raise ValueError(
+            f"{type(scheduler).__name__} starts at timestep {first}, where only noise is left of the latents, without "
+            "clipping; use pipe.set_scheduler with a class such as DPMSolverMultistepScheduler, or fewer steps."
+        )
 
 
 @torch.no_grad()
@@ -584,7 +575,7 @@ def sample_tokens(
     num_decoding_steps: int = 1,
 ) -> torch.Tensor:
     guidance = as_guidance(guidance_scale)
-    check_scheduler(head.head_type, scheduler)
+    check_scheduler(head.head_type, scheduler, head.num_train_timesteps)
     batch_size, num_tokens, token_dim = noise.shape
     timesteps, device = scheduler.timesteps, z.device
     accepted = inspect.signature(scheduler.step).parameters
@@ -642,6 +633,8 @@ class CPGGMAROutput(ModelOutput):
     loss_vlb: torch.Tensor | None = None
     z: torch.Tensor | None = None
     positions: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
 
 
 def decoding_schedule(num_tokens: int, num_decoding_steps: int) -> list[int]:
@@ -701,7 +694,9 @@ class CPGGMARAttention(nn.Module):
         self.value = nn.Linear(width, width)
         self.output = nn.Linear(width, width)
 
-    def forward(self, hidden_states: torch.Tensor, query_states: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, hidden_states: torch.Tensor, query_states: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
         query, key, value = (
             projection(states).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
             for projection, states in (
@@ -711,10 +706,10 @@ class CPGGMARAttention(nn.Module):
             )
         )
         attention = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention_forward)
-        attended, _ = attention(
+        attended, weights = attention(
             self, query, key, value, None, dropout=self.dropout if self.training else 0.0, scaling=self.scaling
         )
-        return self.output(attended.flatten(2))
+        return self.output(attended.flatten(2)), weights
 
 
 class CPGGMARLayer(GradientCheckpointingLayer):
@@ -734,7 +729,7 @@ class CPGGMARLayer(GradientCheckpointingLayer):
         queries = normalised
         if positions is not None:
             queries, hidden_states = _take_rows(normalised, positions), _take_rows(hidden_states, positions)
-        hidden_states = hidden_states + self.dropout(self.attention(normalised, queries))
+        hidden_states = hidden_states + self.dropout(self.attention(normalised, queries)[0])
         update = self.dropout(F.gelu(self.mlp_in(self.mlp_norm(hidden_states))))
         return hidden_states + self.dropout(self.mlp_out(update))
 
@@ -759,6 +754,10 @@ class CPGGMARModel(PreTrainedModel):  # type: ignore[misc]
     _supports_flash_attn = True
     _supports_attention_backend = True
     _input_embed_layer = "token_projection"
+    _can_record_outputs = {  # noqa: RUF012
+        "hidden_states": OutputRecorder(CPGGMARLayer),
+        "attentions": OutputRecorder(CPGGMARAttention, index=1),
+    }
 
     def __init__(self, config: CPGGMARConfig):
         super().__init__(config)
@@ -814,48 +813,6 @@ class CPGGMARModel(PreTrainedModel):  # type: ignore[misc]
                     init.normal_(parameter, std=0.02)
         else:
             super()._init_weights(module)
-
-    def load_adapter(  # type: ignore[override]
-        self, peft_model_id: str | None = None, adapter_name: str | None = None, **kwargs: Any
-    ) -> LoadStateDictInfo:
-        """Adds a PEFT adapter to the model; see [`~transformers.PreTrainedModel.load_adapter`].
-
-        The model then has the stricter data policy of the two, also after the adapter is removed, because it may have
-        been merged. An adapter without a policy is restricted.
-
-        Args:
-            peft_model_id: folder or Hub repository that `save_pretrained` or `push_to_hub` of an adapted model wrote.
-            adapter_name: `"default"` by default.
-            kwargs: see the base class.
-
-        Raises:
-            ValueError: the adapter belongs to another network, or tensors are missing. (transformers only warns and
-                leaves missing tensors randomly initialised.)
-        """
-        info = super().load_adapter(peft_model_id, adapter_name, ignore_mismatched_sizes=True, **kwargs)
-        wrong = {*info.missing_keys, *info.unexpected_keys, *(key[0] for key in info.mismatched_keys)}
-        if wrong:
-            self.delete_adapter(adapter_name or "default")
-            raise ValueError(
-                f"the adapter {peft_model_id} does not fit this MAR because {len(wrong)} tensors, such as "
-                f"{min(wrong)!r}, are missing, unknown or of another shape; load it onto the MAR it was trained with."
-            )
-        load_config = kwargs.get("load_config")
-        hub = {**(load_config.download_kwargs if load_config else {}), **(kwargs.get("adapter_kwargs") or {})}
-        self.config.data_policy = strictest([self.config.data_policy, policy_of_adapter(peft_model_id, **hub)])
-        return info
-
-    def delete_adapter(self, adapter_names: list[str] | str) -> None:
-        """Removes adapters; without adapters the network is restored and saved completely again.
-
-        (transformers keeps PEFT's layers and saves their names, which no model could load.)
-        """
-        super().delete_adapter(adapter_names)
-        if not self._hf_peft_config_loaded:
-            adapted = [(name, module) for name, module in self.named_modules() if hasattr(module, "base_layer")]
-            for name, module in adapted:
-                self.set_submodule(name, module.base_layer)
-            self._weight_conversions: list[Any] = []
 
     def patchify(self, latents: torch.Tensor) -> torch.Tensor:
         """Cuts latents (B, C, T', H', W') into tokens (B, L, D) in the order t, h, w, each flattened channel first."""
@@ -987,6 +944,7 @@ class CPGGMARModel(PreTrainedModel):  # type: ignore[misc]
         hidden_states = self.decoder_layers[-1](hidden_states, positions + num_condition_tokens)
         return self.decoder_norm(hidden_states)
 
+    @capture_outputs(tie_last_hidden_states=False)
     def forward(
         self,
         latents: torch.Tensor,
@@ -998,6 +956,8 @@ class CPGGMARModel(PreTrainedModel):  # type: ignore[misc]
         timesteps: torch.Tensor | None = None,
         generator: torch.Generator | None = None,
         return_loss: bool = True,
+        output_hidden_states: bool | None = None,  # noqa: ARG002 (read by the decorator, as `return_dict` is)
+        output_attentions: bool | None = None,  # noqa: ARG002
     ) -> CPGGMAROutput:
         r"""
         The loss of one training step, or (`return_loss=False`) only the vectors `z`. Missing arguments are drawn.
@@ -1016,9 +976,11 @@ class CPGGMARModel(PreTrainedModel):  # type: ignore[misc]
                 `num_train_timesteps`, for a flow numbers from 0 to `num_train_timesteps`.
             generator (`torch.Generator`, *optional*): source of all draws.
             return_loss (`bool`, defaults to `True`): whether to compute the loss.
+            output_hidden_states (`bool`, *optional*): whether to return the hidden states of all layers.
+            output_attentions (`bool`, *optional*): whether to return the attention weights of all layers.
 
         Returns:
-            [`CPGGMAROutput`].
+            [`CPGGMAROutput`], or a tuple of its fields that are not None for `return_dict=False`.
 
         Raises:
             ValueError: shapes that do not fit.
@@ -1077,6 +1039,14 @@ class CPGGMARModel(PreTrainedModel):  # type: ignore[misc]
         num_visible = mask.shape[1] - int(num_masked[0])
         return ranks[:, :num_visible], ranks[:, num_visible:]
 
+    def check_scheduler(self, scheduler: Any) -> None:
+        """Checks that a scheduler removes noise as the head was trained to estimate it.
+
+        Raises:
+            ValueError: it does not; see `cpgg_hf.models.token_diffusion.check_scheduler`.
+        """
+        check_scheduler(self.config.head_type, scheduler, self.config.num_train_timesteps)
+
     @torch.no_grad()
     def generate_latents(
         self,
@@ -1120,6 +1090,7 @@ class CPGGMARModel(PreTrainedModel):  # type: ignore[misc]
         if len(sources) != batch_size:
             raise ValueError(f"generators must be one per sample, given {len(sources)} for {batch_size} samples.")
         token_counts = decoding_schedule(config.num_tokens, num_decoding_steps)
+        self.check_scheduler(scheduler)
 
         def draw(function: Callable[..., torch.Tensor], argument: Any) -> torch.Tensor:
             drawn = [function(argument, generator=g, device="cpu" if g is None else g.device) for g in sources]
@@ -1153,6 +1124,7 @@ class CPGGMARModel(PreTrainedModel):  # type: ignore[misc]
                 positions=positions.repeat(repeats),
                 drop_condition=drop_condition,
                 return_loss=False,
+                return_dict=True,
             ).z
             noise = _take_rows(start, positions) * getattr(scheduler, "init_noise_sigma", 1.0)
             drawn = sample_tokens(

@@ -6,6 +6,7 @@ Generated from the sources of cpgg_hf by `cpgg export-remote-code`, do not edit.
 import csv
 import difflib
 import numpy as np
+import os
 import re
 import reprlib
 import torch
@@ -17,6 +18,24 @@ from diffusers.models.modeling_utils import ModelMixin
 from itertools import pairwise
 from torch import nn
 from typing import Any
+
+
+# ---- cpgg_hf.models.generators
+
+
+def given_generators(generator: Any, num_samples: int) -> list[torch.Generator]:
+    given = generator if isinstance(generator, list) else [] if generator is None else [generator]
+    for one in given:
+        if not isinstance(one, torch.Generator):
+            raise ValueError(
+                f"generator must be a torch.Generator or a list of them, given {one!r}; use "
+                "torch.Generator().manual_seed(0), for example."
+            )
+    if isinstance(generator, list) and len(given) != num_samples:
+        raise ValueError(
+            f"generator must be one, or a list of {num_samples} generators, one per sample, given {len(given)}."
+        )
+    return given
 
 
 # ---- cpgg_hf.errors
@@ -724,13 +743,6 @@ class CPGGPhenotypeVAE(ModelMixin, ConfigMixin):  # type: ignore[misc]
 
     config: Any  # attributes are the arguments above
 
-    # Covariances rounded to 16 bits may be indefinite, so the model keeps float32 when a pipeline is cast.
-    _keep_in_fp32_modules = [  # type: ignore[assignment]  # noqa: RUF012
-        *("encoder", "latent_mean", "latent_logvar", "decoder_input", "decoder", "decoder_output"),
-        *("mixture_weights", "mixture_means", "mixture_covariances"),
-        *("residual_means", "residual_slopes", "residual_covariances"),
-    ]
-
     @register_to_config
     def __init__(
         self,
@@ -766,6 +778,14 @@ class CPGGPhenotypeVAE(ModelMixin, ConfigMixin):  # type: ignore[misc]
         self.register_buffer("residual_slopes", torch.zeros(len(NAMES), coordinates))
         self.register_buffer("residual_covariances", torch.zeros(groups, coordinates, coordinates))
 
+    # Covariances rounded to 16 bits may be indefinite, so the model keeps float32 however it is loaded or cast.
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str] | None, **options: Any) -> Any:
+        """Loads a model in float32, whatever dtype is given; see [`~diffusers.ModelMixin.from_pretrained`]."""
+        options = {**options, "torch_dtype": torch.float32}
+        options.pop("dtype", None)
+        return super().from_pretrained(pretrained_model_name_or_path, **options)
+
     def _apply(self, fn, recurse: bool = True):
         def apply(tensor: torch.Tensor) -> torch.Tensor:
             applied = fn(tensor)
@@ -783,8 +803,8 @@ class CPGGPhenotypeVAE(ModelMixin, ConfigMixin):  # type: ignore[misc]
 
         Args:
             num_samples: number of rows.
-            generator: one generator, which draws a seed per row first, or a list with one per row; None = torch's
-                global generator. A row only depends on its own seed, bit for bit.
+            generator: a list with one per row; or one generator, which draws the first row and seeds of the others;
+                None = torch's global generator. A row only depends on its own generator, bit for bit.
 
         Returns:
             (num_samples, 82) float64 in physical units; the nine identities hold exactly.
@@ -825,7 +845,7 @@ class CPGGPhenotypeVAE(ModelMixin, ConfigMixin):  # type: ignore[misc]
         kept = np.isclose(result, given, rtol=1e-11, atol=0)
         return np.where(kept, given, enforce_identities(np.where(kept, given, result)))
 
-    def _sample_as_published(self, generators: list[torch.Generator]) -> np.ndarray:
+    def _sample_as_published(self, generators: Iterable[torch.Generator]) -> np.ndarray:
         decoder = self._double_decoder()
         decoded = torch.cat([decoder(_normal((1, self.config.latent_dim), own)) for own in generators]).numpy()
         mean, sd = np.array(self.config.phenotype_mean), np.array(self.config.phenotype_sd)
@@ -943,16 +963,12 @@ def _possible(decoded: np.ndarray) -> np.ndarray:
     return result
 
 
-def _generators(generator: torch.Generator | list[torch.Generator] | None, num_rows: int) -> list[torch.Generator]:
-    if isinstance(generator, list):
-        if len(generator) != num_rows:
-            raise ValueError(
-                f"generator must be a single one or one per row, given {len(generator)} for {num_rows} rows."
-            )
-        return generator
-    device = "cpu" if generator is None else generator.device
-    seeds = torch.randint(2**63 - 1, (num_rows,), generator=generator, device=device).tolist()
-    return [torch.Generator().manual_seed(seed) for seed in seeds]
+def _generators(generator: Any, num_rows: int) -> Iterator[torch.Generator]:
+    given = given_generators(generator, num_rows)
+    yield from given
+    source = given[0] if given else torch.default_generator
+    for seed in torch.randint(2**63 - 1, (num_rows - len(given),), generator=source, device=source.device).tolist():
+        yield torch.Generator().manual_seed(seed)
 
 
 def _normal(shape: int | tuple[int, ...], generator: torch.Generator) -> torch.Tensor:

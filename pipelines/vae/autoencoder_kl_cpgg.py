@@ -8,7 +8,6 @@ import math
 import torch
 import torch.nn.functional as F
 from collections.abc import Callable
-from dataclasses import dataclass
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.activations import get_activation
 from diffusers.models.attention_processor import Attention
@@ -16,7 +15,6 @@ from diffusers.models.autoencoders.vae import AutoencoderMixin, DecoderOutput, D
 from diffusers.models.modeling_outputs import AutoencoderKLOutput
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils.accelerate_utils import apply_forward_hook
-from diffusers.utils.torch_utils import randn_tensor
 from torch import nn
 from typing import Any
 
@@ -55,12 +53,6 @@ class DiagonalGaussianDistribution(_DiagonalGaussianDistribution):
             elements = (self.mean - other.mean).square() / other.var + self.var / other.var - 1.0
             elements = 0.5 * (elements - self.logvar + other.logvar)
         return elements.flatten(1).sum(1)
-
-
-@dataclass
-class AutoencoderKLCPGGOutput(DecoderOutput):
-
-    latent_dist: DiagonalGaussianDistribution | None = None
 
 
 def patchify(cine: torch.Tensor, patch_size: tuple[int, int, int]) -> torch.Tensor:
@@ -414,11 +406,6 @@ class AutoencoderKLCPGG(ModelMixin, ConfigMixin, AutoencoderMixin):  # type: ign
         sizes = zip(self.config.sample_size, self.compression, strict=True)
         return self.config.latent_channels, *(size // ratio for size, ratio in sizes)
 
-    def standardise(self, latents: torch.Tensor) -> torch.Tensor:
-        """Scales latents (B, C, T', H', W') to zero mean and unit deviation per channel (training set)."""
-        mean, std = self._latent_moments(latents)
-        return (latents - mean) / std
-
     def unstandardise(self, latents: torch.Tensor) -> torch.Tensor:
         """Undoes `standardise`: (B, C, T', H', W') for the decoder."""
         mean, std = self._latent_moments(latents)
@@ -475,48 +462,6 @@ class AutoencoderKLCPGG(ModelMixin, ConfigMixin, AutoencoderMixin):  # type: ign
         if not return_dict:
             return (sample,)
         return DecoderOutput(sample=sample)
-
-    def forward(
-        self,
-        sample: torch.Tensor,
-        sample_posterior: bool = False,
-        return_dict: bool = True,
-        generator: torch.Generator | None = None,
-        latent_noise: float = 0.0,
-        noise: torch.Tensor | None = None,
-    ) -> AutoencoderKLCPGGOutput | tuple[torch.Tensor]:
-        """Encodes and decodes cines.
-
-        Args:
-            sample (`torch.Tensor`): Cines (B, in_channels, T, H, W) in [-1, 1].
-            sample_posterior (`bool`, defaults to `False`): Whether to decode a draw from the posterior, not its mean.
-            return_dict (`bool`, defaults to `True`): Whether to return an `AutoencoderKLCPGGOutput` or a plain tuple.
-            generator (`torch.Generator`, *optional*): Makes the draw reproducible.
-            latent_noise (`float`, defaults to 0): Deviation of noise added to the latents before they are decoded, in
-                standard deviations of each channel of the cine; makes the decoder robust to small errors of the MAR.
-            noise (`torch.Tensor`, *optional*): (B, 2, C, T', H', W'), standard normal noise for the posterior's
-                draw and for `latent_noise`. Drawn from `generator` by default.
-
-        Returns:
-            The reconstruction (B, out_channels, T, H, W), and, unless a tuple is returned, the posterior.
-        """
-        posterior = self.encode(sample).latent_dist
-        latents = posterior.mode()
-
-        def normal(index: int) -> torch.Tensor:
-            if noise is not None:
-                return noise[:, index].to(latents.dtype)
-            return randn_tensor(latents.shape, generator=generator, device=latents.device, dtype=latents.dtype)
-
-        if sample_posterior:
-            latents = (posterior.mean + posterior.std * normal(0)).to(latents.dtype)
-        if latent_noise > 0:
-            deviation = latents.detach().std(dim=(2, 3, 4), keepdim=True)
-            latents = latents + latent_noise * deviation * normal(1)
-        reconstruction = self.decode(latents).sample
-        if not return_dict:
-            return (reconstruction,)
-        return AutoencoderKLCPGGOutput(sample=reconstruction, latent_dist=posterior)
 
     def _encode(self, x: torch.Tensor) -> torch.Tensor:
         moments = self.encoder(patchify(x, self.config.patch_size))

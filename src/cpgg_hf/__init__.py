@@ -1,8 +1,12 @@
 """cpgg_hf: phenotype-controlled cardiac cine MRI (CPGG, arXiv 2505.03426) in the Hugging Face ecosystem.
 
 Importing the package does not load torch, diffusers, transformers or pandas; accessing a public class loads them and
-registers the class with the libraries.
+registers the class with the libraries. `DiffusionPipeline.from_pretrained` finds `CPGGPipeline` from the import on.
 """
+
+import importlib.abc
+import importlib.util
+import sys
 
 from cpgg_hf.version import __version__
 
@@ -36,3 +40,34 @@ def __getattr__(name: str):
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+def _announce_pipeline() -> None:
+    """Lets diffusers, which looks up pipeline classes among its own, find `CPGGPipeline` here when it is needed."""
+    sys.modules["diffusers.cpgg_hf"] = sys.modules[__name__]
+    sys.modules["diffusers"]._class_to_module["CPGGPipeline"] = __name__
+
+
+class _AfterImport(importlib.abc.MetaPathFinder):
+    """Announces the pipeline as soon as diffusers is imported."""
+
+    def find_spec(self, name, path=None, target=None):  # noqa: ARG002
+        if name != "diffusers":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        if spec is not None and spec.loader is not None:
+            execute = spec.loader.exec_module
+
+            def execute_and_announce(module):
+                execute(module)
+                _announce_pipeline()
+
+            spec.loader.exec_module = execute_and_announce  # type: ignore[method-assign]
+        return spec
+
+
+if "diffusers" in sys.modules:
+    _announce_pipeline()
+else:
+    sys.meta_path.insert(0, _AfterImport())

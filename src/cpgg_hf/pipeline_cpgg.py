@@ -7,7 +7,7 @@
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from numbers import Real
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -26,17 +26,20 @@ from cpgg_hf.cine import from_network
 from cpgg_hf.data_policy import strictest
 from cpgg_hf.errors import CheckpointError, brief
 from cpgg_hf.hub.mixin import HubPolicyMixin
+from cpgg_hf.hub.reading import hub_problem, is_repository_name
+from cpgg_hf.models.generators import given_generators
 from cpgg_hf.models.guidance import Guidance
 from cpgg_hf.models.pipeline_files import check_pipeline
 from cpgg_hf.models.registration import register
 from cpgg_hf.models.settings import GenerationSettings
-from cpgg_hf.models.token_diffusion import check_scheduler
-from cpgg_hf.phenotypes import NAMES, as_array, as_frame, complete_identities, heart_rate
+from cpgg_hf.models.token_diffusion import clips_latents
+from cpgg_hf.phenotypes import NAMES, as_array, as_frame, complete_identities, heart_rate, row_names
 
 register()  # so that a saved pipeline names this package, whichever module was imported first
 
 OUTPUT_TYPES = ("np", "pt", "pil", "latent")
 _MODELS = {"phenotype_vae": "CPGGPhenotypeVAE", "mar": "CPGGMARModel", "vae": "AutoencoderKLCPGG"}
+_DEFAULTS = {**vars(GenerationSettings()), "pixel_spacing_mm": 1.8, "micro_batch_size": 8}
 _COMPONENTS = _MODELS | {"scheduler": "SchedulerMixin"}
 
 
@@ -53,7 +56,7 @@ class CPGGPipelineOutput(BaseOutput):
         frame_time_ms (`np.ndarray`): (B,) time from one frame to the next: RR / T with RR = 60000 / heart rate and
             heart rate = 1000 CO / SV of the phenotypes; NaN where these are missing.
         seeds (`np.ndarray`): (B,) int64. `generator=[torch.Generator().manual_seed(int(seed)) for seed in seeds]`
-            draws the same samples again, unless the given generators had been used before.
+            draws the same samples again; -1 where the given generator had been used before, so that its seed does not.
     """
 
     cines: Any
@@ -96,6 +99,8 @@ class CPGGPipeline(HubPolicyMixin, DiffusionPipeline):  # type: ignore[misc]
             the size of its batch. 1 is best on a CPU; a GPU is faster with more. Samples of different values differ
             by rounding.
 
+    Settings that are not given are those of the pipeline that had the MAR before, if any.
+
     Raises:
         TypeError: a component of another class.
         ValueError: components that do not belong together, or settings out of range.
@@ -112,6 +117,7 @@ class CPGGPipeline(HubPolicyMixin, DiffusionPipeline):  # type: ignore[misc]
 
     model_cpu_offload_seq = "phenotype_vae->mar->vae"  # type: ignore[assignment]
     _optional_components: list[str] = []  # noqa: RUF012
+    _exclude_from_cpu_offload = ["phenotype_vae"]  # noqa: RUF012 - small; used in float64
     _callback_tensor_inputs = ["latents"]  # noqa: RUF012
 
     def __init__(
@@ -120,33 +126,38 @@ class CPGGPipeline(HubPolicyMixin, DiffusionPipeline):  # type: ignore[misc]
         mar: PreTrainedModel,
         vae: ModelMixin,
         scheduler: SchedulerMixin,
-        guidance_scale: float = 3.0,
-        temperature: float = 1.0,
-        num_decoding_steps: int = 16,
-        num_inference_steps: int = 100,
-        pixel_spacing_mm: float = 1.8,
-        micro_batch_size: int = 8,
+        guidance_scale: float | None = None,
+        temperature: float | None = None,
+        num_decoding_steps: int | None = None,
+        num_inference_steps: int | None = None,
+        pixel_spacing_mm: float | None = None,
+        micro_batch_size: int | None = None,
     ):
         super().__init__()
         _check_components(phenotype_vae=phenotype_vae, mar=mar, vae=vae, scheduler=scheduler)
-        settings = GenerationSettings(guidance_scale, temperature, num_decoding_steps, num_inference_steps)
-        if not isinstance(guidance_scale, Real):
+        given = {
+            "guidance_scale": guidance_scale,
+            "temperature": temperature,
+            "num_decoding_steps": num_decoding_steps,
+            "num_inference_steps": num_inference_steps,
+            "pixel_spacing_mm": pixel_spacing_mm,
+            "micro_batch_size": micro_batch_size,
+        }
+        # Another pipeline's settings stay with its MAR, so that `CPGGPipeline(**pipe.components)` draws the same.
+        settings = {**_DEFAULTS, **getattr(mar, "_pipeline_settings", {})}
+        settings |= {name: value for name, value in given.items() if value is not None}
+        GenerationSettings.of(settings)
+        if not isinstance(settings["guidance_scale"], Real):
             raise ValueError(
                 f"the default guidance_scale must be a number, given {guidance_scale!r}; pass guidance rules to calls."
             )
-        for name, value in (
-            ("pixel_spacing_mm", pixel_spacing_mm),
-            ("micro_batch_size", micro_batch_size),
-        ):
-            if not isinstance(value, Real) or not 0 < float(value) < np.inf:
-                raise ValueError(f"{name} must be a positive number, given {value!r}.")
+        for name in ("pixel_spacing_mm", "micro_batch_size"):
+            if not isinstance(settings[name], Real) or not 0 < float(settings[name]) < np.inf:
+                raise ValueError(f"{name} must be a positive number, given {settings[name]!r}.")
         self.register_modules(phenotype_vae=phenotype_vae, mar=mar, vae=vae, scheduler=scheduler)
-        self.register_to_config(
-            **vars(settings),
-            pixel_spacing_mm=pixel_spacing_mm,
-            micro_batch_size=micro_batch_size,
-        )
-        self._guidance_scale = guidance_scale
+        self.register_to_config(**settings)
+        mar._pipeline_settings = settings  # type: ignore[assignment]
+        self._guidance_scale = settings["guidance_scale"]
         self._num_timesteps = 0
         self._interrupt = False
 
@@ -157,29 +168,34 @@ class CPGGPipeline(HubPolicyMixin, DiffusionPipeline):  # type: ignore[misc]
         Weights are loaded as float32 unless `torch_dtype` is given.
 
         Raises:
-            CheckpointError: the folder is not a CPGG pipeline, is damaged, or contains pickles instead of safetensors.
+            CheckpointError: the folder is not a CPGG pipeline, is damaged, or contains pickles instead of safetensors;
+                the Hub refused, or could not be reached.
         """
         kwargs["use_safetensors"] = True
         if "torch_dtype" not in kwargs:
             # transformers would take the dtype of the configuration, which a half-precision variant has changed.
             kwargs.setdefault("dtype", torch.float32)
-        folder = Path(pretrained_model_name_or_path)
-        if folder.is_dir():
-            check_pipeline(folder, cls.__name__, given=kwargs.keys())
+        name, folder = str(pretrained_model_name_or_path), Path(pretrained_model_name_or_path)
+        on_hub = not folder.is_dir()
         # `name` and `owner/name` are Hub repositories, unless a local folder is called like the owner.
-        elif folder.exists() or len(folder.parts) > 2 or (len(folder.parts) == 2 and folder.parent.is_dir()):
+        if on_hub and (
+            folder.exists() or not is_repository_name(name) or (len(folder.parts) == 2 and folder.parent.is_dir())
+        ):
             raise CheckpointError(
-                f"there is no folder {folder}; give the folder that save_pretrained wrote, or a Hub repository."
+                f"{name} is neither a folder nor the name of a Hub repository; give the folder that save_pretrained "
+                "wrote, or owner/name."
             )
         try:
-            return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+            folder = Path(cls.download(name, **kwargs)) if on_hub else folder
+            check_pipeline(folder, cls.__name__, given=kwargs.keys())
+            pipe = super().from_pretrained(folder, **kwargs)
+        except CheckpointError:
+            raise
         except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
-            if folder.is_dir():
-                raise CheckpointError(f"cannot load the pipeline in {folder} ({brief(error)}).") from error
-            raise CheckpointError(
-                f"{folder} is neither a local folder nor a Hub repository with a pipeline ({brief(error)}); "
-                "check the name, the network and the access rights."
-            ) from error
+            problem = hub_problem(error) if on_hub else None
+            raise CheckpointError(f"cannot load the pipeline {name}: {problem or brief(error)}.") from error
+        pipe.register_to_config(_name_or_path=name)
+        return pipe
 
     def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:  # type: ignore[override]
         """Saves the pipeline as safetensors; see [`~diffusers.DiffusionPipeline.save_pretrained`].
@@ -195,9 +211,10 @@ class CPGGPipeline(HubPolicyMixin, DiffusionPipeline):  # type: ignore[misc]
         super().save_pretrained(save_directory, **kwargs)
 
     def set_scheduler(self, scheduler_class: Any, **overrides: Any) -> None:
-        """Replaces the scheduler by one of another class with the same diffusion settings.
+        """Replaces the scheduler by one of another class with the diffusion settings of the MAR.
 
-        The learned variance is dropped: only `CPGGDDPMScheduler` supports it, others crash.
+        The learned variance is dropped: only `CPGGDDPMScheduler` supports it. Schedulers that do not clip latents
+        leave out the noisiest timestep (`timestep_spacing="leading"`), at which a head's estimate diverges.
 
         Args:
             scheduler_class: `DDIMScheduler`, `DPMSolverMultistepScheduler`, ...; for a flow-matching head
@@ -205,11 +222,17 @@ class CPGGPipeline(HubPolicyMixin, DiffusionPipeline):  # type: ignore[misc]
             overrides: settings of the new scheduler that differ from the present one's.
 
         Raises:
-            ValueError: the scheduler removes noise but the MAR's head estimates a flow's velocity, or vice versa.
+            ValueError: the scheduler does not fit the MAR's head; see `mar.check_scheduler`.
         """
+        mar = self.mar.config
         config = {key: value for key, value in self.scheduler.config.items() if key != "variance_type"}
+        config["num_train_timesteps"] = mar.num_train_timesteps
+        if mar.head_type == "diffusion":
+            own = scheduler_class.__name__ == "CPGGDDPMScheduler"
+            spacing = "linspace" if own or clips_latents(scheduler_class, config) else "leading"
+            config |= {"beta_schedule": "squaredcos_cap_v2", "prediction_type": "epsilon", "timestep_spacing": spacing}
         scheduler = scheduler_class.from_config(config, **overrides)
-        check_scheduler(self.mar.config.head_type, scheduler)
+        self.mar.check_scheduler(scheduler)
         self.scheduler = scheduler
 
     def generation_settings(self, **overrides: Any) -> GenerationSettings:
@@ -262,7 +285,7 @@ class CPGGPipeline(HubPolicyMixin, DiffusionPipeline):  # type: ignore[misc]
         streams = _draw_streams(generator, len(requested))[0]
         sampled = self._fill_missing(requested, [phenotype_stream for phenotype_stream, _ in streams])
         self.maybe_free_model_hooks()
-        return as_frame(sampled)
+        return as_frame(sampled, row_names(phenotypes, num_samples))
 
     @torch.no_grad()
     def __call__(
@@ -298,8 +321,9 @@ class CPGGPipeline(HubPolicyMixin, DiffusionPipeline):  # type: ignore[misc]
                 config (1).
             fill_missing (`bool`, defaults to `True`): whether missing phenotypes are sampled given the others. If
                 False, the MAR treats them as missing.
-            generator (`torch.Generator` or a list of them, *optional*): one generator draws a seed per sample first;
-                a list holds one per sample. A sample only depends on its own seed: it is identical in any batch.
+            generator (`torch.Generator` or a list of them, *optional*): a list holds one per sample; a single one
+                draws the first sample as in a list, and seeds of the others. A sample only depends on its own seed: it
+                is identical in any batch.
             latents (`torch.Tensor`, *optional*): (B, C, T', H', W'), the noise that the diffusion starts from.
             output_type (`str`, defaults to `"np"`): `"np"`, `"pt"`, `"pil"` or `"latent"`.
             return_dict (`bool`, defaults to `True`): whether to return a [`CPGGPipelineOutput`] or a tuple.
@@ -368,7 +392,7 @@ class CPGGPipeline(HubPolicyMixin, DiffusionPipeline):  # type: ignore[misc]
         frames = self.vae.config.sample_size[0]
         output = CPGGPipelineOutput(
             cines=cines,
-            phenotypes=as_frame(conditions),
+            phenotypes=as_frame(conditions, row_names(phenotypes, num_samples)),
             spacing_mm=self.config.pixel_spacing_mm,
             frame_time_ms=60000.0 / heart_rate(conditions) / frames,
             seeds=np.array(seeds, dtype=np.int64),
@@ -434,18 +458,12 @@ class CPGGPipeline(HubPolicyMixin, DiffusionPipeline):  # type: ignore[misc]
         return torch.cat([from_network(self.vae.decode(sample).sample) for sample in samples])
 
 
-def draw_seeds(num_samples: int, generator: torch.Generator | None = None) -> list[int]:
-    """The seeds of the samples of a call with this generator; the first ones do not depend on `num_samples`."""
-    device = "cpu" if generator is None else generator.device
-    return torch.randint(2**63 - 1, (num_samples,), generator=generator, device=device).tolist()
-
-
 def _check_components(**components: Any) -> None:
     for name, component in components.items():
         if not _is_a(component, _COMPONENTS[name]):
             raise TypeError(f"{name} must be of the class {_COMPONENTS[name]}, given {type(component).__name__}.")
     phenotype_vae, mar, vae = (components[name] for name in _MODELS)
-    check_scheduler(mar.config.head_type, components["scheduler"])
+    mar.check_scheduler(components["scheduler"])
     for name in ("phenotype_mean", "phenotype_sd"):
         ours, theirs = (np.asarray(getattr(model.config, name), dtype=np.float64) for model in (mar, phenotype_vae))
         differing = np.flatnonzero(ours != theirs)
@@ -471,33 +489,36 @@ def _is_a(component: Any, class_name: str) -> bool:
 def _expand(phenotypes: Any, num_samples: int | None) -> np.ndarray:
     """A request as (B, 82), each row `num_samples` times, completed by the identities."""
     num_samples = 1 if num_samples is None else num_samples
-    if num_samples < 1:
-        raise ValueError(f"num_samples must be at least 1, given {num_samples}.")
+    if not isinstance(num_samples, Integral) or num_samples < 1:
+        raise ValueError(f"num_samples must be a whole number of at least 1, given {num_samples!r}.")
     array = np.full((1, len(NAMES)), np.nan) if phenotypes is None else complete_identities(as_array(phenotypes))
     return np.repeat(array, num_samples, axis=0)
 
 
 def _draw_streams(
     generator: torch.Generator | list[torch.Generator] | None, num_samples: int
-) -> tuple[list[tuple[torch.Generator, torch.Generator]], list[int]]:
-    """Two generators per sample, for its phenotypes and for its cine, and the seed that both derive from.
+) -> tuple[list[tuple[torch.Generator, ...]], list[int]]:
+    """Two generators per sample, for its phenotypes and for its cine, and the seed that both derive from (-1 = none).
 
-    Two generators, so that sampled phenotypes and the same phenotypes given by the user lead to the same cine.
+    Two generators, so that sampled phenotypes and the same phenotypes given by the user lead to the same cine. A
+    single generator draws the first sample, as in a list, and then seeds of the others.
     """
-    if isinstance(generator, list):
-        if len(generator) != num_samples:
-            raise ValueError(
-                f"generator must be a list of {num_samples} generators, one per sample, given {len(generator)}."
-            )
-        sources = generator
-    else:
-        device = "cpu" if generator is None else generator.device
-        sources = [torch.Generator(device).manual_seed(seed) for seed in draw_seeds(num_samples, generator)]
-    streams = []
-    for source in sources:
-        for_phenotypes, for_cine = (torch.Generator(source.device).manual_seed(one) for one in draw_seeds(2, source))
-        streams.append((for_phenotypes, for_cine))
-    return streams, [source.initial_seed() for source in sources]
+    streams, seeds = [], []
+    for one in given_generators(generator, num_samples):
+        fresh = torch.equal(one.get_state(), torch.Generator(one.device).manual_seed(one.initial_seed()).get_state())
+        seeds.append(one.initial_seed() if fresh else -1)
+        streams.append(tuple(_seeded_by(one, 2)))
+    single = generator if isinstance(generator, torch.Generator) else torch.default_generator
+    for one in _seeded_by(single, num_samples - len(streams)):
+        seeds.append(one.initial_seed())
+        streams.append(tuple(_seeded_by(one, 2)))
+    return streams, seeds
+
+
+def _seeded_by(generator: torch.Generator, count: int) -> list[torch.Generator]:
+    """New generators, on the same device, whose seeds are drawn from a generator."""
+    seeds = torch.randint(2**63 - 1, (count,), generator=generator, device=generator.device).tolist()
+    return [torch.Generator(generator.device).manual_seed(seed) for seed in seeds]
 
 
 def _as_output_type(cines: torch.Tensor, output_type: str) -> Any:

@@ -114,7 +114,7 @@ def _foreign(model):
         (_truncate, "model.safetensors is damaged"),
         (_pickle, "is a pickle"),
         (_foreign, "describes DiTPipeline, not CPGGPipeline"),
-        (shutil.rmtree, "there is no folder"),
+        (shutil.rmtree, "neither a folder nor the name of a Hub repository"),
     ],
 )
 def test_a_bad_checkpoint_is_one_sentence_and_no_file(model, damage, message, tmp_path, capsys):

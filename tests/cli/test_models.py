@@ -68,7 +68,7 @@ def test_segmenters_come_from_a_hub_repository_too(model):
     assert Path(folder).name == "cine_segmenter"
     shipped = load_segmenter(None, model)
     assert torch.equal(load_segmenter(None, "user/segmenters").conv_in.weight, shipped.conv_in.weight)
-    with pytest.raises(RequestError, match="user/absent is neither a folder nor a hub repository that can be read"):
+    with pytest.raises(RequestError, match="user/absent is neither a folder nor a Hub repository that can be read"):
         segmenter_path(None, "user/absent")
 
 

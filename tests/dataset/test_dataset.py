@@ -8,6 +8,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 from datasets.distributed import split_dataset_by_node
+from small_cines import write_numbered
 from torch.utils.data import DataLoader
 
 from cpgg_hf.cine import Cine
@@ -208,3 +209,13 @@ def test_an_unfinished_set_is_no_set(tmp_path, cines):
 def test_a_split_is_not_written_twice(folder):
     with pytest.raises(InputError, match="exists already"):
         CineWriter(folder, "train")
+
+
+def test_slices_and_folders_with_any_name(tmp_path):
+    folder = write_numbered(tmp_path / "site [A] *?", 20)
+    cache = {"cache_dir": tmp_path / "cache"}
+    assert [row["subject"] for row in load_cines(folder, "train[3:5]", **cache)] == ["train-3", "train-4"]
+    assert len(load_cines(folder, "train[:50%]", **cache)) == 10
+    assert len(list(load_cines(folder, streaming=True))) == 20
+    with pytest.raises(InputError, match="a stream has no slices"):
+        load_cines(folder, "train[:3]", streaming=True)

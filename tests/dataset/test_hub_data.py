@@ -122,3 +122,13 @@ def test_a_hub_out_of_reach_is_one_sentence(tmp_path):
     environment = {"HF_ENDPOINT": "http://127.0.0.1:9", "PYTHONPATH": ":".join(sys.path), "HOME": str(tmp_path)}
     failed = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert "InputError: user/numbered is not a local folder, and no data set could be read" in failed.stderr
+
+
+def test_rows_that_datasets_itself_pushed_are_read(hub, folder, tmp_path):
+    rows = load_cines(folder, split="train[:3]", cache_dir=tmp_path / "cache")
+    rows.push_to_hub("user/pushed", split="train")
+    loaded = load_cines("user/pushed", cache_dir=tmp_path / "other")
+    assert [row["subject"] for row in loaded] == ["train-0", "train-1", "train-2"]
+    assert np.array_equal(loaded[2]["cine"], rows[2]["cine"])
+    with pytest.raises(InputError):
+        load_cines("user/pushed", "test", cache_dir=tmp_path / "other")

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from huggingface_hub import HfApi
+from huggingface_hub import HfApi, ModelCard
 from tiny_checkpoint import tiny_components, tiny_pipeline
 from transformers import AutoConfig, AutoModel
 
 from cpgg_hf import AutoencoderKLCPGG, CPGGMARModel, CPGGPhenotypeVAE, CPGGPipeline
-from cpgg_hf.errors import PolicyError
+from cpgg_hf.errors import PolicyError, PublishingError
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +99,37 @@ def test_the_transformer_alone_in_shards_and_half_precision(pipe, tmp_path):
     half.push_to_hub("user/mar-shards", variant="fp16")
     options = {"variant": "fp16", "dtype": torch.float16, "cache_dir": tmp_path / "half"}
     _same_weights(half, AutoModel.from_pretrained("user/mar-shards", **options))
+
+
+def test_a_push_brings_a_model_card(pipe):
+    pipe.push_to_hub("user/with-card")
+    pipe.mar.push_to_hub("user/network-card")
+    card = ModelCard.load("user/with-card")
+    assert card.data.to_dict()["data_policy"] == "phantom"
+    assert 'from_pretrained("user/with-card")' in card.text
+    assert "CPGGMARModel" in ModelCard.load("user/network-card").text
+
+
+def test_a_pull_request_leaves_the_branch_as_it_is(pipe):
+    pipe.vae.push_to_hub("user/proposed")
+    before = HfApi().repo_info("user/proposed").sha
+    changed = tiny_components()["vae"]
+    changed.decoder.conv_out.bias.data += 1.0
+    url = changed.push_to_hub("user/proposed", create_pr=True, commit_message="Better weights")
+    assert "/user/proposed/discussions/1" in url
+    assert HfApi().repo_info("user/proposed").sha == before
+    assert HfApi().list_repo_commits("user/proposed", revision="refs/pr/1")[0].title == "Better weights"
+    with pytest.raises(PublishingError, match="a pull request to the main branch; leave out revision"):
+        pipe.vae.push_to_hub("user/proposed", create_pr=True, revision="other")
+
+
+def test_an_unknown_option_is_refused_and_nothing_is_pushed(pipe, tmp_path):
+    for model in (pipe, pipe.mar, pipe.vae, pipe.phenotype_vae):
+        with pytest.raises(TypeError, match=r"unknown options \['privat'\]; expected among .*create_pr, .*private"):
+            model.push_to_hub("user/unknown-option", privat=False)
+        with pytest.raises(TypeError, match=r"unknown options \['shard_size'\]"):
+            model.save_pretrained(tmp_path, shard_size="1GB")
+    assert not HfApi().repo_exists("user/unknown-option")
 
 
 def test_what_is_restricted_is_not_pushed_by_any_way(pipe, tmp_path):

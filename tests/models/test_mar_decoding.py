@@ -7,8 +7,11 @@ import pytest
 import torch
 from diffusers import (
     DDIMScheduler,
+    DDPMScheduler,
     DPMSolverMultistepScheduler,
+    EDMEulerScheduler,
     EulerDiscreteScheduler,
+    HeunDiscreteScheduler,
 )
 
 from cpgg_hf.models.guidance import Guidance
@@ -94,7 +97,7 @@ def test_given_noise_is_where_the_diffusion_starts(model, scheduler):
 def test_decoding_is_the_plain_algorithm(model, guidance_scale):
     """Against a decoder written the slow way: whole passes, one diffusion step at a time, one DDIM chain a token."""
     rows, noise = phenotypes(1), torch.randn(1, 2, 5, 12, 12, generator=torch.Generator().manual_seed(3))
-    scheduler = DDIMScheduler(beta_schedule="squaredcos_cap_v2", clip_sample=False, timestep_spacing="linspace")
+    scheduler = DDIMScheduler(beta_schedule="squaredcos_cap_v2", clip_sample=False, timestep_spacing="leading")
     ours = generate(model, scheduler, rows, [0], latents=noise, guidance_scale=guidance_scale)
 
     order = torch.randperm(36, generator=torch.Generator().manual_seed(0))
@@ -144,12 +147,38 @@ def test_temperature_scales_the_added_noise(model, scheduler):
 
 @pytest.mark.parametrize("other", [DDIMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler])
 def test_other_schedulers_get_the_noise_estimate(model, scheduler, other):
-    config = {name: value for name, value in scheduler.config.items() if name != "variance_type"}
+    config = {**scheduler.config, "timestep_spacing": "leading"}
     latents = generate(model, other.from_config(config), phenotypes(2), [0, 1], guidance_scale=2.0)
     assert latents.shape == (2, 2, 5, 12, 12)
     assert latents.isfinite().all()
     with pytest.raises(ValueError, match="has no temperature"):
         generate(model, other.from_config(config), phenotypes(2), [0, 1], temperature=0.9)
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (
+            EulerDiscreteScheduler(),
+            "has another noise schedule than the MAR's head was trained on, 'squared",
+        ),
+        (DDIMScheduler(num_train_timesteps=500), "has 500 training timesteps, the MAR's head 1000"),
+        (EDMEulerScheduler(), "has another noise schedule"),
+        (DDIMScheduler(beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction"), "estimates the noise"),
+        (
+            DDPMScheduler(beta_schedule="squaredcos_cap_v2", variance_type="learned_range"),
+            "expects a learned variance",
+        ),
+        (DDIMScheduler(beta_schedule="squaredcos_cap_v2"), r"clips latents at 1\.0 standard deviations"),
+        (EulerDiscreteScheduler.from_config(CPGGDDPMScheduler().config), "starts at timestep 999, where only noise"),
+        (HeunDiscreteScheduler.from_config(CPGGDDPMScheduler(clip_sample=True).config), "starts at timestep 999"),
+    ],
+)
+def test_a_scheduler_that_would_give_noise_is_refused(model, other, message):
+    with pytest.raises(ValueError, match=message) as refused:
+        generate(model, other, phenotypes(1), [0])
+    assert "use " in str(refused.value)
+    assert "\n" not in str(refused.value)
 
 
 def test_a_callback_may_replace_the_latents(model, scheduler):

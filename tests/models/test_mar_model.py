@@ -292,3 +292,33 @@ def test_an_adapter_that_does_not_fit_is_refused_and_leaves_no_trace(tmp_path, s
     assert list(model.state_dict()) == names
     assert model.config.data_policy == "phantom"
     assert all(torch.equal(*pair) for pair in zip(model.parameters(), tiny_model().parameters(), strict=True))
+
+
+@pytest.mark.parametrize("by_config", [False, True])
+def test_hidden_states_and_attentions_are_those_of_the_layers(by_config):
+    model = tiny_model(attn_implementation="eager")
+    seen = []
+    for layer in (*model.encoder_layers, *model.decoder_layers):
+        layer.register_forward_hook(lambda module, arguments, output: seen.append((arguments[0], output)))
+    options = {"output_hidden_states": True, "output_attentions": True}
+    if by_config:
+        for name in options:
+            setattr(model.config, name, True)
+        options = {}
+    mask = torch.ones(2, 36)
+    mask[:, :12] = 0
+    output = model(latents(2), phenotypes(2), mask, return_loss=False, **options)
+    assert len(output.hidden_states) == 1 + model.config.num_hidden_layers == 5
+    assert torch.equal(output.hidden_states[0], seen[0][0])
+    assert all(torch.equal(ours, theirs) for ours, (_, theirs) in zip(output.hidden_states[1:], seen, strict=True))
+    assert [tuple(one.shape) for one in output.attentions] == [(2, 4, 15, 15)] * 2 + [(2, 4, 39, 39), (2, 4, 24, 39)]
+    torch.testing.assert_close(output.attentions[0].sum(-1), torch.ones(2, 4, 15))
+
+
+def test_a_tuple_instead_of_an_output(model):
+    options = {"mask": torch.ones(2, 36), "return_loss": False}
+    output = model(latents(2), phenotypes(2), **options)
+    assert output.hidden_states is None
+    z, positions = model(latents(2), phenotypes(2), **options, return_dict=False)
+    assert torch.equal(z, output.z)
+    assert torch.equal(positions, output.positions)

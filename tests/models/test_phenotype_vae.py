@@ -114,6 +114,14 @@ def test_a_row_depends_on_its_own_generator_alone(model):
     )
 
 
+def test_one_generator_draws_the_first_row_as_in_a_list(model):
+    alone, listed = model.sample(1, *_seeded(3)), model.sample(1, _seeded(3))
+    assert np.array_equal(alone, listed)
+    assert np.array_equal(model.sample(3, *_seeded(3))[0], alone[0])
+    with pytest.raises(ValueError, match=r"generator must be a torch\.Generator or a list of them, given 3"):
+        model.sample(1, 3)
+
+
 def test_a_saved_model_draws_the_same_bits(model, tmp_path):
     model.save_pretrained(tmp_path)
     assert [path.name for path in tmp_path.glob("*.safetensors")] == ["diffusion_pytorch_model.safetensors"]
@@ -218,3 +226,18 @@ def test_the_sampler_keeps_its_precision_whatever_the_model_is_cast_to(tmp_path)
     for cast in (model.to(torch.float16), model.half(), loaded):
         np.testing.assert_array_equal(cast.sample(3, torch.Generator().manual_seed(0)), before)
     assert model.to("meta").mixture_covariances.device.type == "meta"
+
+
+def test_forward_gives_a_tuple_with_the_reconstruction_first(model, population):
+    rows, noise = torch.from_numpy(population[:4]), torch.zeros(4, model.config.latent_dim)
+    output = model(rows, noise)
+    assert torch.equal(model(rows, noise, return_dict=False)[0], output.reconstruction)
+    assert len(output.to_tuple()) == 6
+
+
+@pytest.mark.parametrize("low_cpu_mem_usage", [True, False])
+def test_weights_stay_in_float32_however_they_are_loaded(model, tmp_path, low_cpu_mem_usage):
+    model.save_pretrained(tmp_path)
+    loaded = CPGGPhenotypeVAE.from_pretrained(tmp_path, torch_dtype=torch.float16, low_cpu_mem_usage=low_cpu_mem_usage)
+    assert {tensor.dtype for tensor in loaded.state_dict().values() if tensor.is_floating_point()} == {torch.float32}
+    assert np.array_equal(loaded.sample(2, _seeded(1, 2)), model.sample(2, _seeded(1, 2)))

@@ -233,3 +233,12 @@ def test_an_import_of_the_package_inside_a_function_is_refused(monkeypatch, tmp_
 
 def test_all_files_together_stay_small():
     assert sum(len((PIPELINES / file.path).read_text().splitlines()) for file in FILES) < 4000
+
+
+def test_each_component_of_a_remote_checkpoint_names_its_class(checkpoint, tmp_path):
+    write_remote_checkpoint(checkpoint, tmp_path)
+    for component, class_name in (("mar", "CPGGMARModel"), ("vae", "AutoencoderKLCPGG")):
+        auto_map = json.loads((tmp_path / component / "config.json").read_text())["auto_map"]
+        module, name = auto_map["AutoModel"].split(".")
+        assert name == class_name
+        assert f"class {class_name}" in (tmp_path / component / f"{module}.py").read_text()

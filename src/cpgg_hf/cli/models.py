@@ -98,13 +98,15 @@ def segmenter_path(segmenter: str | None, model: str | None = None, scans: bool 
 def _downloaded(repository: str, folders: tuple[str, ...]) -> Path:
     from huggingface_hub import snapshot_download
 
+    from cpgg_hf.hub.reading import hub_problem
+
     wanted = [f"{folder}/*.{ending}" for folder in folders for ending in ("json", "safetensors")]
     try:
         return Path(snapshot_download(repository, allow_patterns=wanted))
     except (OSError, ValueError) as error:
         raise RequestError(
-            f"{repository} is neither a folder nor a hub repository that can be read ({brief(error)}); check the "
-            "name, the network and the access rights."
+            f"{repository} is neither a folder nor a Hub repository that can be read: "
+            f"{hub_problem(error) or brief(error)}."
         ) from error
 
 

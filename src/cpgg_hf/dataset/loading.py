@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
@@ -53,8 +54,9 @@ def load_cines(
     `rows.select_columns(["cine", "shape", "phenotypes"])`, or take `CineStream`.
 
     Args:
-        path_or_repo: a folder that `cpgg prepare` or `CineWriter` wrote, or a data set repository on the hub.
-        split: "train", "validation" or "test".
+        path_or_repo: a folder that `cpgg prepare` or `CineWriter` wrote, or a data set repository on the hub, also one
+            to which `datasets.Dataset.push_to_hub` pushed such rows.
+        split: "train", "validation" or "test"; unless streamed also a slice such as "train[:10]" or "train[10%:20%]".
         streaming: False gives a `datasets.Dataset`, memory-mapped from an arrow cache; True a
             `datasets.IterableDataset` that fetches rows on demand, in stored order.
             `CineStream` gives shuffled batches, and resumes exactly.
@@ -64,19 +66,43 @@ def load_cines(
     Raises:
         InputError: no data set there, no such split, or missing, damaged or foreign shards.
     """
-    urls = open_source(path_or_repo, revision).urls(split)
+    name, sliced, _ = split.partition("[")
+    if streaming and sliced:
+        raise InputError(
+            f"a stream has no slices, given {split!r}; use streaming=False, or stream.skip and stream.take."
+        )
+    try:
+        urls = open_source(path_or_repo, revision).urls(name)
+    except InputError:
+        urls = _pushed_shards(os.fspath(path_or_repo), name, revision)
+        if not urls:
+            raise
 
     import datasets
 
     rows = datasets.load_dataset(
         "parquet",
-        data_files={split: urls},
+        data_files={name: [re.sub(r"([*?[])", r"[\1]", url) for url in urls]},  # not patterns
         split=split,
         streaming=streaming,
         cache_dir=None if cache_dir is None else str(cache_dir),
         columns=[name for name in row_schema().names if name != PREVIEW_COLUMN],
     )
     return rows.map(_decode, batched=True, batch_size=_ROWS_AT_ONCE) if streaming else rows.with_transform(_decode)
+
+
+def _pushed_shards(repository: str, split: str, revision: str | None) -> list[str]:
+    """Addresses of the shards that `Dataset.push_to_hub` wrote; none if there are none."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        info = HfApi().dataset_info(repository, revision=revision)
+    except (HfHubHTTPError, HFValidationError):
+        return []
+    names = sorted(file.rfilename for file in info.siblings or ())
+    shards = [one for one in names if re.fullmatch(rf"data/{re.escape(split)}-\d+-of-\d+\.parquet", one)]
+    return [f"hf://datasets/{repository}@{info.sha}/{one}" for one in shards]
 
 
 def _decode(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:

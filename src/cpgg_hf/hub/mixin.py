@@ -3,15 +3,17 @@
 It precedes the library's base class. Hub repositories that load without the package omit it.
 """
 
+import inspect
 import json
 import os
 import tempfile
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from cpgg_hf.hub.policy import ADAPTER_POLICY_FILE
 
-_OPTIONS = ("repo_id", "private", "token", "commit_message", "revision", "override_policy")
+_OPTIONS = ("repo_id", "private", "token", "commit_message", "revision", "override_policy", "create_pr")
 
 
 class HubPolicyMixin:
@@ -35,7 +37,13 @@ class HubPolicyMixin:
             push_to_hub: whether to push the folder too.
             options: options of the library's `save_pretrained`; with `push_to_hub` also those of the method
                 `push_to_hub`, with the folder's name as the default `repo_id`.
+
+        Raises:
+            TypeError: an option that neither has.
         """
+        known = {*_OPTIONS, *inspect.signature(super().save_pretrained).parameters} - {"kwargs"}  # type: ignore[misc]
+        if unknown := options.keys() - known:
+            raise TypeError(f"unknown options {sorted(unknown)}; expected among {', '.join(sorted(known))}.")
         hub = {name: options.pop(name) for name in _OPTIONS if name in options}
         for name, value in (("variant", variant), ("max_shard_size", max_shard_size)):
             if value is not None:
@@ -48,17 +56,20 @@ class HubPolicyMixin:
             self._push(Path(save_directory), **{"repo_id": Path(save_directory).name, **hub})
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:
-        """Push to a Hub repository, which is created (private) if missing; returns the address of the commit.
+        """Push to a Hub repository, which is created (private) if missing, with a model card.
+
+        Returns the address of the commit or pull request.
 
         Args:
             repo_id: "owner/name".
-            options: `private` (default: True), `token`, `commit_message`, `revision` (branch) and `override_policy`
-                of `cpgg_hf.hub.push.push_folder`; others go to `save_pretrained`, such as `variant="fp16"` and
-                `max_shard_size="2GB"`.
+            options: `private` (default: True), `token`, `commit_message`, `revision` (branch), `create_pr`
+                and `override_policy` of `cpgg_hf.hub.push.push_folder`; others go to `save_pretrained`, such as
+                `variant="fp16"` and `max_shard_size="2GB"`.
 
         Raises:
             PolicyError: it was trained on restricted data.
             PublishingError: the Hub refused, or could not be reached after several tries.
+            TypeError: an unknown option.
         """
         hub = {name: options.pop(name) for name in _OPTIONS if name in options}
         with tempfile.TemporaryDirectory() as folder:
@@ -69,5 +80,8 @@ class HubPolicyMixin:
     def _push(self, folder: Path, repo_id: str, **hub: Any) -> str:
         from cpgg_hf.hub.push import push_folder
 
+        if not (folder / "adapter_config.json").is_file():
+            # By its name, because the card also describes what is built on top of the models.
+            import_module("cpgg_hf.release.model_card").write_model_card(folder, repo_id=repo_id)
         message = {"commit_message": f"Upload {type(self).__name__}"}
         return push_folder(folder, repo_id, **{**message, **hub})

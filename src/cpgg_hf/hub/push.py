@@ -40,9 +40,10 @@ def push_folder(
     token: str | None = None,
     commit_message: str | None = None,
     override_policy: str | None = None,
+    create_pr: bool = False,
     is_participant: Callable[[str], bool] | None = None,
 ) -> str:
-    """Upload a folder, except hidden files, in one commit; returns the address of the commit.
+    """Upload a folder, except hidden files, in one commit; returns the address of the commit or pull request.
 
     Args:
         folder: a checkpoint, a component or a data set.
@@ -53,6 +54,7 @@ def push_folder(
         token: token of the Hub; None uses that of `hf auth login` or HF_TOKEN.
         commit_message: default: "Upload <folder>".
         override_policy: reason to push a restricted folder, to a private repository only; see `check_policy`.
+        create_pr: whether to open a pull request to the main branch instead of changing it.
         is_participant: see `check_identifiers`.
 
     Raises:
@@ -63,6 +65,8 @@ def push_folder(
     folder = Path(folder)
     if not folder.is_dir():
         raise PublishingError(f"there is no folder {folder}; pass the folder to push.")
+    if create_pr and revision is not None:
+        raise PublishingError("create_pr opens a pull request to the main branch; leave out revision.")
     policy = check_policy(folder, repo_id, override_policy)
     check_identifiers(folder, is_participant)
     if policy == UNKNOWN_POLICY and not private:
@@ -81,12 +85,13 @@ def push_folder(
             repo_id=repo_id,
             repo_type=repo_type,
             revision=revision,
+            create_pr=create_pr,
             folder_path=folder,
             ignore_patterns=_HIDDEN,
             commit_message=commit_message or f"Upload {folder.name}",
             commit_description=None if override_policy is None else f"Data policy overridden: {override_policy}",
         )
-        return commit.commit_url
+        return commit.pr_url or commit.commit_url
 
     return _with_retries(push, f"{folder} was not pushed to {repo_id}")
 

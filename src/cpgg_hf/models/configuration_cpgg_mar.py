@@ -156,6 +156,11 @@ class CPGGMARConfig(PreTrainedConfig):
         return tuple(size // patch for size, patch in zip(self.latent_size, self.patch_size, strict=True))
 
     @property
+    def num_hidden_layers(self) -> int:
+        """Layers of encoder and decoder, for which hidden states can be returned."""
+        return self.encoder_depth + self.decoder_depth
+
+    @property
     def num_tokens(self) -> int:
         """Tokens of one cine: 180 in the paper's configuration."""
         return math.prod(self.grid_size)

@@ -18,6 +18,7 @@ from transformers import initialization as init
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, LoadStateDictInfo
 from transformers.utils import ModelOutput
+from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from cpgg_hf.data_policy import strictest
 from cpgg_hf.hub.mixin import HubPolicyMixin
@@ -28,6 +29,7 @@ from cpgg_hf.models.token_diffusion import (
     AdaLNBlock,
     AdaLNOutput,
     TokenDiffusionHead,
+    check_scheduler,
     sample_tokens,
     set_inference_timesteps,
     token_diffusion_loss,
@@ -45,6 +47,10 @@ class CPGGMAROutput(ModelOutput):
         loss_vlb (`torch.Tensor`, *optional*): variational bound in bits per dimension; None for a flow.
         z (`torch.Tensor`): (B, n, decoder_width), the condition of the head for each chosen token.
         positions (`torch.LongTensor`): (B, n), positions of the chosen tokens.
+        hidden_states (`tuple[torch.Tensor]`, *optional*): input of the encoder and output of each of its layers, (B,
+            num_condition_tokens + v, encoder_width), then output of each layer of the decoder.
+        attentions (`tuple[torch.Tensor]`, *optional*): (B, heads, queries, keys), attention weights of each layer of
+            encoder and decoder; only with `attn_implementation="eager"`.
     """
 
     loss: torch.Tensor | None = None
@@ -52,6 +58,8 @@ class CPGGMAROutput(ModelOutput):
     loss_vlb: torch.Tensor | None = None
     z: torch.Tensor | None = None
     positions: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
 
 
 def decoding_schedule(num_tokens: int, num_decoding_steps: int) -> list[int]:
@@ -120,8 +128,10 @@ class CPGGMARAttention(nn.Module):
         self.value = nn.Linear(width, width)
         self.output = nn.Linear(width, width)
 
-    def forward(self, hidden_states: torch.Tensor, query_states: torch.Tensor) -> torch.Tensor:
-        """Attends from `query_states` (B, n, width) to `hidden_states` (B, N, width); returns (B, n, width)."""
+    def forward(
+        self, hidden_states: torch.Tensor, query_states: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Attends from `query_states` (B, n, width) to `hidden_states` (B, N, width): (B, n, width), eager weights."""
         query, key, value = (
             projection(states).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
             for projection, states in (
@@ -131,10 +141,10 @@ class CPGGMARAttention(nn.Module):
             )
         )
         attention = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention_forward)
-        attended, _ = attention(
+        attended, weights = attention(
             self, query, key, value, None, dropout=self.dropout if self.training else 0.0, scaling=self.scaling
         )
-        return self.output(attended.flatten(2))
+        return self.output(attended.flatten(2)), weights
 
 
 class CPGGMARLayer(GradientCheckpointingLayer):
@@ -161,7 +171,7 @@ class CPGGMARLayer(GradientCheckpointingLayer):
         queries = normalised
         if positions is not None:
             queries, hidden_states = _take_rows(normalised, positions), _take_rows(hidden_states, positions)
-        hidden_states = hidden_states + self.dropout(self.attention(normalised, queries))
+        hidden_states = hidden_states + self.dropout(self.attention(normalised, queries)[0])
         update = self.dropout(F.gelu(self.mlp_in(self.mlp_norm(hidden_states))))
         return hidden_states + self.dropout(self.mlp_out(update))
 
@@ -186,6 +196,10 @@ class CPGGMARModel(HubPolicyMixin, PreTrainedModel):  # type: ignore[misc]
     _supports_flash_attn = True
     _supports_attention_backend = True
     _input_embed_layer = "token_projection"
+    _can_record_outputs = {  # noqa: RUF012
+        "hidden_states": OutputRecorder(CPGGMARLayer),
+        "attentions": OutputRecorder(CPGGMARAttention, index=1),
+    }
 
     def __init__(self, config: CPGGMARConfig):
         super().__init__(config)
@@ -261,6 +275,13 @@ class CPGGMARModel(HubPolicyMixin, PreTrainedModel):  # type: ignore[misc]
                 leaves missing tensors randomly initialised.)
         """
         info = super().load_adapter(peft_model_id, adapter_name, ignore_mismatched_sizes=True, **kwargs)
+        # transformers also reports the tensors of other adapters, and all whose names contain this adapter's name.
+        own = tuple(
+            f"{name}.{layer}.{adapter_name or 'default'}."
+            for name, module in self.named_modules()
+            for layer in getattr(module, "adapter_layer_names", ())
+        )
+        info.missing_keys = {key for key in info.missing_keys if key.startswith(own)}
         wrong = {*info.missing_keys, *info.unexpected_keys, *(key[0] for key in info.mismatched_keys)}
         if wrong:
             self.delete_adapter(adapter_name or "default")
@@ -415,6 +436,7 @@ class CPGGMARModel(HubPolicyMixin, PreTrainedModel):  # type: ignore[misc]
         hidden_states = self.decoder_layers[-1](hidden_states, positions + num_condition_tokens)
         return self.decoder_norm(hidden_states)
 
+    @capture_outputs(tie_last_hidden_states=False)
     def forward(
         self,
         latents: torch.Tensor,
@@ -426,6 +448,8 @@ class CPGGMARModel(HubPolicyMixin, PreTrainedModel):  # type: ignore[misc]
         timesteps: torch.Tensor | None = None,
         generator: torch.Generator | None = None,
         return_loss: bool = True,
+        output_hidden_states: bool | None = None,  # noqa: ARG002 (read by the decorator, as `return_dict` is)
+        output_attentions: bool | None = None,  # noqa: ARG002
     ) -> CPGGMAROutput:
         r"""
         The loss of one training step, or (`return_loss=False`) only the vectors `z`. Missing arguments are drawn.
@@ -444,9 +468,11 @@ class CPGGMARModel(HubPolicyMixin, PreTrainedModel):  # type: ignore[misc]
                 `num_train_timesteps`, for a flow numbers from 0 to `num_train_timesteps`.
             generator (`torch.Generator`, *optional*): source of all draws.
             return_loss (`bool`, defaults to `True`): whether to compute the loss.
+            output_hidden_states (`bool`, *optional*): whether to return the hidden states of all layers.
+            output_attentions (`bool`, *optional*): whether to return the attention weights of all layers.
 
         Returns:
-            [`CPGGMAROutput`].
+            [`CPGGMAROutput`], or a tuple of its fields that are not None for `return_dict=False`.
 
         Raises:
             ValueError: shapes that do not fit.
@@ -506,6 +532,14 @@ class CPGGMARModel(HubPolicyMixin, PreTrainedModel):  # type: ignore[misc]
         num_visible = mask.shape[1] - int(num_masked[0])
         return ranks[:, :num_visible], ranks[:, num_visible:]
 
+    def check_scheduler(self, scheduler: Any) -> None:
+        """Checks that a scheduler removes noise as the head was trained to estimate it.
+
+        Raises:
+            ValueError: it does not; see `cpgg_hf.models.token_diffusion.check_scheduler`.
+        """
+        check_scheduler(self.config.head_type, scheduler, self.config.num_train_timesteps)
+
     @torch.no_grad()
     def generate_latents(
         self,
@@ -549,6 +583,7 @@ class CPGGMARModel(HubPolicyMixin, PreTrainedModel):  # type: ignore[misc]
         if len(sources) != batch_size:
             raise ValueError(f"generators must be one per sample, given {len(sources)} for {batch_size} samples.")
         token_counts = decoding_schedule(config.num_tokens, num_decoding_steps)
+        self.check_scheduler(scheduler)
 
         def draw(function: Callable[..., torch.Tensor], argument: Any) -> torch.Tensor:
             drawn = [function(argument, generator=g, device="cpu" if g is None else g.device) for g in sources]
@@ -582,6 +617,7 @@ class CPGGMARModel(HubPolicyMixin, PreTrainedModel):  # type: ignore[misc]
                 positions=positions.repeat(repeats),
                 drop_condition=drop_condition,
                 return_loss=False,
+                return_dict=True,
             ).z
             noise = _take_rows(start, positions) * getattr(scheduler, "init_noise_sigma", 1.0)
             drawn = sample_tokens(

@@ -37,7 +37,7 @@ class CPGGDDPMScheduler(DDPMScheduler):
 
     Inference timesteps are spread evenly, both ends included, and the schedule is re-spaced to them, as published.
     Only `num_train_timesteps` and the clipping can be changed; the other arguments state the implemented choices, so
-    that another scheduler built with `from_config` adopts them.
+    that another scheduler built with `from_config` adopts them, except the variance.
 
     Args:
         num_train_timesteps (`int`, defaults to 1000): Steps of the diffusion that the head was trained on.
@@ -75,8 +75,9 @@ class CPGGDDPMScheduler(DDPMScheduler):
                     f"CPGGDDPMScheduler only implements {name}={implemented!r}, given {given!r}; "
                     "use diffusers' DDPMScheduler for other settings."
                 )
-        # Otherwise diffusers replaces values that are defaults here by another class's defaults in `from_config`.
-        self.register_to_config(_use_default_values=[])
+        # In `from_config` of another class its own variance type applies, as it has no learned one, and no other
+        # defaults of its own (diffusers would replace all values that are defaults here).
+        self.register_to_config(_use_default_values=["variance_type"])
         self.betas = torch.from_numpy(cosine_betas(num_train_timesteps))
         self.alphas = 1.0 - self.betas
         self.alphas_cumprod = torch.cumprod(self.alphas, dim=0)

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import torch
 import torch.nn.functional as F
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from torch import nn
 
 from cpgg_hf.models.guidance import Guidance, GuidanceStep, as_guidance
@@ -269,34 +271,69 @@ def token_flow_loss(
     return (velocity - (noise - tokens)).square().mean(dim=-1)
 
 
-def check_scheduler(head_type: str, scheduler: Any) -> None:
-    """Checks that a scheduler expects what the head estimates: noise or velocity.
-
-    diffusers' flow-matching schedulers have no `prediction_type`; others that support flows state it there.
+def check_scheduler(head_type: str, scheduler: Any, num_train_timesteps: int) -> None:
+    """Checks that a scheduler removes noise as the head was trained to estimate it.
 
     Raises:
-        ValueError: it expects the other one.
+        ValueError: it follows a flow but the head estimates noise, or vice versa; another noise schedule, prediction
+            or number of training timesteps; a learned variance; clipping within 3 deviations of the latents.
     """
     # Checked in the signature, because a configuration may contain entries of another scheduler class.
-    has_prediction_type = "prediction_type" in inspect.signature(type(scheduler).__init__).parameters
-    follows_flow = not has_prediction_type or scheduler.config.prediction_type == "flow_prediction"
+    accepted, config = inspect.signature(type(scheduler).__init__).parameters, scheduler.config
+    # diffusers' flow-matching schedulers have no `prediction_type`; others that support flows state it there.
+    follows_flow = "prediction_type" not in accepted or config.prediction_type == "flow_prediction"
+    alphas_cumprod = getattr(scheduler, "alphas_cumprod", torch.empty(0)).cpu().double()
+    expected = torch.from_numpy(np.cumprod(1.0 - cosine_betas(num_train_timesteps)))
     if follows_flow != (head_type == "flow_matching"):
-        remedy = "FlowMatchEulerDiscreteScheduler" if head_type == "flow_matching" else "CPGGDDPMScheduler"
-        raise ValueError(
-            f"{type(scheduler).__name__} {'follows a flow' if follows_flow else 'removes noise'}, but the MAR's head "
-            f"has the type {head_type!r}; use a scheduler such as {remedy}."
-        )
+        problem = "follows a flow" if follows_flow else "removes noise"
+        problem += f", but the MAR's head has the type {head_type!r}"
+    elif config.num_train_timesteps != num_train_timesteps:
+        problem = f"has {config.num_train_timesteps} training timesteps, the MAR's head {num_train_timesteps}"
+    elif follows_flow or "temperature" in inspect.signature(scheduler.step).parameters:
+        return
+    elif config.prediction_type != "epsilon":
+        problem = f"expects estimates of {config.prediction_type!r}, but the MAR's head estimates the noise, 'epsilon'"
+    elif alphas_cumprod.shape != expected.shape or not torch.allclose(alphas_cumprod, expected, atol=1e-3):
+        problem = "has another noise schedule than the MAR's head was trained on, 'squaredcos_cap_v2'"
+    elif "variance_type" in accepted and "learned" in str(config.variance_type):
+        problem = "expects a learned variance, which only CPGGDDPMScheduler supports"
+    elif "clip_sample" in accepted and config.clip_sample and config.get("clip_sample_range", 1.0) < 3:
+        problem = f"clips latents at {config.get('clip_sample_range', 1.0)} standard deviations, which cuts them off"
+    else:
+        return
+    remedy = "FlowMatchEulerDiscreteScheduler" if head_type == "flow_matching" else "CPGGDDPMScheduler"
+    raise ValueError(f"{type(scheduler).__name__} {problem}; use {remedy}, or another class by pipe.set_scheduler.")
+
+
+def clips_latents(scheduler_class: Any, config: Any) -> bool:
+    """Whether a scheduler of this class and configuration bounds each step by clipping the estimated latents.
+
+    Others, such as `HeunDiscreteScheduler`, clip as well, but correct a step by the estimate at its end.
+    """
+    return issubclass(scheduler_class, DDIMScheduler | DDPMScheduler) and bool(config.get("clip_sample"))
 
 
 def set_inference_timesteps(head_type: str, scheduler: Any, num_inference_steps: int) -> None:
     """Resets a scheduler's timesteps (multi-step schedulers keep a history); a flow has equal steps.
 
     By default diffusers spends the last step of a flow on the last thousandth of the path.
+
+    Raises:
+        ValueError: one of diffusers' schedulers starts, without clipping, where only noise is left of the latents: the
+            estimate of the latents divides the error of the noise estimate by nearly zero there.
     """
     if head_type == "flow_matching" and "sigmas" in inspect.signature(scheduler.set_timesteps).parameters:
         scheduler.set_timesteps(sigmas=np.linspace(1.0, 1.0 / num_inference_steps, num_inference_steps).tolist())
     else:
         scheduler.set_timesteps(num_inference_steps)
+    if head_type == "flow_matching" or "temperature" in inspect.signature(scheduler.step).parameters:
+        return
+    first = int(scheduler.timesteps[0])
+    if not clips_latents(type(scheduler), scheduler.config) and scheduler.alphas_cumprod[first] < 1e-6:
+        raise ValueError(
+            f"{type(scheduler).__name__} starts at timestep {first}, where only noise is left of the latents, without "
+            "clipping; use pipe.set_scheduler with a class such as DPMSolverMultistepScheduler, or fewer steps."
+        )
 
 
 @torch.no_grad()
@@ -335,7 +372,7 @@ def sample_tokens(
         ValueError: the scheduler does not fit the head or has no temperature.
     """
     guidance = as_guidance(guidance_scale)
-    check_scheduler(head.head_type, scheduler)
+    check_scheduler(head.head_type, scheduler, head.num_train_timesteps)
     batch_size, num_tokens, token_dim = noise.shape
     timesteps, device = scheduler.timesteps, z.device
     accepted = inspect.signature(scheduler.step).parameters

@@ -11,7 +11,7 @@ from typing import Any
 from cpgg_hf.errors import PublishingError
 from cpgg_hf.hub.policy import is_hidden
 from cpgg_hf.release.checkpoint_description import read_object
-from cpgg_hf.release.remote_code import FILES
+from cpgg_hf.release.remote_code import FILES, RemoteFile
 
 REMOTE_CODE_BRANCH = "remote-code"
 
@@ -40,9 +40,7 @@ def write_remote_checkpoint(folder: Path, out: Path) -> None:
             shutil.copyfile(path, out / name)
     if not index:
         (file,) = (file for file in FILES if file.class_name == "CPGGMARModel")
-        module = Path(file.path).stem
-        config["auto_map"] = {"AutoConfig": f"{module}.CPGGMARConfig", "AutoModel": f"{module}.CPGGMARModel"}
-        _write(out / "config.json", config)
+        _add_auto_map(out / "config.json", file)
         (out / Path(file.path).name).write_text(file.text(), encoding="utf-8")
         return
     for file in FILES:
@@ -55,7 +53,18 @@ def write_remote_checkpoint(folder: Path, out: Path) -> None:
         else:
             continue
         (out / path).write_text(file.text(), encoding="utf-8")
+        if (out / component / "config.json").is_file():
+            _add_auto_map(out / component / "config.json", file)
     _write(out / "model_index.json", index)
+
+
+def _add_auto_map(path: Path, file: RemoteFile) -> None:
+    """Names the classes of a component in its configuration, for `AutoModel` of transformers or diffusers."""
+    module = Path(file.path).stem
+    auto_map = {"AutoModel": f"{module}.{file.class_name}"}
+    if file.class_name == "CPGGMARModel":
+        auto_map["AutoConfig"] = f"{module}.CPGGMARConfig"
+    _write(path, {**read_object(path), "auto_map": auto_map})
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:

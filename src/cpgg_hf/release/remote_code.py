@@ -46,8 +46,18 @@ FILES = (
         "CPGGPhenotypeVAE",
         without=("from_phenotypes", "fit_sampler", "forward", "encode"),
     ),
-    RemoteFile("mar/modeling_cpgg_mar.py", "cpgg_hf.models.modeling_cpgg_mar", "CPGGMARModel"),
-    RemoteFile("vae/autoencoder_kl_cpgg.py", "cpgg_hf.models.autoencoder_kl_cpgg", "AutoencoderKLCPGG"),
+    RemoteFile(
+        "mar/modeling_cpgg_mar.py",
+        "cpgg_hf.models.modeling_cpgg_mar",
+        "CPGGMARModel",
+        without=("load_adapter", "delete_adapter"),
+    ),
+    RemoteFile(
+        "vae/autoencoder_kl_cpgg.py",
+        "cpgg_hf.models.autoencoder_kl_cpgg",
+        "AutoencoderKLCPGG",
+        without=("forward", "standardise"),
+    ),
     RemoteFile("scheduler/scheduling_cpgg_ddpm.py", "cpgg_hf.models.scheduling_cpgg_ddpm", "CPGGDDPMScheduler"),
 )
 

@@ -75,7 +75,8 @@ class Uploads(Handler):
                         )
                 else:
                     self.change(files, key, val)
-            new = self.store.commit(repo, rev, files, title)
+            pull = f"refs/pr/{len(repo['branches'])}" if self.query.get("create_pr") == "1" else None
+            new = self.store.commit(repo, pull or rev, files, title)
             self.store.save(rtype, rid, repo)
         prefix = "" if rtype == "model" else f"{rtype}s/"
         self.send(
@@ -85,6 +86,7 @@ class Uploads(Handler):
                 "commitOid": new,
                 "commitUrl": f"{self.base()}/{prefix}{rid}/commit/{new}",
                 "hookOutput": "",
+                **({"pullRequestUrl": f"{self.base()}/{prefix}{rid}/discussions/{pull[8:]}"} if pull else {}),
             },
         )
 
