@@ -537,9 +537,11 @@ def test_numbers_of_steps_are_positive_integers(pipe, name, value):
 def test_a_pipelines_default_guidance_is_a_number_and_its_sizes_are_positive():
     with pytest.raises(ValueError, match="default guidance_scale must be a number"):
         tiny_pipeline(guidance_scale=Guidance())
-    for name in ("pixel_spacing_mm", "micro_batch_size"):
-        with pytest.raises(ValueError, match=f"{name} must be a positive number, given 0"):
-            tiny_pipeline(**{name: 0})
+    with pytest.raises(ValueError, match="pixel_spacing_mm must be a positive number, given 0"):
+        tiny_pipeline(pixel_spacing_mm=0)
+    for size in (0, 0.5, 2.5):
+        with pytest.raises(ValueError, match=f"micro_batch_size must be a positive integer, given {size}"):
+            tiny_pipeline(micro_batch_size=size)
 
 
 def test_the_settings_of_a_call_can_be_read_and_given_back(subjects):

@@ -1,7 +1,7 @@
 """`Cine`: one slice over one heart beat, with its geometry, phenotypes and provenance.
 
-Readers return it, preparation maps it, the phantom renders it, measurement, data sets and exports take it. Networks
-work on [-1, 1]; `to_network` and `from_network` are the only conversions to and from that range.
+Readers return it, preparation maps it, the phantom renders it, measurement, data sets and exports take it. `to_network` and
+`from_network` are the conversions to and from the range [-1, 1] of the 3D-VAE.
 """
 
 from dataclasses import dataclass, replace

@@ -151,9 +151,11 @@ class CPGGPipeline(HubPolicyMixin, DiffusionPipeline):  # type: ignore[misc]
             raise ValueError(
                 f"the default guidance_scale must be a number, given {guidance_scale!r}; pass guidance rules to calls."
             )
-        for name in ("pixel_spacing_mm", "micro_batch_size"):
-            if not isinstance(settings[name], Real) or not 0 < float(settings[name]) < np.inf:
-                raise ValueError(f"{name} must be a positive number, given {settings[name]!r}.")
+        spacing_mm, size = settings["pixel_spacing_mm"], settings["micro_batch_size"]
+        if not isinstance(spacing_mm, Real) or not 0 < float(spacing_mm) < np.inf:
+            raise ValueError(f"pixel_spacing_mm must be a positive number, given {spacing_mm!r}.")
+        if not isinstance(size, Integral) or size < 1:
+            raise ValueError(f"micro_batch_size must be a positive integer, given {size!r}.")
         self.register_modules(phenotype_vae=phenotype_vae, mar=mar, vae=vae, scheduler=scheduler)
         self.register_to_config(**settings)
         mar._pipeline_settings = settings  # type: ignore[assignment]
@@ -193,7 +195,10 @@ class CPGGPipeline(HubPolicyMixin, DiffusionPipeline):  # type: ignore[misc]
             raise
         except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
             problem = hub_problem(error) if on_hub else None
-            raise CheckpointError(f"cannot load the pipeline {name}: {problem or brief(error)}.") from error
+            raise CheckpointError(
+                f"cannot load the pipeline {name}: {problem or brief(error)}; download it again, or check the library "
+                "versions."
+            ) from error
         pipe.register_to_config(_name_or_path=name)
         return pipe
 

@@ -74,7 +74,7 @@ def test_every_format_appears_under_its_name(model, tmp_path):
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        ("LVEF,LVEDVV\n55,150\n", "unknown phenotype 'LVEDVV': did you mean 'LVEDV'"),
+        ("LVEF,LVEDVV\n55,150\n", "unknown phenotype 'LVEDVV'; did you mean 'LVEDV'"),
         ("LVEDV\n-150\n", "LVEDV = -150"),
         ("LVEDV,LVESV,LVEF\n150,60,30\n", "contradict each other"),
         ("LVEDV,LVESV\n100,130\n", "LVEDV must be above LVESV"),

@@ -1,12 +1,14 @@
 """`cpgg report`: a real cine next to a generated one."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 
 from cpgg_hf import phantom
 from cpgg_hf.exports.nifti import write_nifti
+from cpgg_hf.phenotypes import PHENOTYPES
 from cpgg_hf.plane import TYPICAL_4CH_ORIENTATION
 
 from .running import run
@@ -26,6 +28,19 @@ def test_report_compares_a_real_cine_with_its_generated_one(model, subject, tmp_
     assert {name: row["known"] for name, row in rows.items() if row["known"] is not None} == known
     assert all(rows[name]["completed"] == value for name, value in known.items())
     assert all(row["completed"] is not None for row in rows.values())
+    measurable = {phenotype.short_name for phenotype in PHENOTYPES if phenotype.measurable}
+    assert {name for name, row in rows.items() if row["measurable"]} == measurable
+    assert printed["note"].startswith("The models were trained on synthetic phantoms only, not on real hearts")
+
+
+def test_a_report_claims_no_phantom_training_of_other_models(model, subject, tmp_path, capsys):
+    other = shutil.copytree(model, tmp_path / "other")
+    config = json.loads((other / "vae/config.json").read_text())
+    (other / "vae/config.json").write_text(json.dumps(config | {"data_policy": "restricted"}))
+    asked = ["--phenotypes", subject / "phenotypes.json", "--model", other, "--out", tmp_path / "report", "--json"]
+    assert run("report", subject / "cine.nii.gz", *asked) == 0
+    note = json.loads(capsys.readouterr().out)["note"]
+    assert note == "A generated cine and the measurements are not medical evidence about the subject."
 
 
 def test_the_table_shows_known_beside_measured_values_and_where_they_disagree(model, subject, tmp_path, capsys):

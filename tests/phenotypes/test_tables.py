@@ -79,7 +79,7 @@ def test_subjects_stay_with_their_rows(rows):
     ids=["dict", "dicts", "series", "frame", "only an index"],
 )
 def test_a_table_without_a_phenotype_is_refused(table):
-    with pytest.raises(PhenotypeError, match="no column of the table is a phenotype: name at least one"):
+    with pytest.raises(PhenotypeError, match="no column of the table is a phenotype; name at least one"):
         as_array(table)
 
 
@@ -105,10 +105,10 @@ def test_csv_from_uk_biobank_is_read_with_its_subject_column(tmp_path):
         ("LVEDV\nbig\n", "big"),
         ("LVEDV\n1_50\n", "'1_50' is not a number"),
         (f"LVEDV\n{100_000 * 'x'}\n", r"LVEDV = 'x{10,20}\.\.\.x{10,20}' is not a number"),
-        (f"{100_000 * 'x'}\n1\n", r"unknown phenotype 'x{10,20}\.\.\.x{10,20}': "),
-        (f"{5000 * '9'}\n1\n", r"unknown phenotype '9+\.\.\.9+': "),
-        ("2²\n1\n", "unknown phenotype '2²': "),
-        ("LVEDV\n", "is empty: give at least one row"),
+        (f"{100_000 * 'x'}\n1\n", r"unknown phenotype 'x{10,20}\.\.\.x{10,20}'; "),
+        (f"{5000 * '9'}\n1\n", r"unknown phenotype '9+\.\.\.9+'; "),
+        ("2²\n1\n", "unknown phenotype '2²'; "),
+        ("LVEDV\n", "is empty; give at least one row"),
         (",LVEDV\n0,150\n", "has no name"),
         ("", "not a readable CSV"),
     ],
@@ -129,7 +129,7 @@ def test_a_wrong_shape_is_refused(shape):
 
 @pytest.mark.parametrize("table", [np.zeros((0, 82)), [], {"LVEF": []}])
 def test_a_table_without_rows_is_refused(table):
-    with pytest.raises(PhenotypeError, match="is empty: give at least one row"):
+    with pytest.raises(PhenotypeError, match="is empty; give at least one row"):
         as_array(table)
 
 
@@ -171,5 +171,5 @@ def test_a_value_above_ten_times_the_plausible_maximum_is_refused(factor):
     if factor < 10:
         assert as_array({"LVEDV": factor * maximum})[0, 0] == factor * maximum
     else:
-        with pytest.raises(PhenotypeError, match="its magnitude is wrong; give it in mL"):
+        with pytest.raises(PhenotypeError, match="has the wrong magnitude; give it in mL"):
             as_array({"LVEDV": factor * maximum})

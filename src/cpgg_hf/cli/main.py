@@ -15,7 +15,7 @@ from typing import Any
 
 from cpgg_hf.cli.parsing import Parser
 from cpgg_hf.cli.printing import print_notes
-from cpgg_hf.errors import CPGGWarning, printable
+from cpgg_hf.errors import CPGGError, CPGGWarning, printable
 from cpgg_hf.version import __version__
 
 # In the order in which --help lists them. The module of each offers `add_command(commands)`.
@@ -77,8 +77,8 @@ def _warnings_as_notes() -> Iterator[None]:
 
 def _one_line(error: Exception) -> str:
     text = printable(" ".join(str(error).split())) or type(error).__name__
-    # An error that is not one of ours names its kind, as its text may mean little without it (KeyError: 'x').
-    if isinstance(error, ValueError | OSError | ImportError):
+    # Other errors name their kind, as their text may mean little without it (KeyError: 'x').
+    if isinstance(error, CPGGError | OSError | ImportError | ValueError):
         return text
     return f"{type(error).__name__}: {text} (--debug shows where)"
 

@@ -8,9 +8,10 @@ from cpgg_hf.cli.options import add_json, add_model, add_seed, add_view, new_com
 from cpgg_hf.cli.printing import print_json, print_notes
 from cpgg_hf.errors import RequestError
 
-NOTE = (
-    "The models were trained on synthetic phantoms only and have never seen a real heart: neither the reconstruction "
-    "nor the measurement of the real cine is evidence about the subject."
+_NO_EVIDENCE = "A generated cine and the measurements are not medical evidence about the subject."
+_PHANTOM_NOTE = (
+    "The models were trained on synthetic phantoms only, not on real hearts: neither the reconstruction nor the "
+    "measurement of the real cine is evidence about the subject."
 )
 
 
@@ -64,10 +65,13 @@ def report(
         out: a new or empty folder. It will contain images of the subject.
         model: a checkpoint with the segmenters; None is the shipped one.
         view: "4ch", or "any" to take every plane.
-        seed: of the completed phenotypes and the generated cine.
+        seed: seed of the completed phenotypes and the generated cine.
 
     Returns:
         The content of `report.json`.
+
+    Raises:
+        CPGGError: a file, request, model or output folder that cannot be used; nothing is written.
     """
     import torch
 
@@ -83,7 +87,7 @@ def report(
     from cpgg_hf.measure.plausibility import disagreements, plausible
     from cpgg_hf.metrics import psnr, ssim, to_plain
     from cpgg_hf.models.reconstruction import reconstruct
-    from cpgg_hf.phenotypes import NAMES, PHENOTYPES
+    from cpgg_hf.phenotypes import PHENOTYPES
 
     known = read_request(request, [])
     if known is None or len(known) != 1:
@@ -97,9 +101,8 @@ def report(
         reconstruction = reconstruct(pipe.vae, real)
         of_generated = plausible(measure_cine(generated, load_segmenter(None, model)))
         differ = disagreements(known[0], of_real.phenotypes)
-        units, differs = [phenotype.unit for phenotype in PHENOTYPES], [name in differ for name in NAMES]
         values = (known[0], completed, of_real.phenotypes, of_generated.phenotypes)
-        columns = ("phenotype", "unit", "known", "completed", "measured_real", "measured_generated", "differs")
+        columns = ("known", "completed", "measured_real", "measured_generated")
         result = {
             "model": checkpoint_path(model),
             "seed": seed,
@@ -113,9 +116,12 @@ def report(
                 "ssim": float(ssim([reconstruction.pixels], [real.pixels])[0]),
             },
             "phenotypes": [
-                dict(zip(columns, row, strict=True)) for row in zip(NAMES, units, *values, differs, strict=True)
+                {"phenotype": phenotype.short_name, "unit": phenotype.unit, "measurable": phenotype.measurable}
+                | dict(zip(columns, row, strict=True))
+                | {"differs": phenotype.short_name in differ}
+                for phenotype, *row in zip(PHENOTYPES, *values, strict=True)
             ],
-            "note": NOTE,
+            "note": _PHANTOM_NOTE if pipe.data_policy == "phantom" else _NO_EVIDENCE,
         }
         # All beat together, at the real heart's rate.
         cines = [real, reconstruction, real.with_pixels(generated.pixels)]

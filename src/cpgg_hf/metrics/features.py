@@ -120,7 +120,7 @@ def extract_features(cines: Iterable[Pixels], extractor: FeatureExtractor, batch
         raise ValueError("no cines were given; give at least one.")
     features = np.concatenate(values)
     if not np.isfinite(features).all():
-        raise ValueError(f"extractor {extractor.identity} returned features that are not finite.")
+        raise ValueError(f"extractor {extractor.identity} returned features that are not finite; check the extractor.")
     return FeatureSet(features, extractor.identity, shape[0], (shape[1], shape[2]))
 
 

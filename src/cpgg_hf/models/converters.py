@@ -78,7 +78,7 @@ def convert_published_mar(
     sizes = ("img", "patch", "zc", "dim", "enc", "ddim", "dec", "heads", "buffer", "dd", "dw")
     absent = [name for name in sizes if name not in config]
     if absent:
-        raise CheckpointError(f"the published sizes lack {absent}; expected {list(sizes)}.")
+        raise CheckpointError(f"the published sizes lack {absent}; give {list(sizes)}.")
     num_phenotypes = state_dict["class_emb.weight"].shape[1] if "class_emb.weight" in state_dict else 82
     ours = CPGGMARConfig(
         num_phenotypes=num_phenotypes,
@@ -105,7 +105,7 @@ def convert_published_mar(
     if unknown or missing:
         raise CheckpointError(
             f"these are not the weights of the published transformer of these sizes: unknown tensors "
-            f"{sorted(unknown)}, missing tensors {sorted(missing)}."
+            f"{sorted(unknown)}, missing tensors {sorted(missing)}; check the sizes and the file."
         )
     converted = {name: torch.zeros(expected[name]) for name in EXTRA_NAMES}
     for name, targets in sources.items():
@@ -121,7 +121,7 @@ def convert_published_mar(
         if tensor.shape != expected[name]
     ]
     if wrong:
-        raise CheckpointError(f"the published tensors do not fit the sizes: {'; '.join(wrong)}.")
+        raise CheckpointError(f"the published tensors do not fit the sizes: {', '.join(wrong)}; check the sizes.")
     return ours, converted
 
 
@@ -179,17 +179,17 @@ def convert_published_phenotype_vae(
         if ours not in expected or module in _RENAMED.values():
             raise CheckpointError(f"{name!r} is not a tensor of the published phenotype VAE; check the weights.")
         if tensor.shape != expected[ours].shape:
-            raise CheckpointError(f"{name!r} has shape {tuple(tensor.shape)}, expected {tuple(expected[ours].shape)}.")
+            raise CheckpointError(f"{name!r} has shape {tuple(tensor.shape)}, expected {tuple(expected[ours].shape)}; check the weights.")
         converted[ours] = tensor
     missing = sorted(expected.keys() - converted.keys())
     if missing:
-        raise CheckpointError(f"the published phenotype VAE lacks the tensors that become {', '.join(missing)}.")
+        raise CheckpointError(f"the published phenotype VAE lacks the tensors that become {', '.join(missing)}; check the weights.")
     return config, converted
 
 
 def _rows(state_dict: Mapping[str, torch.Tensor], name: str) -> int:
     if name not in state_dict:
-        raise CheckpointError(f"{name!r} is missing; these are not the weights of the published phenotype VAE.")
+        raise CheckpointError(f"{name!r} is missing; check that these are the weights of the published phenotype VAE.")
     return len(state_dict[name])
 
 

@@ -1,6 +1,6 @@
 """The 82 cardiac phenotypes: schema, tables in and out, identities. Imports only numpy.
 
-Every interface of the package speaks physical units and these names; NaN is a missing value.
+Every interface of the package uses physical units and these names; NaN is a missing value.
 """
 
 from cpgg_hf.errors import PhenotypeError

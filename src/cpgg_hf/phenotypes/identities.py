@@ -169,15 +169,15 @@ def _shown(given: np.ndarray, row: int, indices: tuple[int, ...]) -> str:
 
 def _check_fraction(given: np.ndarray, fraction: int) -> None:
     for row in map(int, np.flatnonzero((given[:, fraction] <= 0) | (given[:, fraction] >= 100))):
-        raise PhenotypeError(f"{_shown(given, row, (fraction,))}: an ejection fraction lies between 0 and 100 %.")
+        raise PhenotypeError(f"{_shown(given, row, (fraction,))}; give an ejection fraction between 0 and 100 %.")
 
 
 def _check_order(array: np.ndarray, group: tuple[int, ...], given: np.ndarray) -> None:
     largest, smallest = array[:, group[:2]].T
     for row in map(int, np.flatnonzero((largest <= smallest) | (smallest <= 0))):
         raise PhenotypeError(
-            f"{_shown(given, row, group)}: {NAMES[group[0]]} must be above {NAMES[group[1]]} and both positive, but"
-            f" they are {largest[row]:.6g} and {smallest[row]:.6g} {PHENOTYPES[group[0]].unit}; leave out one."
+            f"{_shown(given, row, group)}, but {NAMES[group[0]]} must be above {NAMES[group[1]]} and both positive"
+            f" (they are {largest[row]:.6g} and {smallest[row]:.6g} {PHENOTYPES[group[0]].unit}); leave out one."
         )
 
 
@@ -195,6 +195,6 @@ def _check_agreement(array: np.ndarray, given: np.ndarray) -> None:
         group = next((chamber for chamber in CHAMBERS if index in chamber), AORTAS[0] + AORTAS[1])
         implied = array[row, index] - residuals[row, identity]
         raise PhenotypeError(
-            f"{_shown(given, row, group)} contradict each other: the others imply {NAMES[index]} = {implied:.6g}"
-            f" {PHENOTYPES[index].unit}; leave out one."
+            f"{_shown(given, row, group)} contradict each other (the others imply {NAMES[index]} = {implied:.6g}"
+            f" {PHENOTYPES[index].unit}); leave out one."
         )

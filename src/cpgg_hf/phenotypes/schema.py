@@ -89,7 +89,7 @@ def phenotype_index(name_or_field: str | int) -> int:
     """Position (0 to 81) of a phenotype.
 
     Args:
-        name_or_field: a short name in any case (`"LVEF"`, `"lvef"`), a field number (`24103`, `"24103"`) or a UK
+        name_or_field: short name in any case (`"LVEF"`, `"lvef"`), a field number (`24103`, `"24103"`) or a UK
             Biobank column name (`"24103-2.0"`, `"f.24103.2.0"`, `"p24103_i2"`).
 
     Raises:
@@ -99,12 +99,12 @@ def phenotype_index(name_or_field: str | int) -> int:
     if text.lower() in _INDEX_OF_NAME:
         return _INDEX_OF_NAME[text.lower()]
     if not text:
-        raise PhenotypeError("a phenotype has no name: give each column the name of its phenotype, or leave it out.")
+        raise PhenotypeError("a phenotype has no name; give each column the name of its phenotype, or leave it out.")
     column = _COLUMN.fullmatch(text)
     if column and int(column[1]) in _INDEX_OF_FIELD:
         return _INDEX_OF_FIELD[int(column[1])]
     suggestion = _suggest(text[:100], int(column[1]) if column else None)
-    raise PhenotypeError(f"unknown phenotype {reprlib.repr(text)}: {suggestion}.")
+    raise PhenotypeError(f"unknown phenotype {reprlib.repr(text)}; {suggestion}")
 
 
 def _suggest(text: str, field_id: int | None) -> str:
@@ -112,7 +112,7 @@ def _suggest(text: str, field_id: int | None) -> str:
     if field_id is not None or re.fullmatch(r"-?\d{1,9}", text):
         number = int(text) if field_id is None else field_id
         nearest = PHENOTYPES[min(max(number, first), last) - first]
-        return f"fields {first} to {last} are known; the nearest is {nearest.field_id} ({nearest.short_name})"
+        return f"use a field of {first} to {last}, such as {nearest.field_id} ({nearest.short_name})."
     lowered = {name.lower(): name for name in NAMES} | {item.name.lower(): item.short_name for item in PHENOTYPES}
     nearest_name = lowered[difflib.get_close_matches(text.lower(), lowered, n=1, cutoff=0.0)[0]]
-    return f"did you mean {nearest_name!r}? (`cpgg phenotypes` lists all 82)"
+    return f"did you mean {nearest_name!r} (`cpgg phenotypes` lists all 82)?"

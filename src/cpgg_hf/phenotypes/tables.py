@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cpgg_hf.errors import PhenotypeError
+from cpgg_hf.errors import PhenotypeError, brief
 from cpgg_hf.phenotypes.schema import NAMES, PHENOTYPES, phenotype_index
 from cpgg_hf.phenotypes.units import check_magnitudes
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # These columns, which name the subject of a row, are skipped.
 IDENTIFIER_COLUMNS = frozenset(["eid", "f.eid", "participant.eid", "subject", "subject_id"])
 
-_NO_PHENOTYPE = "no column of the table is a phenotype: name at least one as `cpgg phenotypes` lists them."
+_NO_PHENOTYPE = "no column of the table is a phenotype; name at least one as `cpgg phenotypes` lists them."
 
 
 def as_array(table: Any) -> np.ndarray:
@@ -45,7 +45,7 @@ def as_array(table: Any) -> np.ndarray:
 
 
 def parse_table(table: Any) -> np.ndarray:
-    """`as_array` without the check of magnitudes, for measured or sampled values."""
+    """`as_array`, and its errors, without the check of magnitudes; for measured or sampled values."""
     if isinstance(table, Mapping):
         return _from_columns(table)
     if hasattr(table, "to_frame"):  # a series
@@ -53,7 +53,7 @@ def parse_table(table: Any) -> np.ndarray:
     if hasattr(table, "columns") and hasattr(table, "iloc"):
         repeated = table.columns[table.columns.duplicated()]
         if len(repeated):
-            raise PhenotypeError(f"column {reprlib.repr(str(repeated[0]))} is there twice: keep one.")
+            raise PhenotypeError(f"column {reprlib.repr(str(repeated[0]))} is there twice; keep one.")
         columns = {column: table[column].to_list() for column in table.columns}
         return _from_columns(columns or {"subject": []})  # an index alone names no phenotype either
     if isinstance(table, Sequence) and not isinstance(table, str):
@@ -87,13 +87,19 @@ def read_csv(path: str | os.PathLike[str]) -> np.ndarray:
     """Read a CSV file with one column per phenotype and one row per subject into (B, 82) float64; see `as_array`.
 
     Columns that name the subject (`IDENTIFIER_COLUMNS`: `eid`, `subject`, ...) are skipped.
+
+    Raises:
+        PhenotypeError: not a CSV file, or as `as_array`.
+        OSError: the file cannot be opened.
     """
     import pandas
 
     try:
         frame = pandas.read_csv(path, header=None, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except (pandas.errors.EmptyDataError, pandas.errors.ParserError, UnicodeDecodeError) as error:
-        raise PhenotypeError(f"{os.fspath(path)} is not a readable CSV file with a header row: {error}") from error
+        raise PhenotypeError(
+            f"{os.fspath(path)} is not a readable CSV file with a header row ({brief(error)}); save it as UTF-8 CSV."
+        ) from error
     # The header is read as data because pandas would rename a repeated column instead of reporting it.
     frame, frame.columns = frame.iloc[1:], frame.iloc[0]
     try:
@@ -114,15 +120,15 @@ def _to_numpy(values: Any) -> np.ndarray:
         return np.array(values, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise PhenotypeError(
-            f"phenotypes of type {type(values).__name__} are not numeric: give a dict, a list of dicts, a DataFrame"
-            f" or a (B, {len(NAMES)}) array ({error})."
+            f"phenotypes of type {type(values).__name__} are not numeric ({brief(error)}); give a dict, a list of"
+            f" dicts, a DataFrame or a (B, {len(NAMES)}) array."
         ) from error
 
 
 def _stack(vectors: list[np.ndarray]) -> np.ndarray:
     shapes = {vector.shape for vector in vectors}
     if len(shapes) > 1:
-        raise PhenotypeError(f"the phenotype vectors differ in shape, {sorted(shapes)}: each must be ({len(NAMES)},).")
+        raise PhenotypeError(f"the phenotype vectors differ in shape, {sorted(shapes)}; give each ({len(NAMES)},).")
     return np.array(vectors)
 
 
@@ -130,10 +136,10 @@ def _check_shape(array: np.ndarray) -> np.ndarray:
     if array.shape == (len(NAMES),):
         return array[None]
     if array.size == 0:
-        raise PhenotypeError("the table of phenotypes is empty: give at least one row.")
+        raise PhenotypeError("the table of phenotypes is empty; give at least one row.")
     if array.ndim != 2 or array.shape[1] != len(NAMES):
         raise PhenotypeError(
-            f"phenotypes of shape {array.shape}: expected ({len(NAMES)},) or (B, {len(NAMES)}), in the order of"
+            f"phenotypes of shape {array.shape}, expected ({len(NAMES)},) or (B, {len(NAMES)}) in the order of"
             " cpgg_hf.phenotypes.NAMES; name the columns if only some are given."
         )
     return array
@@ -147,7 +153,7 @@ def _columns_of(names: Iterable[Any]) -> dict[int, Any]:
         index = phenotype_index(name)
         if index in columns:
             other = str(columns[index])
-            raise PhenotypeError(f"columns {other!r} and {str(name)!r} are both {NAMES[index]}: keep one.")
+            raise PhenotypeError(f"columns {other!r} and {str(name)!r} are both {NAMES[index]}; keep one.")
         columns[index] = name
     return columns
 
@@ -160,7 +166,7 @@ def _from_columns(table: Mapping[Any, Any]) -> np.ndarray:
     lengths = {len(column) for column in values.values()} or {1}
     if len(lengths) > 1:
         raise PhenotypeError(
-            f"columns of different lengths {sorted(lengths)}: give one value per row in every column."
+            f"columns of different lengths {sorted(lengths)}; give one value per row in every column."
         )
     array = np.full((lengths.pop(), len(NAMES)), np.nan)
     for index, column in values.items():
@@ -173,7 +179,7 @@ def _from_rows(rows: Sequence[Mapping[Any, Any]]) -> np.ndarray:
     found: set[int] = set()
     for row, values in enumerate(rows):
         if not isinstance(values, Mapping):
-            raise PhenotypeError(f"row {row} is a {type(values).__name__} among dicts: give all rows as dicts.")
+            raise PhenotypeError(f"row {row} is a {type(values).__name__} among dicts; give all rows as dicts.")
         found.update(columns := _columns_of(values))
         for index, name in columns.items():
             array[row, index] = _number(values[name], index, row)
@@ -200,6 +206,6 @@ def _number(value: Any, index: int, row: int) -> float:
         return float(value)
     except (TypeError, ValueError, OverflowError) as error:
         raise PhenotypeError(
-            f"row {row}: {NAMES[index]} = {reprlib.repr(value)} is not a number: give it in"
+            f"row {row}: {NAMES[index]} = {reprlib.repr(value)} is not a number; give it in"
             f" {PHENOTYPES[index].unit}, or leave it out."
         ) from error

@@ -47,7 +47,7 @@ def find_unit_errors(array: np.ndarray) -> Iterator[str]:
     for row, column in np.argwhere((array < below) | (array > above)).tolist():
         remedy = _remedy(PHENOTYPES[column], float(array[row, column]))
         if remedy:
-            yield f"row {row}: {_describe(column, array[row, column])}: {remedy}."
+            yield f"row {row}: {_describe(column, array[row, column])} {remedy}."
     # One nearly still segment is a scar; a whole table of strains below 1 % is a table of fractions.
     for columns in _STRAIN_GROUPS:
         given = array[:, columns]
@@ -55,19 +55,19 @@ def find_unit_errors(array: np.ndarray) -> Iterator[str]:
         if present.any() and np.all(np.abs(given[present]) <= 1):
             row, position = np.argwhere(present)[0]
             text = _describe(columns[position], given[row, position])
-            yield f"row {row}: {text}: it looks like a fraction; multiply by 100 to give it in %."
+            yield f"row {row}: {text} looks like a fraction; multiply by 100 to give it in %."
 
 
 def _remedy(phenotype: Phenotype, value: float) -> str:
     for unit, factor in _MISTAKEN_UNITS[phenotype.unit]:
         if phenotype.minimum <= value * factor <= phenotype.maximum:
-            return f"it looks like {unit}; multiply by {factor:g} to give it in {phenotype.unit}"
+            return f"looks like {unit}; multiply by {factor:g} to give it in {phenotype.unit}"
     if phenotype.minimum >= 0 > value:
-        return "it cannot be negative; correct it, or leave it out (NaN) if it is missing"
+        return "cannot be negative; correct it, or leave it out (NaN) if it is missing"
     if phenotype.minimum <= -value <= phenotype.maximum:
-        return "its sign is wrong; strains that shorten (Ecc, Ell) are negative, all other phenotypes positive"
+        return "has the wrong sign; give strains that shorten (Ecc, Ell) as negative, all others as positive values"
     if value > 10 * phenotype.maximum or value < phenotype.minimum / 10:
-        return f"its magnitude is wrong; give it in {phenotype.unit}, or leave it out (NaN) if it is missing"
+        return f"has the wrong magnitude; give it in {phenotype.unit}, or leave it out (NaN) if it is missing"
     return ""
 
 
@@ -75,6 +75,6 @@ def check_magnitudes(array: np.ndarray) -> None:
     """Raise `PhenotypeError` for the first value of (B, 82) `array` that is infinite or in the wrong unit."""
     for row, column in np.argwhere(np.isinf(array)):
         text = _describe(column, array[row, column])
-        raise PhenotypeError(f"row {row}: {text}: it is not finite; missing values are NaN.")
+        raise PhenotypeError(f"row {row}: {text} is not finite; give missing values as NaN.")
     for sentence in find_unit_errors(array):
         raise PhenotypeError(sentence)

@@ -51,9 +51,9 @@ def test_a_short_number_as_identifier_leaves_the_words_alone():
 
 
 def test_a_reason_that_a_subject_carries_along_is_no_name(tmp_path):
-    reason = f"{tmp_path}/table.csv: LVEF = 0.55 %: it looks like a fraction; multiply by 100."
+    reason = f"{tmp_path}/table.csv: LVEF = 0.55 % looks like a fraction; multiply by 100."
     kept = redact(reason, Subject("4012345", partial(read, reason)))
-    assert kept == "LVEF = 0.55 %: it looks like a fraction; multiply by 100."
+    assert kept == "LVEF = 0.55 % looks like a fraction; multiply by 100."
 
 
 def test_a_name_too_long_for_any_file_is_hidden_all_the_same():

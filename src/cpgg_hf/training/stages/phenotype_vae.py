@@ -1,4 +1,4 @@
-"""The phenotype VAE stage (paper, section 2.2): the joint distribution of the 82 phenotypes, on one process."""
+"""The phenotype VAE stage (paper, section 2.1): the joint distribution of the 82 phenotypes, on one process."""
 
 import hashlib
 from dataclasses import dataclass
