@@ -21,15 +21,15 @@ from tqdm.auto import tqdm
 
 from cpgg_hf.errors import InputError
 from cpgg_hf.grid import SPACING_MM
-from cpgg_hf.preparation.grid.heart_segmentation import CHAMBERS, require_heart, segment_field
-from cpgg_hf.segmentation.heart_shapes import NUM_TIMES, STRUCTURES, VIEWS, HeartShapes
+from cpgg_hf.preparation.grid.heart_segmentation import CHAMBER_NAMES, require_heart, segment_field
+from cpgg_hf.segmentation.heart_shapes import NUM_TIMES, STRUCTURES, VIEW_OF_SUBJECT, HeartShapes
 from cpgg_hf.segmentation.random_fields import random_beats
 from cpgg_hf.segmentation.segmenter import CineSegmenter
 
 HEARTS = 50
 THRESHOLDS = (0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9)
 _WELL = 0.6
-_HEART = [STRUCTURES.index(name) for name in (*CHAMBERS, "LV myocardium")]
+_HEART = [STRUCTURES.index(name) for name in (*CHAMBER_NAMES, "LV myocardium")]
 
 
 def evaluate(frames: np.ndarray, truth: np.ndarray, segmenter: CineSegmenter) -> dict[str, Any]:
@@ -63,7 +63,7 @@ def evaluate(frames: np.ndarray, truth: np.ndarray, segmenter: CineSegmenter) ->
         "certainty": found.confidence,
         "view": found.view,
         "areas_mm2": found.areas_mm2,
-        "shown": [name for name in CHAMBERS if truth[:, STRUCTURES.index(name)].sum() > 0],
+        "shown": [name for name in CHAMBER_NAMES if truth[:, STRUCTURES.index(name)].sum() > 0],
         "well": bool(dice) and min(value for name, value in dice.items() if name != "descending aorta") >= _WELL,
     }
 
@@ -78,7 +78,10 @@ def run(segmenter: CineSegmenter, hearts: HeartShapes, draws: int, seed: int) ->
             cine, coverage = (batch[name].float() / 255 for name in ("cine", "coverage"))
             frames, covered = random_beats(cine, coverage, batch["is_phantom"])
             for index, (beat, truth) in enumerate(zip(frames.numpy(), covered.numpy(), strict=True)):
-                rows.append(evaluate(beat, truth, segmenter) | {"plane": VIEWS[(first + index) % len(VIEWS)]})
+                rows.append(
+                    evaluate(beat, truth, segmenter)
+                    | {"plane": VIEW_OF_SUBJECT[(first + index) % len(VIEW_OF_SUBJECT)]}
+                )
     return rows
 
 
@@ -121,7 +124,7 @@ def summarise(rows: list[dict[str, Any]]) -> dict[str, Any]:
         "taken as a four-chamber view": {
             plane: f"{sum(row['accepted'] for row in of_plane)} of {len(of_plane)}"
             for plane, of_plane in {
-                **{plane: [row for row in there if row["plane"] == plane] for plane in sorted(set(VIEWS))},
+                **{plane: [row for row in there if row["plane"] == plane] for plane in sorted(set(VIEW_OF_SUBJECT))},
                 "no heart": [row for row in rows if not row["there"]],
             }.items()
         },
@@ -130,13 +133,14 @@ def summarise(rows: list[dict[str, Any]]) -> dict[str, Any]:
             "of chambers that are not, 95th and 99th percentile": _quantiles(found, False, (0.95, 0.99)),
         },
         "views": {
-            plane: dict(Counter(row["view"] for row in found if row["plane"] == plane)) for plane in sorted(set(VIEWS))
+            plane: dict(Counter(row["view"] for row in found if row["plane"] == plane))
+            for plane in sorted(set(VIEW_OF_SUBJECT))
         },
     }
 
 
 def _quantiles(found: list[dict[str, Any]], there: bool, shares: tuple[float, float]) -> list[float]:
-    areas = [row["areas_mm2"][name] for row in found for name in CHAMBERS if (name in row["shown"]) == there]
+    areas = [row["areas_mm2"][name] for row in found for name in CHAMBER_NAMES if (name in row["shown"]) == there]
     return np.quantile(areas, shares).round().tolist()
 
 

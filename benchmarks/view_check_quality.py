@@ -22,7 +22,7 @@ from cpgg_hf.errors import InputError
 from cpgg_hf.grid import SPACING_MM
 from cpgg_hf.preparation.grid.heart_segmentation import require_heart, segment_field
 from cpgg_hf.preparation.grid.image_view import four_chamber_doubts
-from cpgg_hf.segmentation.heart_shapes import NUM_TIMES, STRUCTURES, VIEWS, HeartShapes
+from cpgg_hf.segmentation.heart_shapes import NUM_TIMES, STRUCTURES, VIEW_OF_SUBJECT, HeartShapes
 from cpgg_hf.segmentation.random_fields import random_beats
 from cpgg_hf.segmentation.segmenter import CineSegmenter
 
@@ -67,7 +67,7 @@ def run(segmenter: CineSegmenter, hearts: HeartShapes, draws: int, seed: int) ->
         for index in tqdm(range(HEARTS)):
             item = hearts[[index]]
             cine, coverage = (item[name].float() / 255 for name in ("cine", "coverage"))  # type: ignore[attr-defined]
-            kind, is_phantom = VIEWS[index % len(VIEWS)], item["is_phantom"]
+            kind, is_phantom = VIEW_OF_SUBJECT[index % len(VIEW_OF_SUBJECT)], item["is_phantom"]
             if kind == "4ch" and (index + draw) % 2:
                 kind, is_phantom = "3ch with an aortic root", torch.zeros(1, dtype=torch.bool)
                 coverage = with_aortic_root(coverage[0])[None]

@@ -1,7 +1,7 @@
 """`Cine`: one slice over one heart beat, with its geometry, phenotypes and provenance.
 
-Readers return it, preparation maps it, the phantom renders it, measurement, data sets and exports take it. `to_network` and
-`from_network` are the conversions to and from the range [-1, 1] of the 3D-VAE.
+Readers return it, preparation maps it, the phantom renders it, measurement, data sets and exports take it.
+`to_network` and `from_network` are the conversions to and from the range [-1, 1] of the 3D-VAE.
 """
 
 from dataclasses import dataclass, replace
@@ -40,7 +40,7 @@ class Cine:
         acquired: whether a scanner made it; False for phantoms and generated cines.
         seed: the random seed of a synthetic cine.
         data_policy: "restricted", "public" or "phantom"; any other word counts as restricted.
-        origin: file or folder it was read from, for messages.
+        origin: the file or folder it was read from, for messages.
         warnings: one sentence for each oddity of the input and how it was read.
 
     Raises:
@@ -151,25 +151,6 @@ class Cine:
     def with_pixels(self, pixels: np.ndarray, **changes: Any) -> "Cine":
         """A cine of other pixels with the same number of frames."""
         return replace(self, pixels=pixels, **changes)
-
-
-def cines_of(output: Any) -> list[Cine]:
-    """The cines of a pipeline's output ("np" or "pt"), each with the phenotypes that it was conditioned on."""
-    pixels = output.cines if isinstance(output.cines, np.ndarray) else output.cines.cpu().numpy()
-    fields = zip(pixels, output.frame_time_ms, output.phenotypes.to_numpy(), output.seeds, strict=True)
-    return [
-        Cine(
-            pixels=cine,
-            frame_time_ms=frame_time_ms,
-            spacing_mm=output.spacing_mm,
-            phenotypes=phenotypes,
-            seed=int(seed),
-            view="4ch",
-            source="cpgg",
-            origin="the generated cine",
-        )
-        for cine, frame_time_ms, phenotypes, seed in fields
-    ]
 
 
 def to_network(cines: Any) -> Any:

@@ -287,8 +287,8 @@ class CPGGPipeline(HubPolicyMixin, DiffusionPipeline):  # type: ignore[misc]
             PhenotypeError: unknown names, values in wrong units, contradictory values.
         """
         requested = _expand(phenotypes, num_samples)
-        streams = _draw_streams(generator, len(requested))[0]
-        sampled = self._fill_missing(requested, [phenotype_stream for phenotype_stream, _ in streams])
+        generators = _sample_generators(generator, len(requested))[0]
+        sampled = self._fill_missing(requested, [of_phenotypes for of_phenotypes, _ in generators])
         self.maybe_free_model_hooks()
         return as_frame(sampled, row_names(phenotypes, num_samples))
 
@@ -375,11 +375,12 @@ class CPGGPipeline(HubPolicyMixin, DiffusionPipeline):  # type: ignore[misc]
         expected = (len(requested), *self.vae.latent_size)
         if latents is not None and tuple(latents.shape) != expected:
             raise ValueError(f"latents must have shape {expected}, given {tuple(latents.shape)}.")
-        streams, seeds = _draw_streams(generator, len(requested))
+        generators, seeds = _sample_generators(generator, len(requested))
         self._num_timesteps = settings.num_decoding_steps * -(-len(requested) // self.config.micro_batch_size)
         self._interrupt = False
 
-        conditions = self._fill_missing(requested, [stream for stream, _ in streams]) if fill_missing else requested
+        of_phenotypes, of_cines = map(list, zip(*generators, strict=True))
+        conditions = self._fill_missing(requested, of_phenotypes) if fill_missing else requested
         with self.progress_bar(total=self._num_timesteps) as progress_bar:
 
             def on_step_end(step: int, decoding_step: int, so_far: torch.Tensor) -> dict[str, Any]:
@@ -389,8 +390,7 @@ class CPGGPipeline(HubPolicyMixin, DiffusionPipeline):  # type: ignore[misc]
                 kwargs = dict.fromkeys(callback_on_step_end_tensor_inputs, so_far)
                 return callback_on_step_end(self, step, decoding_step, kwargs) or {}
 
-            generators = [stream for _, stream in streams]
-            drawn = self._draw_latents(conditions, generators, latents, on_step_end, settings)
+            drawn = self._draw_latents(conditions, of_cines, latents, on_step_end, settings)
         cines = drawn if output_type == "latent" else _as_output_type(self._decode(drawn), output_type)
         self.maybe_free_model_hooks()
 
@@ -500,7 +500,7 @@ def _expand(phenotypes: Any, num_samples: int | None) -> np.ndarray:
     return np.repeat(array, num_samples, axis=0)
 
 
-def _draw_streams(
+def _sample_generators(
     generator: torch.Generator | list[torch.Generator] | None, num_samples: int
 ) -> tuple[list[tuple[torch.Generator, ...]], list[int]]:
     """Two generators per sample, for its phenotypes and for its cine, and the seed that both derive from (-1 = none).
@@ -508,16 +508,16 @@ def _draw_streams(
     Two generators, so that sampled phenotypes and the same phenotypes given by the user lead to the same cine. A
     single generator draws the first sample, as in a list, and then seeds of the others.
     """
-    streams, seeds = [], []
+    generators, seeds = [], []
     for one in given_generators(generator, num_samples):
         fresh = torch.equal(one.get_state(), torch.Generator(one.device).manual_seed(one.initial_seed()).get_state())
         seeds.append(one.initial_seed() if fresh else -1)
-        streams.append(tuple(_seeded_by(one, 2)))
+        generators.append(tuple(_seeded_by(one, 2)))
     single = generator if isinstance(generator, torch.Generator) else torch.default_generator
-    for one in _seeded_by(single, num_samples - len(streams)):
+    for one in _seeded_by(single, num_samples - len(generators)):
         seeds.append(one.initial_seed())
-        streams.append(tuple(_seeded_by(one, 2)))
-    return streams, seeds
+        generators.append(tuple(_seeded_by(one, 2)))
+    return generators, seeds
 
 
 def _seeded_by(generator: torch.Generator, count: int) -> list[torch.Generator]:

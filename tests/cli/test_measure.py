@@ -17,7 +17,7 @@ from .running import assert_one_sentence, run
 def test_a_prepared_cine_is_measured(subject, tmp_path, capsys):
     prepared = tmp_path / "prepared"
     assert run("prepare", "nifti", subject / "cine.nii.gz", "--out", prepared, "--json") == 0
-    assert json.loads(capsys.readouterr().out)["view"]["judged"] == "4ch"
+    assert json.loads(capsys.readouterr().out)["view"]["estimated"] == "4ch"
     assert run("measure", prepared / "cine.nii.gz", "--json") == 0
     measured = json.loads(capsys.readouterr().out)
     assert measured["spacing_mm"] == 1.8

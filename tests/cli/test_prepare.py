@@ -46,7 +46,7 @@ def test_without_a_plane_only_an_image_of_four_chambers_is_taken(subject, tmp_pa
         nibabel.save(image, tmp_path / f"{name}.nii.gz")
     assert run("prepare", "nifti", tmp_path / "4ch.nii.gz", "--out", tmp_path / "4ch", "--json") == 0
     report = json.loads(capsys.readouterr().out)
-    assert (report["view"]["judged"], report["view"]["judged_from"]) == ("4ch", "image")
+    assert (report["view"]["estimated"], report["view"]["estimated_from"]) == ("4ch", "image")
     assert any("judged from the image alone" in note for note in report["warnings"])
     assert {"overlay.png", "overlay.gif", "cine.nii.gz", "report.json"} <= {
         p.name for p in (tmp_path / "4ch").iterdir()

@@ -25,7 +25,7 @@ def test_a_dicom_folder_becomes_a_data_set_a_nifti_and_a_report(scan, tmp_path):
     report = prepare_one_scan(scan, tmp_path / "out", phenotypes=tmp_path / "known.json")
 
     assert json.loads((tmp_path / "out/report.json").read_text()) == report
-    assert report["view"]["judged"] == "4ch"
+    assert report["view"]["estimated"] == "4ch"
     assert report["acquired"]["num_frames"] == 25
     assert report["prepared"]["frame_time_ms"] == pytest.approx(17.6)
 
@@ -74,7 +74,7 @@ def test_a_short_axis_series_needs_view_any(tmp_path, heart):
     with pytest.raises(InputError, match=r"looks like short-axis \(SAX\).*--view any"):
         prepare_one_scan(tmp_path / "scan", tmp_path / "out")
     assert not (tmp_path / "out").exists()
-    assert prepare_one_scan(tmp_path / "scan", tmp_path / "out", view="any")["view"]["judged"] == "sax"
+    assert prepare_one_scan(tmp_path / "scan", tmp_path / "out", view="any")["view"]["estimated"] == "sax"
 
 
 @pytest.mark.parametrize(

@@ -33,9 +33,12 @@ def fields(hearts):
 
 def test_planes_that_are_no_four_chamber_view_are_among_the_hearts(hearts):
     present = hearts[list(range(10))]["coverage"].flatten(3).amax(dim=(1, 3)) > 0
-    lacking = {heart_shapes.VIEWS[i]: {STRUCTURES[k] for k in range(5) if not row[k]} for i, row in enumerate(present)}
+    lacking = {
+        heart_shapes.VIEW_OF_SUBJECT[i]: {STRUCTURES[k] for k in range(5) if not row[k]}
+        for i, row in enumerate(present)
+    }
     assert lacking == {"4ch": set(), "sax": {"LA", "RA"}, "2ch": {"RV cavity", "RA"}, "3ch": {"RA"}}
-    assert hearts[list(range(10))]["is_phantom"].tolist() == [view == "4ch" for view in heart_shapes.VIEWS]
+    assert hearts[list(range(10))]["is_phantom"].tolist() == [view == "4ch" for view in heart_shapes.VIEW_OF_SUBJECT]
 
 
 def test_the_short_axis_ring_contracts_and_keeps_its_wall():

@@ -35,11 +35,11 @@ def _run(arguments: argparse.Namespace) -> None:
     import numpy as np
     import torch
 
-    from cpgg_hf.cine import cines_of
     from cpgg_hf.cli.models import checkpoint_path, load_pipeline, load_segmenter
     from cpgg_hf.exports import write_cine
     from cpgg_hf.exports.gif import write_gif
     from cpgg_hf.files.staging import staged_folder
+    from cpgg_hf.generation.generator import cines_of
     from cpgg_hf.measure import measure_cine
 
     model, out, count = arguments.model, arguments.out, len(LVEDV_ML)

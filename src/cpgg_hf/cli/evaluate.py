@@ -11,23 +11,23 @@ _COLUMNS = ["unit", "num_cines", "num_unmeasured", "bias", "rmse", "r2", "r2_low
 
 
 def add_command(commands: Any) -> None:
-    """Add `evaluate` and its questions to the commands."""
+    """Add `evaluate` and its metrics to the commands."""
     evaluate = commands.add_parser("evaluate", help="evaluate generated cines")
-    questions = evaluate.add_subparsers(dest="question", required=True, metavar="QUESTION")
+    metrics = evaluate.add_subparsers(dest="metric", required=True, metavar="METRIC")
     text = "compare the distributions of generated and reference cines"
-    fidelity = new_command(questions, "fidelity", _fidelity, text)
+    fidelity = new_command(metrics, "fidelity", _fidelity, text)
     fidelity.add_argument("generated", help="folder of .nii.gz cines, or data set")
     fidelity.add_argument("reference", help="the same, of at least twice as many reference cines")
     add_split(fidelity, "split of the reference data set (default: its only one, or test)", "--reference-split")
     text = "compare measured with requested phenotypes"
-    controllability = new_command(questions, "controllability", _controllability, text)
+    controllability = new_command(metrics, "controllability", _controllability, text)
     controllability.add_argument("generated", help="folder that `cpgg generate` wrote, or data set")
     add_segmenter(controllability)
     add_device(controllability)
-    for question in (fidelity, controllability):
-        add_split(question, "split of the generated data set (default: its only one, or test)")
-        add_seed(question)
-        add_json(question, "figures")
+    for metric in (fidelity, controllability):
+        add_split(metric, "split of the generated data set (default: its only one, or test)")
+        add_seed(metric)
+        add_json(metric, "figures")
 
 
 def _fidelity(arguments: argparse.Namespace) -> None:

@@ -1,4 +1,4 @@
-"""`cpgg export-remote-code`: the code in hub repositories that load without this package."""
+"""`cpgg export-remote-code`: the code in Hub repositories that load without this package."""
 
 import argparse
 from pathlib import Path
@@ -10,7 +10,7 @@ from cpgg_hf.errors import RequestError
 
 def add_command(commands: Any) -> None:
     """Add `export-remote-code` to the commands."""
-    text = "write the code for hub repositories that load without this package"
+    text = "write the code for Hub repositories that load without this package"
     command = new_command(commands, "export-remote-code", _run, text)
     command.add_argument("--out", default="pipelines", help="folder to write (default: %(default)s)")
     command.add_argument("--check", action="store_true", help="compare only; fail if a file is out of date")

@@ -41,11 +41,11 @@ def add_generation(command: argparse.ArgumentParser, default_format: str = "nift
     text = "all hearts meet this, such as 'LVEF < 40'; repeatable"
     command.add_argument("--where", action="append", default=[], metavar="CONDITION", help=text)
     command.add_argument("--verify", action="store_true", help="store measured next to requested phenotypes")
-    text = "draw again if measured and requested value differ more; repeatable"
+    text = "regenerate a cine if |measured - requested| exceeds VALUE; implies --verify; repeatable"
     command.add_argument("--max-error", action="append", default=[], type=assignment, metavar="NAME=VALUE", help=text)
     add_split(command, f"{', '.join(SPLITS)} (default: {SPLITS[0]})")
-    text = f"{', '.join(DATA_POLICIES)}; not looser than the model's (default: the model's)"
-    command.add_argument("--data-policy", choices=DATA_POLICIES, metavar="POLICY", help=text)
+    text = "data policy of the output, at least as strict as the model's (default: the model's)"
+    command.add_argument("--data-policy", choices=DATA_POLICIES, help=text)
 
 
 def _formats(text: str) -> list[str]:
@@ -74,7 +74,7 @@ def generate(
     """Generate cines, or the share of one worker.
 
     Args:
-        arguments: of `add_generation`; a --max-error implies --verify.
+        arguments: parsed options of `add_generation`; --max-error implies --verify.
         max_attempts: see `cpgg_hf.generation.Verification`.
         segmenter: folder of the segmenter that measures; None is the checkpoint's.
         micro_batch_size: None is the pipeline's; other values round differently.
@@ -94,7 +94,7 @@ def generate(
     errors = unique(arguments.max_error, "--max-error")
     conditions = [generation.parse_condition(text) for text in arguments.where]
     rows = read_request(arguments.phenotypes, arguments.set)
-    hearts = generation.GenerationRequest(rows, arguments.num_samples, conditions)
+    request = generation.GenerationRequest(rows, arguments.num_samples, conditions)
     generation.check_new(arguments.out)
     with generation.exit_on_sigterm():
         if arguments.verify or errors:
@@ -108,7 +108,7 @@ def generate(
         complete = generation.generate_dataset(
             pipe,
             arguments.out,
-            hearts,
+            request,
             formats=arguments.format,
             model=Path(source).resolve().name if Path(source).is_dir() else source,
             seed=arguments.seed,
@@ -119,4 +119,4 @@ def generate(
             **settings_of(arguments),
             **options,
         )
-        return len(hearts), complete
+        return len(request), complete

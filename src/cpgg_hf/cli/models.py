@@ -1,4 +1,4 @@
-"""Loads pipelines and segmenters from a folder, the hub, or the default checkpoint."""
+"""Loads pipelines and segmenters from a folder, the Hub, or the default checkpoint."""
 
 import os
 from pathlib import Path
@@ -24,7 +24,7 @@ def checkpoint_path(model: str | None) -> str:
     """The given checkpoint, or the default one: that of CPGG_MODEL, of the working folder, or of the clone.
 
     Returns:
-        A folder or a hub repository.
+        A folder or a Hub repository.
 
     Raises:
         RequestError: none is given, and there is no default one.
@@ -36,7 +36,7 @@ def checkpoint_path(model: str | None) -> str:
             return os.path.relpath(folder)
     raise RequestError(
         f"no checkpoint was found: {MODEL_VARIABLE} is not set, and the working folder has no {DEFAULT_CHECKPOINT}; "
-        f"set {MODEL_VARIABLE} to the folder or the hub repository of a checkpoint, or change to a folder with one."
+        f"set {MODEL_VARIABLE} to the folder or the Hub repository of a checkpoint, or change to a folder with one."
     )
 
 
@@ -71,7 +71,7 @@ def usable_device(device: str | None) -> "torch.device":
 
 
 def segmenter_path(segmenter: str | None, model: str | None = None, scans: bool = False) -> str:
-    """The given segmenter, or the one in a checkpoint, which is downloaded from the hub if need be.
+    """The given segmenter, or the one in a checkpoint, which is downloaded from the Hub if need be.
 
     Args:
         segmenter: its folder; None is the checkpoint's.

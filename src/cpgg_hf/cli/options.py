@@ -25,7 +25,7 @@ def new_command(
 
 def add_model(command: argparse.ArgumentParser) -> None:
     """`--model`; None is the default checkpoint, see `cpgg_hf.cli.models.checkpoint_path`."""
-    text = "folder or hub repository (default: CPGG_MODEL, or checkpoints/cpgg-phantom-small)"
+    text = "folder or Hub repository (default: CPGG_MODEL, or checkpoints/cpgg-phantom-small)"
     command.add_argument("--model", help=text)
 
 

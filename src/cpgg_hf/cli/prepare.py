@@ -100,12 +100,12 @@ def _prepare_series(arguments: argparse.Namespace) -> None:
     print_notes(report["warnings"])
     view, beat = report["view"], report["acquired"]
     print(f"{beat['num_frames']} frames, {beat['heart_rate']:g} bpm", end="")
-    print(f", view {view['judged']} ({_view_source(view)})")
+    print(f", view {view['estimated']} ({_view_source(view)})")
     print(f"wrote {arguments.out}")
 
 
 def _view_source(view: dict[str, Any]) -> str:
-    return "from the image" if view["judged_from"] == "image" else f"confidence {view['confidence']:g}"
+    return "from the image" if view["estimated_from"] == "image" else f"confidence {view['confidence']:g}"
 
 
 def _prepare_phantom(arguments: argparse.Namespace) -> None:

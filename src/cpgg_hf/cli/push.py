@@ -1,4 +1,4 @@
-"""`cpgg push`: a checkpoint, a network or a data set to a hub repository."""
+"""`cpgg push`: a checkpoint, a network or a data set to a Hub repository."""
 
 import argparse
 import tempfile
@@ -11,7 +11,7 @@ from cpgg_hf.errors import RequestError
 
 def add_command(commands: Any) -> None:
     """Add `push` to the commands."""
-    text = "push a checkpoint, a network or a data set to a private hub repository"
+    text = "push a checkpoint, a network or a data set to a private Hub repository"
     command = new_command(commands, "push", _run, text)
     command.add_argument("folder", help="folder to push; a model without a card gets one")
     command.add_argument("repository", metavar="OWNER/NAME", help="created if missing")

@@ -75,7 +75,6 @@ def report(
     """
     import torch
 
-    from cpgg_hf.cine import cines_of
     from cpgg_hf.cli.cines import read_and_measure
     from cpgg_hf.cli.models import checkpoint_path, load_pipeline, load_segmenter
     from cpgg_hf.cli.requests import read_request
@@ -83,6 +82,7 @@ def report(
     from cpgg_hf.exports.page import Page
     from cpgg_hf.exports.sheet import side_by_side
     from cpgg_hf.files.staging import staged_folder
+    from cpgg_hf.generation.generator import cines_of
     from cpgg_hf.measure import measure_cine
     from cpgg_hf.measure.plausibility import disagreements, plausible
     from cpgg_hf.metrics import psnr, ssim, to_plain

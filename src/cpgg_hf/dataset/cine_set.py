@@ -21,7 +21,7 @@ def read_cines(
     Args:
         folder: a data set, or `.nii.gz` files and, in their order, the rows of `phenotypes.csv`.
         read_file: reads one NIfTI file.
-        split: of a data set; None is its only split, or of several the test split.
+        split: split of a data set; None is its only split, or of several the test split.
 
     Raises:
         RequestError: it is neither, or has no such split.

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from cpgg_hf.cine import Cine
-from cpgg_hf.exports.film import film_of
+from cpgg_hf.exports.video import video_frames
 from cpgg_hf.files.staging import staged_file
 from cpgg_hf.optional import import_optional
 
@@ -25,7 +25,7 @@ def write_mp4(path: str | os.PathLike[str], cine: Cine) -> Path:
         ImportError: PyAV is not installed.
     """
     av = import_optional("av", "video")
-    frames, frame_time_ms = film_of(cine)
+    frames, frame_time_ms = video_frames(cine)
     ticks = np.round(np.arange(len(frames)) * frame_time_ms * _TICKS_PER_SECOND / 1000).astype(int)
     path = Path(path)
     with staged_file(path) as partial, av.open(str(partial), "w", format="mp4") as container:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from cpgg_hf.exports.film import write_looping_picture
+from cpgg_hf.exports.video import write_looping_picture
 from cpgg_hf.files.staging import staged_file
 from cpgg_hf.optional import import_optional
 

@@ -1,4 +1,4 @@
-"""Still pictures of cines: selected frames with captions, as in the paper's figure 2."""
+"""Still images of cines: selected frames with captions, as in the paper's figure 2."""
 
 import os
 from collections.abc import Sequence

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from cpgg_hf.cine import Cine
-from cpgg_hf.exports.film import film_of, write_looping_picture
+from cpgg_hf.exports.video import video_frames, write_looping_picture
 
 SUFFIX = ".webp"
 
@@ -14,4 +14,4 @@ def write_webp(path: str | os.PathLike[str], cine: Cine) -> Path:
 
     WebP counts time in ms; as of a GIF, viewers show at most 50 frames per second.
     """
-    return write_looping_picture(path, "WEBP", *film_of(cine), clock_ms=1, lossless=True)
+    return write_looping_picture(path, "WEBP", *video_frames(cine), clock_ms=1, lossless=True)

@@ -10,13 +10,32 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from cpgg_hf.cine import Cine, cines_of
+from cpgg_hf.cine import Cine
 from cpgg_hf.errors import RequestError
 from cpgg_hf.generation.request import GenerationRequest, sample_generator
 from cpgg_hf.generation.verification import Verification
 
 if TYPE_CHECKING:
     from cpgg_hf.pipeline_cpgg import CPGGPipeline
+
+
+def cines_of(output: Any) -> list[Cine]:
+    """The cines of a pipeline's output ("np" or "pt"), each with the phenotypes that it was conditioned on."""
+    pixels = output.cines if isinstance(output.cines, np.ndarray) else output.cines.cpu().numpy()
+    fields = zip(pixels, output.frame_time_ms, output.phenotypes.to_numpy(), output.seeds, strict=True)
+    return [
+        Cine(
+            pixels=cine,
+            frame_time_ms=frame_time_ms,
+            spacing_mm=output.spacing_mm,
+            phenotypes=phenotypes,
+            seed=int(seed),
+            view="4ch",
+            source="cpgg",
+            origin="the generated cine",
+        )
+        for cine, frame_time_ms, phenotypes, seed in fields
+    ]
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 PILOT_DRAWS = 500  # conditions that none of them meets are refused
 MAXIMUM_DRAWS = 20_000  # per heart
 _DRAWS_AT_ONCE = 16
+_PILOT_CINES = 50  # that the pilot's draws are spread over
 
 
 def sample_seed(seed: int, split: str, index: int, attempt: int = 1) -> int:
@@ -121,7 +122,7 @@ class GenerationRequest:
         given = np.isfinite(self.rows)
         if not self.conditions and not (given.any(axis=1) & ~given.all(axis=1)).any():
             return
-        indices = np.unique(np.linspace(0, len(self) - 1, 50).astype(int)).tolist()
+        indices = np.unique(np.linspace(0, len(self) - 1, _PILOT_CINES).astype(int)).tolist()
         repeats = -(-PILOT_DRAWS // len(indices))
         sources = [sample_generator(seed, split, index) for index in indices]
         generators = [source for source in sources for _ in range(repeats)]

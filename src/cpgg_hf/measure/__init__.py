@@ -1,4 +1,4 @@
-"""Measurement: the phenotypes that a cine shows, from a segmenter trained on phantoms and the stated formulas."""
+"""Measurement: phenotypes of a segmented cine, by the stated formulas."""
 
 from cpgg_hf.measure.cines import measure_cine, measure_cines
 from cpgg_hf.measure.formulas import CineMeasurement, measure_labels

@@ -36,10 +36,9 @@ class CineMeasurement:
 
     Attributes:
         phenotypes: (82,) float64 in physical units, NaN where not measurable.
-        end_diastole: Frame 0.
-        end_systole: The frame of the smallest LV; None where the LV, the RV or the LA was not found.
+        end_diastole: frame 0.
+        end_systole: the frame of the smallest LV; None where the LV, the RV or the LA was not found.
         volumes_ml: "LV", "RV", "LA", "RA" -> (T,) mL.
-        lv_length_mm: (T,) LV apex to mitral midpoint.
         aorta_area_mm2: (T,) descending aorta.
         not_found: structures of `phantom.LABELS` that are not seen in every frame.
         jumps: structures whose area changes faster than a heart's -> the frame after which it changes most.
@@ -49,7 +48,6 @@ class CineMeasurement:
     end_diastole: int
     end_systole: int | None
     volumes_ml: dict[str, np.ndarray]
-    lv_length_mm: np.ndarray
     aorta_area_mm2: np.ndarray
     not_found: tuple[str, ...] = ()
     jumps: dict[str, int] = field(default_factory=dict)
@@ -60,8 +58,11 @@ def measure_labels(probabilities: torch.Tensor, spacing_mm: float, frame_time_ms
 
     Args:
         probabilities: (T, 7, H, W) in [0, 1], channels as `phantom.LABELS`; hard labels (0 or 1) work too.
-        spacing_mm: Pixel size.
+        spacing_mm: pixel size.
         frame_time_ms: RR / T.
+
+    Returns:
+        The phenotypes, volumes and areas, and which structures cannot be trusted.
     """
     probabilities = probabilities.float()
     unknown = np.full(len(probabilities), np.nan)
@@ -70,7 +71,7 @@ def measure_labels(probabilities: torch.Tensor, spacing_mm: float, frame_time_ms
     found = {name: bool(curve.min() > _SMALLEST_AREA_MM2) for name, curve in area.items()}
     values: dict[str, float] = {}
     volumes = dict.fromkeys(("LV", "RV", "LA", "RA"), unknown)
-    lv_length, end_systole = unknown, None
+    end_systole = None
 
     if found["descending aorta"]:
         values["DAo_max_area"] = area["descending aorta"].max()
@@ -85,7 +86,6 @@ def measure_labels(probabilities: torch.Tensor, spacing_mm: float, frame_time_ms
             factor = RV_SHAPE_FACTOR if name == "RV cavity" else AREA_LENGTH_FACTOR
             volumes[name.split()[0]] = factor * area[name] ** 2 / extent.length / 1000
         end_systole = int(np.argmin(volumes["LV"]))
-        lv_length = ends["LV cavity"].length
         values |= _volume_phenotypes(volumes, end_systole, len(lv) * frame_time_ms)
         values |= _strain_phenotypes(ends["LV cavity"], area["LV cavity"], end_systole)
         if found["LV myocardium"]:
@@ -99,7 +99,6 @@ def measure_labels(probabilities: torch.Tensor, spacing_mm: float, frame_time_ms
         end_diastole=0,
         end_systole=end_systole,
         volumes_ml=volumes,
-        lv_length_mm=lv_length,
         aorta_area_mm2=area["descending aorta"],
         not_found=tuple(name for name in _STRUCTURES if not found[name]),
         jumps=_jumps({name: areas[:, LABELS[name]] for name in _STRUCTURES if found[name]}),

@@ -15,7 +15,7 @@ _LEVEL_BEFORE_VALVE_MM = 8.0
 
 @dataclass(frozen=True)
 class HeartFrame:
-    """Where the heart lies in the image; fixed over the cycle.
+    """The heart's position in the image; fixed over the cycle.
 
     Attributes:
         origin: (2,) mm (right, down) from the image centre: the LV cavity's centroid over the cycle.
@@ -33,9 +33,9 @@ def find_heart_frame(lv: torch.Tensor, rv: torch.Tensor, la: torch.Tensor, spaci
 
     Args:
         lv: (T, H, W) probability of the LV cavity.
-        rv: (T, H, W) of the RV cavity.
-        la: (T, H, W) of the LA.
-        spacing_mm: Pixel size.
+        rv: (T, H, W) probability of the RV cavity.
+        la: (T, H, W) probability of the LA.
+        spacing_mm: pixel size.
     """
     total = lv.double().sum(dim=0)
     origin, moments = _centroid(total, spacing_mm)
@@ -87,8 +87,8 @@ def pointed_end(
     Args:
         profile: (T, N) width over height, starting outside the tip.
         along_mm: (N,) heights, ascending or descending with the profile.
-        exponent: Of the cumulative area.
-        fractions: The two shares of the chamber's area.
+        exponent: exponent of the cumulative area.
+        fractions: the two shares of the chamber's area.
 
     Returns:
         (T,) mm.

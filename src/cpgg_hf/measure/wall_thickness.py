@@ -26,14 +26,14 @@ def wall_thickness(
 
     Args:
         cavity: (H, W) probability of the LV cavity.
-        wall: (H, W) of the LV myocardium.
-        heart: The heart's axes.
-        apex_mm: The LV cavity's lower end along the axis.
-        base_mm: Its upper end.
-        spacing_mm: Pixel size.
+        wall: (H, W) probability of the LV myocardium.
+        heart: the heart's axes.
+        apex_mm: the LV cavity's lower end along the axis.
+        base_mm: its upper end.
+        spacing_mm: pixel size.
 
     Returns:
-        Of the septal and of the lateral wall: (3,) mm each, base to apex.
+        Thickness of the septal and of the lateral wall: (3,) mm each, base to apex.
     """
     along = torch.linspace(apex_mm, base_mm, 61)[4:-2]
     level = ((along - apex_mm) / (base_mm - apex_mm)).numpy()

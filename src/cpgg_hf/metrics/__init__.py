@@ -9,8 +9,8 @@ from cpgg_hf.metrics.fidelity import FidelityReport, fidelity_report
 from cpgg_hf.metrics.frechet import FrechetResult, frechet_distance, frechet_with_floor, gaussian_frechet_distance
 from cpgg_hf.metrics.image_quality import psnr, ssim
 from cpgg_hf.metrics.image_statistics import STATISTICS, image_statistics, share_within_reference_range
+from cpgg_hf.metrics.plain import to_plain
 from cpgg_hf.metrics.precision_recall import PrecisionRecallResult, precision_recall
-from cpgg_hf.metrics.records import to_plain
 
 __all__ = [
     "COMBINATIONS",

@@ -19,7 +19,7 @@ def unit_pixels(cines: Iterable[Pixels]) -> Iterator[np.ndarray]:
 
 
 def iterate_batches(cines: Iterable[Pixels], batch_size: int) -> Iterator[np.ndarray]:
-    """Batches (B, T, H, W) float32 in [0, 1], B <= `batch_size`; all cines must have the same shape."""
+    """Batches (B, T, H, W) float32 in [0, 1], B <= `batch_size`; ValueError if shapes or values do not fit."""
     batch: list[np.ndarray] = []
     shape = None
     for index, cine in enumerate(unit_pixels(cines)):

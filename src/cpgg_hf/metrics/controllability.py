@@ -41,7 +41,7 @@ def controllability(
     Args:
         requested: (N, 82) in physical units, or any table of phenotypes; the condition of each cine.
         measured: (N, 82), the same cines in the same order; NaN where a phenotype could not be measured.
-        seed: of the bootstrap and of the shuffling.
+        seed: seed of the bootstrap and of the shuffling.
         num_resamples: bootstrap resamples of cines for the interval, and shuffles for the floor.
         min_cines: fewest cines (at least 3) that give an R2.
 

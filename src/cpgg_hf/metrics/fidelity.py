@@ -20,8 +20,8 @@ class FidelityReport:
 
     Attributes:
         frechet: distance, floor and their ratio.
-        precision_recall: of generated cines against as many reference cines.
-        reference_precision_recall: of other reference cines against the same ones: the score of perfect cines.
+        precision_recall: result of generated cines against as many reference cines.
+        reference_precision_recall: result of other reference cines against the same ones, the score of perfect cines.
         statistics: one row per image statistic, from `share_within_reference_range`.
     """
 

@@ -72,7 +72,7 @@ def frechet_with_floor(generated: FeatureSet, reference: FeatureSet, seed: int =
     Args:
         generated: N cines.
         reference: at least 2 N cines; `seed` draws N to compare with and N disjoint ones for the floor.
-        seed: of that draw.
+        seed: seed of that draw.
 
     Raises:
         ValueError: fewer than 2 N reference cines, identical ones, or sets from different networks or grids.

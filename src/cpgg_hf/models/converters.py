@@ -51,6 +51,15 @@ _HEAD_MODULES = {
     "mlp.0": "linear_in",
     "mlp.2": "linear_out",
 }
+_RENAMED = {"fc_mu": "latent_mean", "fc_var": "latent_logvar", "final_layer": "decoder_output"}
+_SAMPLER_BUFFERS = (
+    "mixture_weights",
+    "mixture_means",
+    "mixture_covariances",
+    "residual_means",
+    "residual_slopes",
+    "residual_covariances",
+)
 
 
 def convert_published_mar(
@@ -142,17 +151,6 @@ def _published_names(config: CPGGMARConfig) -> dict[str, tuple[str, ...]]:
     return names
 
 
-_RENAMED = {"fc_mu": "latent_mean", "fc_var": "latent_logvar", "final_layer": "decoder_output"}
-_SAMPLER_BUFFERS = (
-    "mixture_weights",
-    "mixture_means",
-    "mixture_covariances",
-    "residual_means",
-    "residual_slopes",
-    "residual_covariances",
-)
-
-
 def convert_published_phenotype_vae(
     state_dict: Mapping[str, torch.Tensor],
 ) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
@@ -179,11 +177,15 @@ def convert_published_phenotype_vae(
         if ours not in expected or module in _RENAMED.values():
             raise CheckpointError(f"{name!r} is not a tensor of the published phenotype VAE; check the weights.")
         if tensor.shape != expected[ours].shape:
-            raise CheckpointError(f"{name!r} has shape {tuple(tensor.shape)}, expected {tuple(expected[ours].shape)}; check the weights.")
+            raise CheckpointError(
+                f"{name!r} has shape {tuple(tensor.shape)}, expected {tuple(expected[ours].shape)}; check the weights."
+            )
         converted[ours] = tensor
     missing = sorted(expected.keys() - converted.keys())
     if missing:
-        raise CheckpointError(f"the published phenotype VAE lacks the tensors that become {', '.join(missing)}; check the weights.")
+        raise CheckpointError(
+            f"the published phenotype VAE lacks the tensors that become {', '.join(missing)}; check the weights."
+        )
     return config, converted
 
 

@@ -34,7 +34,11 @@ class Guidance:
         raise NotImplementedError
 
     def passes(self, steps: Iterable[GuidanceStep]) -> tuple[bool, bool]:
-        """Whether the steps of one decoding step need a conditional pass, and whether an unconditional one."""
+        """Whether the steps of one decoding step need a conditional pass, and whether an unconditional one.
+
+        Raises:
+            ValueError: a scale is negative or not finite.
+        """
         scales = {float(self.scale(step)) for step in steps}
         if not all(0 <= scale < np.inf for scale in scales):
             raise ValueError(f"a guidance rule's scale must be a positive number or 0, given {sorted(scales)}.")

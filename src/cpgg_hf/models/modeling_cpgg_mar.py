@@ -307,7 +307,11 @@ class CPGGMARModel(HubPolicyMixin, PreTrainedModel):  # type: ignore[misc]
             self._weight_conversions: list[Any] = []
 
     def patchify(self, latents: torch.Tensor) -> torch.Tensor:
-        """Cuts latents (B, C, T', H', W') into tokens (B, L, D) in the order t, h, w, each flattened channel first."""
+        """Cuts latents (B, C, T', H', W') into tokens (B, L, D) in the order t, h, w, each flattened channel first.
+
+        Raises:
+            ValueError: latents of another shape than the config's.
+        """
         expected = (self.config.latent_channels, *self.config.latent_size)
         if tuple(latents.shape[1:]) != expected:
             raise ValueError(

@@ -49,6 +49,9 @@ class GenerationSettings:
         Args:
             config: the defaults; settings that it lacks take the defaults of this class.
             overrides: settings by name; None = the config's.
+
+        Raises:
+            ValueError: an unknown setting, or a value out of range.
         """
         unknown = overrides.keys() - {one.name for one in fields(cls)}
         if unknown:

@@ -76,7 +76,11 @@ def prepare_one_scan(
         trusted = None if prepared.measurement is None else plausible(prepared.measurement)
         report = _report(scan, prepared, estimate, view, known, view_warnings, trusted)
         cine = replace(
-            prepared.cine, subject=_SUBJECT, data_policy=data_policy, view=report["view"]["judged"], phenotypes=known
+            prepared.cine,
+            subject=_SUBJECT,
+            data_policy=data_policy,
+            view=report["view"]["estimated"],
+            phenotypes=known,
         )
         write_nifti(partial / CINE_FILE, cine)
         with CineWriter(partial, "test") as writer:
@@ -157,9 +161,9 @@ def _report(
         "input": scan.origin,
         "source": scan.source,
         "view": {
-            "asked": view,
-            "judged": accepted_view(estimate, view),
-            "judged_from": "plane" if estimate.angles else "image",
+            "requested": view,
+            "estimated": accepted_view(estimate, view),
+            "estimated_from": "plane" if estimate.angles else "image",
             "confidence": round(estimate.confidence, 2),
             "degrees_from_typical": {name: round(angle, 1) for name, angle in estimate.angles.items()},
         },

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 
 from cpgg_hf.models.autoencoder_kl_cpgg import AutoencoderKLCPGG
 from cpgg_hf.models.configuration_cpgg_mar import CPGGMARConfig
@@ -48,8 +49,6 @@ def _describe(folder: Path) -> dict[str, Any]:
 
 
 def _stored(folder: Path) -> dict[str, Any]:
-    from safetensors import safe_open
-
     total, dtypes = 0, set()
     paths = list(folder.glob("*.safetensors"))
     variants = [path for path in paths if "." in path.stem]  # such as model.fp16.safetensors

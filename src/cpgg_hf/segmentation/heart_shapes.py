@@ -22,7 +22,18 @@ from cpgg_hf.shards import derive_seed
 SEED_ROOTS = {"train": 90310, "validation": 90311}
 NUM_TIMES = 10
 STRUCTURES = tuple(name for name in LABELS if name != "background")
-VIEWS = ("4ch", "sax", "4ch", "4ch", "2ch", "4ch", "sax", "4ch", "3ch", "4ch")  # of subject i: VIEWS[i % 10]
+VIEW_OF_SUBJECT = (
+    "4ch",
+    "sax",
+    "4ch",
+    "4ch",
+    "2ch",
+    "4ch",
+    "sax",
+    "4ch",
+    "3ch",
+    "4ch",
+)  # of subject i: VIEW_OF_SUBJECT[i % 10]
 _MISSING = {"2ch": ("RV cavity", "RA"), "3ch": ("RA",)}
 
 
@@ -47,7 +58,7 @@ class HeartShapes(RenderedSubjects):
             "renderer_version": phantom.RENDERER_VERSION,
             "seed_root": SEED_ROOTS[split],
             "num_times": NUM_TIMES,
-            "views": VIEWS,
+            "views": VIEW_OF_SUBJECT,
         }
         super().__init__(folder, f"hearts-{split}", num_subjects, settings, partial(_subject, split), progress)
 
@@ -94,7 +105,7 @@ def _unusual(phenotypes: np.ndarray, strength: float, rng: np.random.Generator) 
 
 def _subject(split: str, index: int) -> np.ndarray:
     """(1, 10, 7, 96, 96) uint8: the scan (empty if there is none) and six coverages at each time."""
-    view = VIEWS[index % len(VIEWS)]
+    view = VIEW_OF_SUBJECT[index % len(VIEW_OF_SUBJECT)]
     if view == "sax":
         covered = short_axis(np.random.default_rng([SEED_ROOTS[split], index]))
         cine = np.zeros((NUM_TIMES, GRID_SIZE, GRID_SIZE))

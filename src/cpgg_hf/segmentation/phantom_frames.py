@@ -39,7 +39,7 @@ def coverage(outlines: HeartOutlines, frames: np.ndarray) -> np.ndarray:
     """The share of each pixel that each structure covers, by the exact outlines.
 
     Args:
-        outlines: A phantom's outlines over the cycle.
+        outlines: a phantom's outlines over the cycle.
         frames: (F,) which frames.
 
     Returns:

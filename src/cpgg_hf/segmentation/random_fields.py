@@ -67,7 +67,7 @@ def _fields(cine: Tensor, coverage: Tensor, is_phantom: Tensor, times: Tensor, s
 
 
 def _random_grid(count: int, size: int, heart_size: int) -> Tensor:
-    """Where each pixel of the field looks into the heart's grid: any turn, either hand, moved, stretched, bent."""
+    """Sampling grid (N, size, size, 2): random rotation, mirroring, shift, scale, shear and bending."""
     angle = torch.rand(count) * 2 * math.pi
     scale = torch.exp(torch.empty(count).uniform_(-0.3, 0.3)) * size / heart_size
     # Oblique to the heart's own axes, so that it shears: valve planes tilt.
@@ -89,14 +89,14 @@ def _random_grid(count: int, size: int, heart_size: int) -> Tensor:
 def _paint(covered: Tensor, around: Tensor) -> Tensor:
     """Tissues in random brightness, blood brightest: (N, F, 6, H, W) and (N, 1, H, W) to (N, F, H, W)."""
     count, num_frames, structures, size, _ = covered.shape
-    # Blood is as bright on both sides of a valve in some fields: the valve's place then follows from the walls alone.
+    # Blood is as bright on both sides of a valve in some fields: the valve's place then follows only from the walls.
     apart = uniform(count, 0, 1) * some(count, 0.6)
     blood = uniform(count, 0.45, 1.0) * (1 + apart * uniform(count, -0.35, 0.35, structures))
     muscle = blood[:, _MUSCLE : _MUSCLE + 1] * uniform(count, 0.05, 0.65)
     levels = torch.cat([blood[:, :_MUSCLE], muscle, blood[:, _MUSCLE + 1 :]], dim=1)
     textured = levels * (1 + uniform(count, 0, 0.12) * smooth_noise(count, structures, 24, size))
     heart = covered.sum(dim=2)
-    # An organ lies against the heart, of any brightness, or hardly to be told from the blood beside it.
+    # An organ lies against the heart, of any brightness, or hardly distinguishable from the blood beside it.
     organ = organs(_centroid(heart[:, num_frames // 2]), size)
     like_blood = some(count, 0.5)
     level = torch.lerp(uniform(count, 0, 1), blood[:, _RIGHT : _RIGHT + 1] * uniform(count, 0.5, 1), like_blood)
@@ -139,7 +139,7 @@ def _centroid(coverage: Tensor) -> Tensor:
 
 
 def _field_of_view(covered: Tensor) -> Tensor:
-    """(N, 1, H, W) of ones where the scanner looked: everywhere, or in a narrow window around the heart."""
+    """(N, 1, H, W) of ones inside the acquired field of view: everywhere, or in a narrow window around the heart."""
     count, num_frames, _, size, _ = covered.shape
     middle = _centroid(covered[:, num_frames // 2].sum(dim=1)).view(count, 2, 1, 1)
     axis = torch.linspace(-1, 1, size)

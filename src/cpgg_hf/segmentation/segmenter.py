@@ -25,12 +25,12 @@ class CineSegmenter(HubPolicyMixin, ModelMixin, ConfigMixin):  # type: ignore[mi
     A space-to-depth stem halves the image, the last layer doubles it again, so that no convolution works at full size.
 
     Args:
-        context_frames: The input frames relative to the segmented one, of 50 per beat; the beat is periodic.
-        block_out_channels: Channels of each level; each level halves the image once more.
-        layers_per_block: Residual blocks per level, in the encoder and in the decoder.
-        norm_num_groups: Of the group norms.
-        training_record: How these weights were trained, with results; documentation only.
-        data_policy: Of the training data; unknown = restricted.
+        context_frames: the input frames relative to the segmented one, of 50 per beat; the beat is periodic.
+        block_out_channels: channels of each level; each level halves the image once more.
+        layers_per_block: residual blocks per level, in the encoder and in the decoder.
+        norm_num_groups: number of groups of the group norms.
+        training_record: how these weights were trained, with results; documentation only.
+        data_policy: data policy of the training data; unknown = restricted.
     """
 
     config: Any  # attributes are the arguments above

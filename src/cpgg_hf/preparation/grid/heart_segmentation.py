@@ -21,9 +21,9 @@ from cpgg_hf.preparation.grid.view import VIEW_NAMES
 from cpgg_hf.segmentation.beat_consistency import make_consistent
 from cpgg_hf.segmentation.segmenter import CineSegmenter, load_segmenter
 
-CHAMBERS = ("LV cavity", "RV cavity", "LA", "RA")
+CHAMBER_NAMES = ("LV cavity", "RV cavity", "LA", "RA")
 _VENTRICLES = [LABELS[name] for name in ("LV cavity", "RV cavity", "LV myocardium")]
-_HEART = [LABELS[name] for name in (*CHAMBERS, "LV myocardium")]
+_HEART = [LABELS[name] for name in (*CHAMBER_NAMES, "LV myocardium")]
 # From held-out random fields (benchmarks/scan_segmenter_quality.py): 99% of well-segmented hearts have a confidence
 # above 0.88, and scans differ more from phantoms than these fields, so the limit is lower; 95% of the chambers in the
 # image are larger than 620 mm2, and 99% of the false ones are smaller than 320.
@@ -75,8 +75,8 @@ class SegmentedField:
     @property
     def view(self) -> str:
         """The view that shows these chambers: "4ch", "3ch", "2ch", "sax" or "unknown"."""
-        shown = {name for name in CHAMBERS if self.areas_mm2[name] > _MIN_CHAMBER_MM2}
-        if shown == set(CHAMBERS):
+        shown = {name for name in CHAMBER_NAMES if self.areas_mm2[name] > _MIN_CHAMBER_MM2}
+        if shown == set(CHAMBER_NAMES):
             return "4ch"
         if "LV cavity" not in shown:
             return "unknown"
@@ -150,7 +150,7 @@ def segment_field(frames: np.ndarray, spacing_mm: float, segmenter: CineSegmente
         ventricles=_extent(probabilities[:, _VENTRICLES].sum(axis=1), _TRIM_OF_VENTRICLES),
         areas_mm2={
             name: float(probabilities[:, LABELS[name]].sum(axis=(1, 2)).mean() * spacing_mm**2)
-            for name in (*CHAMBERS, "LV myocardium")
+            for name in (*CHAMBER_NAMES, "LV myocardium")
         },
         confidence=float(probabilities[:, _HEART].max(axis=1)[seen].mean()),
         disputed=disputed,
@@ -218,7 +218,7 @@ def require_heart(
             "provide a mask (`mask`, --mask)."
         )
     if requested_view == "4ch" and found.view != "4ch":
-        shown = ", ".join(name for name in CHAMBERS if found.areas_mm2[name] > _MIN_CHAMBER_MM2) or "no chamber"
+        shown = ", ".join(name for name in CHAMBER_NAMES if found.areas_mm2[name] > _MIN_CHAMBER_MM2) or "no chamber"
         raise InputError(
             f"the image does not show {VIEW_NAMES['4ch']} but looks like {VIEW_NAMES[found.view]} (seen: {shown}); "
             "give a 4CH series, or accept it with --view any."

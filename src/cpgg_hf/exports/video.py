@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from cpgg_hf.cine import Cine
 from cpgg_hf.errors import CPGGWarning
 from cpgg_hf.exports.checks import checked
 from cpgg_hf.files.staging import staged_file
-from cpgg_hf.optional import import_optional
 
 _MIN_DURATION_MS = 20  # viewers slow faster frames down to 100 ms
 _LEFT_OUT = (
@@ -23,11 +23,11 @@ _GAP = 2  # pixels between the cines of a grid
 _SCALE = 2  # screen pixels per pixel; even, as H.264 needs even sizes
 
 
-def film_of(cines: Cine | Sequence[Cine], columns: int | None = None) -> tuple[np.ndarray, float]:
+def video_frames(cines: Cine | Sequence[Cine], columns: int | None = None) -> tuple[np.ndarray, float]:
     """One cine, or several in a grid, as frames (T, 2 rows, 2 columns) uint8, and the mean frame time in ms.
 
     Args:
-        cines: of the same shape.
+        cines: cines of the same shape.
         columns: cines per row of the grid; by default about as many as there are rows.
 
     Raises:
@@ -54,15 +54,14 @@ def write_looping_picture(
         frames: (T, rows, columns) uint8.
         frame_time_ms: time from one frame to the next.
         clock_ms: unit of the format's frame durations.
-        options: of pillow's `save`.
+        options: options of pillow's `save`.
     """
-    image_module = import_optional("PIL.Image", "pictures")
     step_ms = max(frame_time_ms, _MIN_DURATION_MS)
     starts = np.arange(0, len(frames) * frame_time_ms - 1e-6, step_ms)
     shown = np.floor(starts / frame_time_ms + 1e-6).astype(int)
     ends = np.round(np.append(starts[1:], len(frames) * frame_time_ms) / clock_ms) * clock_ms
     durations = np.diff(np.append(0, ends)).clip(_MIN_DURATION_MS).astype(int).tolist()
-    first, *others = [image_module.fromarray(frames[index]) for index in shown]
+    first, *others = [Image.fromarray(frames[index]) for index in shown]
     if len(shown) < len(frames):
         warnings.warn(_LEFT_OUT, CPGGWarning, stacklevel=3)
     options["comment"] = f"{len(shown)} of {len(frames)} frames of the beat"
