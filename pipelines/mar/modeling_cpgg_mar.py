@@ -72,10 +72,10 @@ field_id,name,short_name,unit,structure,mean,sd,min_plausible,max_plausible,sour
 24103,LV ejection fraction,LVEF,%,LV,59.6,5.2,5,90,Petersen2017 abstract (M/F pooled)
 24104,LV cardiac output,LVCO,L/min,LV,5.34,1.25,1.0,14.0,derived: LVSV x HR; HR 63+-10 bpm assumed
 24105,LV myocardial mass,LVM,g,LV,85.6,23.7,25,350,derived: Petersen2017 abstract 53/42 g/m2 x BSA 1.95/1.68 assumed
-24106,RV end diastolic volume,RVEDV,mL,RV,153.9,39.7,40,500,Petersen2017 recalled; agrees with ranges quoted in public code; verify Table 12
-24107,RV end systolic volume,RVESV,mL,RV,68.8,23.8,10,430,Petersen2017 recalled; agrees with ranges quoted in public code; verify Table 12
-24108,RV stroke volume,RVSV,mL,RV,85.1,20.3,12,220,Petersen2017 recalled; agrees with ranges quoted in public code; verify Table 12
-24109,RV ejection fraction,RVEF,%,RV,56.2,6.3,5,90,Petersen2017 recalled; agrees with ranges quoted in public code; verify Table 12
+24106,RV end diastolic volume,RVEDV,mL,RV,153.9,39.7,40,500,"assumed (from memory of Petersen 2017, not checked)"
+24107,RV end systolic volume,RVESV,mL,RV,68.8,23.8,10,430,"assumed (from memory of Petersen 2017, not checked)"
+24108,RV stroke volume,RVSV,mL,RV,85.1,20.3,12,220,"assumed (from memory of Petersen 2017, not checked)"
+24109,RV ejection fraction,RVEF,%,RV,56.2,6.3,5,90,"assumed (from memory of Petersen 2017, not checked)"
 24110,LA maximum volume,LAV_max,mL,LA,65.1,18.0,10,350,"Funk2018 (182 healthy, long-axis cine; pooled)"
 24111,LA minimum volume,LAV_min,mL,LA,22.4,8.6,2,320,Funk2018 (182 healthy; pooled)
 24112,LA stroke volume,LASV,mL,LA,42.7,12.3,3,160,"derived: LAV_max-LAV_min, r=0.8 assumed"
@@ -815,7 +815,11 @@ class CPGGMARModel(PreTrainedModel):  # type: ignore[misc]
             super()._init_weights(module)
 
     def patchify(self, latents: torch.Tensor) -> torch.Tensor:
-        """Cuts latents (B, C, T', H', W') into tokens (B, L, D) in the order t, h, w, each flattened channel first."""
+        """Cuts latents (B, C, T', H', W') into tokens (B, L, D) in the order t, h, w, each flattened channel first.
+
+        Raises:
+            ValueError: latents of another shape than the config's.
+        """
         expected = (self.config.latent_channels, *self.config.latent_size)
         if tuple(latents.shape[1:]) != expected:
             raise ValueError(

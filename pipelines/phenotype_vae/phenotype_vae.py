@@ -9,6 +9,7 @@ import numpy as np
 import os
 import re
 import reprlib
+import textwrap
 import torch
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
@@ -47,6 +48,15 @@ class CPGGError(Exception):
 
 class PhenotypeError(CPGGError, ValueError):
     pass
+
+
+def printable(text: str) -> str:
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
+def brief(message: object) -> str:
+    text = textwrap.shorten(str(message).rstrip(". \n"), 200, placeholder=" ...") or type(message).__name__
+    return printable(text)
 
 
 # ---- cpgg_hf.phenotypes.schema
@@ -98,10 +108,10 @@ field_id,name,short_name,unit,structure,mean,sd,min_plausible,max_plausible,sour
 24103,LV ejection fraction,LVEF,%,LV,59.6,5.2,5,90,Petersen2017 abstract (M/F pooled)
 24104,LV cardiac output,LVCO,L/min,LV,5.34,1.25,1.0,14.0,derived: LVSV x HR; HR 63+-10 bpm assumed
 24105,LV myocardial mass,LVM,g,LV,85.6,23.7,25,350,derived: Petersen2017 abstract 53/42 g/m2 x BSA 1.95/1.68 assumed
-24106,RV end diastolic volume,RVEDV,mL,RV,153.9,39.7,40,500,Petersen2017 recalled; agrees with ranges quoted in public code; verify Table 12
-24107,RV end systolic volume,RVESV,mL,RV,68.8,23.8,10,430,Petersen2017 recalled; agrees with ranges quoted in public code; verify Table 12
-24108,RV stroke volume,RVSV,mL,RV,85.1,20.3,12,220,Petersen2017 recalled; agrees with ranges quoted in public code; verify Table 12
-24109,RV ejection fraction,RVEF,%,RV,56.2,6.3,5,90,Petersen2017 recalled; agrees with ranges quoted in public code; verify Table 12
+24106,RV end diastolic volume,RVEDV,mL,RV,153.9,39.7,40,500,"assumed (from memory of Petersen 2017, not checked)"
+24107,RV end systolic volume,RVESV,mL,RV,68.8,23.8,10,430,"assumed (from memory of Petersen 2017, not checked)"
+24108,RV stroke volume,RVSV,mL,RV,85.1,20.3,12,220,"assumed (from memory of Petersen 2017, not checked)"
+24109,RV ejection fraction,RVEF,%,RV,56.2,6.3,5,90,"assumed (from memory of Petersen 2017, not checked)"
 24110,LA maximum volume,LAV_max,mL,LA,65.1,18.0,10,350,"Funk2018 (182 healthy, long-axis cine; pooled)"
 24111,LA minimum volume,LAV_min,mL,LA,22.4,8.6,2,320,Funk2018 (182 healthy; pooled)
 24112,LA stroke volume,LASV,mL,LA,42.7,12.3,3,160,"derived: LAV_max-LAV_min, r=0.8 assumed"
@@ -210,12 +220,12 @@ def phenotype_index(name_or_field: str | int) -> int:
     if text.lower() in _INDEX_OF_NAME:
         return _INDEX_OF_NAME[text.lower()]
     if not text:
-        raise PhenotypeError("a phenotype has no name: give each column the name of its phenotype, or leave it out.")
+        raise PhenotypeError("a phenotype has no name; give each column the name of its phenotype, or leave it out.")
     column = _COLUMN.fullmatch(text)
     if column and int(column[1]) in _INDEX_OF_FIELD:
         return _INDEX_OF_FIELD[int(column[1])]
     suggestion = _suggest(text[:100], int(column[1]) if column else None)
-    raise PhenotypeError(f"unknown phenotype {reprlib.repr(text)}: {suggestion}.")
+    raise PhenotypeError(f"unknown phenotype {reprlib.repr(text)}; {suggestion}")
 
 
 def _suggest(text: str, field_id: int | None) -> str:
@@ -223,10 +233,10 @@ def _suggest(text: str, field_id: int | None) -> str:
     if field_id is not None or re.fullmatch(r"-?\d{1,9}", text):
         number = int(text) if field_id is None else field_id
         nearest = PHENOTYPES[min(max(number, first), last) - first]
-        return f"fields {first} to {last} are known; the nearest is {nearest.field_id} ({nearest.short_name})"
+        return f"use a field of {first} to {last}, such as {nearest.field_id} ({nearest.short_name})."
     lowered = {name.lower(): name for name in NAMES} | {item.name.lower(): item.short_name for item in PHENOTYPES}
     nearest_name = lowered[difflib.get_close_matches(text.lower(), lowered, n=1, cutoff=0.0)[0]]
-    return f"did you mean {nearest_name!r}? (`cpgg phenotypes` lists all 82)"
+    return f"did you mean {nearest_name!r} (`cpgg phenotypes` lists all 82)?"
 
 
 # ---- cpgg_hf.phenotypes.identities
@@ -372,15 +382,15 @@ def _shown(given: np.ndarray, row: int, indices: tuple[int, ...]) -> str:
 
 def _check_fraction(given: np.ndarray, fraction: int) -> None:
     for row in map(int, np.flatnonzero((given[:, fraction] <= 0) | (given[:, fraction] >= 100))):
-        raise PhenotypeError(f"{_shown(given, row, (fraction,))}: an ejection fraction lies between 0 and 100 %.")
+        raise PhenotypeError(f"{_shown(given, row, (fraction,))}; give an ejection fraction between 0 and 100 %.")
 
 
 def _check_order(array: np.ndarray, group: tuple[int, ...], given: np.ndarray) -> None:
     largest, smallest = array[:, group[:2]].T
     for row in map(int, np.flatnonzero((largest <= smallest) | (smallest <= 0))):
         raise PhenotypeError(
-            f"{_shown(given, row, group)}: {NAMES[group[0]]} must be above {NAMES[group[1]]} and both positive, but"
-            f" they are {largest[row]:.6g} and {smallest[row]:.6g} {PHENOTYPES[group[0]].unit}; leave out one."
+            f"{_shown(given, row, group)}, but {NAMES[group[0]]} must be above {NAMES[group[1]]} and both positive"
+            f" (they are {largest[row]:.6g} and {smallest[row]:.6g} {PHENOTYPES[group[0]].unit}); leave out one."
         )
 
 
@@ -397,8 +407,8 @@ def _check_agreement(array: np.ndarray, given: np.ndarray) -> None:
         group = next((chamber for chamber in CHAMBERS if index in chamber), AORTAS[0] + AORTAS[1])
         implied = array[row, index] - residuals[row, identity]
         raise PhenotypeError(
-            f"{_shown(given, row, group)} contradict each other: the others imply {NAMES[index]} = {implied:.6g}"
-            f" {PHENOTYPES[index].unit}; leave out one."
+            f"{_shown(given, row, group)} contradict each other (the others imply {NAMES[index]} = {implied:.6g}"
+            f" {PHENOTYPES[index].unit}); leave out one."
         )
 
 
@@ -445,7 +455,7 @@ def find_unit_errors(array: np.ndarray) -> Iterator[str]:
     for row, column in np.argwhere((array < below) | (array > above)).tolist():
         remedy = _remedy(PHENOTYPES[column], float(array[row, column]))
         if remedy:
-            yield f"row {row}: {_describe(column, array[row, column])}: {remedy}."
+            yield f"row {row}: {_describe(column, array[row, column])} {remedy}."
     # One nearly still segment is a scar; a whole table of strains below 1 % is a table of fractions.
     for columns in _STRAIN_GROUPS:
         given = array[:, columns]
@@ -453,26 +463,26 @@ def find_unit_errors(array: np.ndarray) -> Iterator[str]:
         if present.any() and np.all(np.abs(given[present]) <= 1):
             row, position = np.argwhere(present)[0]
             text = _describe(columns[position], given[row, position])
-            yield f"row {row}: {text}: it looks like a fraction; multiply by 100 to give it in %."
+            yield f"row {row}: {text} looks like a fraction; multiply by 100 to give it in %."
 
 
 def _remedy(phenotype: Phenotype, value: float) -> str:
     for unit, factor in _MISTAKEN_UNITS[phenotype.unit]:
         if phenotype.minimum <= value * factor <= phenotype.maximum:
-            return f"it looks like {unit}; multiply by {factor:g} to give it in {phenotype.unit}"
+            return f"looks like {unit}; multiply by {factor:g} to give it in {phenotype.unit}"
     if phenotype.minimum >= 0 > value:
-        return "it cannot be negative; correct it, or leave it out (NaN) if it is missing"
+        return "cannot be negative; correct it, or leave it out (NaN) if it is missing"
     if phenotype.minimum <= -value <= phenotype.maximum:
-        return "its sign is wrong; strains that shorten (Ecc, Ell) are negative, all other phenotypes positive"
+        return "has the wrong sign; give strains that shorten (Ecc, Ell) as negative, all others as positive values"
     if value > 10 * phenotype.maximum or value < phenotype.minimum / 10:
-        return f"its magnitude is wrong; give it in {phenotype.unit}, or leave it out (NaN) if it is missing"
+        return f"has the wrong magnitude; give it in {phenotype.unit}, or leave it out (NaN) if it is missing"
     return ""
 
 
 def check_magnitudes(array: np.ndarray) -> None:
     for row, column in np.argwhere(np.isinf(array)):
         text = _describe(column, array[row, column])
-        raise PhenotypeError(f"row {row}: {text}: it is not finite; missing values are NaN.")
+        raise PhenotypeError(f"row {row}: {text} is not finite; give missing values as NaN.")
     for sentence in find_unit_errors(array):
         raise PhenotypeError(sentence)
 
@@ -484,7 +494,7 @@ def check_magnitudes(array: np.ndarray) -> None:
 IDENTIFIER_COLUMNS = frozenset(["eid", "f.eid", "participant.eid", "subject", "subject_id"])
 
 
-_NO_PHENOTYPE = "no column of the table is a phenotype: name at least one as `cpgg phenotypes` lists them."
+_NO_PHENOTYPE = "no column of the table is a phenotype; name at least one as `cpgg phenotypes` lists them."
 
 
 def as_array(table: Any) -> np.ndarray:
@@ -501,7 +511,7 @@ def parse_table(table: Any) -> np.ndarray:
     if hasattr(table, "columns") and hasattr(table, "iloc"):
         repeated = table.columns[table.columns.duplicated()]
         if len(repeated):
-            raise PhenotypeError(f"column {reprlib.repr(str(repeated[0]))} is there twice: keep one.")
+            raise PhenotypeError(f"column {reprlib.repr(str(repeated[0]))} is there twice; keep one.")
         columns = {column: table[column].to_list() for column in table.columns}
         return _from_columns(columns or {"subject": []})  # an index alone names no phenotype either
     if isinstance(table, Sequence) and not isinstance(table, str):
@@ -520,15 +530,15 @@ def _to_numpy(values: Any) -> np.ndarray:
         return np.array(values, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise PhenotypeError(
-            f"phenotypes of type {type(values).__name__} are not numeric: give a dict, a list of dicts, a DataFrame"
-            f" or a (B, {len(NAMES)}) array ({error})."
+            f"phenotypes of type {type(values).__name__} are not numeric ({brief(error)}); give a dict, a list of"
+            f" dicts, a DataFrame or a (B, {len(NAMES)}) array."
         ) from error
 
 
 def _stack(vectors: list[np.ndarray]) -> np.ndarray:
     shapes = {vector.shape for vector in vectors}
     if len(shapes) > 1:
-        raise PhenotypeError(f"the phenotype vectors differ in shape, {sorted(shapes)}: each must be ({len(NAMES)},).")
+        raise PhenotypeError(f"the phenotype vectors differ in shape, {sorted(shapes)}; give each ({len(NAMES)},).")
     return np.array(vectors)
 
 
@@ -536,10 +546,10 @@ def _check_shape(array: np.ndarray) -> np.ndarray:
     if array.shape == (len(NAMES),):
         return array[None]
     if array.size == 0:
-        raise PhenotypeError("the table of phenotypes is empty: give at least one row.")
+        raise PhenotypeError("the table of phenotypes is empty; give at least one row.")
     if array.ndim != 2 or array.shape[1] != len(NAMES):
         raise PhenotypeError(
-            f"phenotypes of shape {array.shape}: expected ({len(NAMES)},) or (B, {len(NAMES)}), in the order of"
+            f"phenotypes of shape {array.shape}, expected ({len(NAMES)},) or (B, {len(NAMES)}) in the order of"
             " cpgg_hf.phenotypes.NAMES; name the columns if only some are given."
         )
     return array
@@ -553,7 +563,7 @@ def _columns_of(names: Iterable[Any]) -> dict[int, Any]:
         index = phenotype_index(name)
         if index in columns:
             other = str(columns[index])
-            raise PhenotypeError(f"columns {other!r} and {str(name)!r} are both {NAMES[index]}: keep one.")
+            raise PhenotypeError(f"columns {other!r} and {str(name)!r} are both {NAMES[index]}; keep one.")
         columns[index] = name
     return columns
 
@@ -566,7 +576,7 @@ def _from_columns(table: Mapping[Any, Any]) -> np.ndarray:
     lengths = {len(column) for column in values.values()} or {1}
     if len(lengths) > 1:
         raise PhenotypeError(
-            f"columns of different lengths {sorted(lengths)}: give one value per row in every column."
+            f"columns of different lengths {sorted(lengths)}; give one value per row in every column."
         )
     array = np.full((lengths.pop(), len(NAMES)), np.nan)
     for index, column in values.items():
@@ -579,7 +589,7 @@ def _from_rows(rows: Sequence[Mapping[Any, Any]]) -> np.ndarray:
     found: set[int] = set()
     for row, values in enumerate(rows):
         if not isinstance(values, Mapping):
-            raise PhenotypeError(f"row {row} is a {type(values).__name__} among dicts: give all rows as dicts.")
+            raise PhenotypeError(f"row {row} is a {type(values).__name__} among dicts; give all rows as dicts.")
         found.update(columns := _columns_of(values))
         for index, name in columns.items():
             array[row, index] = _number(values[name], index, row)
@@ -606,7 +616,7 @@ def _number(value: Any, index: int, row: int) -> float:
         return float(value)
     except (TypeError, ValueError, OverflowError) as error:
         raise PhenotypeError(
-            f"row {row}: {NAMES[index]} = {reprlib.repr(value)} is not a number: give it in"
+            f"row {row}: {NAMES[index]} = {reprlib.repr(value)} is not a number; give it in"
             f" {PHENOTYPES[index].unit}, or leave it out."
         ) from error
 

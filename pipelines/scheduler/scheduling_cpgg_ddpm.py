@@ -46,15 +46,15 @@ class CPGGDDPMScheduler(DDPMScheduler):
     that another scheduler built with `from_config` adopts them, except the variance.
 
     Args:
-        num_train_timesteps (`int`, defaults to 1000): Steps of the diffusion that the head was trained on.
-        beta_schedule (`str`, defaults to `"squaredcos_cap_v2"`): The cosine schedule.
-        variance_type (`str`, defaults to `"learned_range"`): The model's output contains the variance.
-        prediction_type (`str`, defaults to `"epsilon"`): The model estimates the noise.
-        clip_sample (`bool`, defaults to `False`): Whether each step's estimate of the clean latents is clipped to
+        num_train_timesteps (`int`, defaults to 1000): steps of the diffusion that the head was trained on.
+        beta_schedule (`str`, defaults to `"squaredcos_cap_v2"`): the cosine schedule.
+        variance_type (`str`, defaults to `"learned_range"`): the model's output contains the variance.
+        prediction_type (`str`, defaults to `"epsilon"`): the model estimates the noise.
+        clip_sample (`bool`, defaults to `False`): whether each step's estimate of the clean latents is clipped to
             +- `clip_sample_range` (published: no). At the noisiest timesteps the estimate divides the error of the
             noise estimate by nearly zero, which diverges for a briefly trained head.
-        clip_sample_range (`float`, defaults to 4.0): In standard deviations of the latents.
-        timestep_spacing (`str`, defaults to `"linspace"`): The published spacing.
+        clip_sample_range (`float`, defaults to 4.0): in standard deviations of the latents.
+        timestep_spacing (`str`, defaults to `"linspace"`): the published spacing.
     """
 
     config: Any  # attributes are the arguments above

@@ -322,28 +322,28 @@ class AutoencoderKLCPGG(ModelMixin, ConfigMixin, AutoencoderMixin):  # type: ign
     This model inherits from [`ModelMixin`]: see there for loading, saving, devices and dtypes.
 
     Parameters:
-        in_channels (`int`, defaults to 1): Channels of a cine.
-        out_channels (`int`, defaults to 1): Channels of a reconstructed cine.
-        block_out_channels (`tuple[int, ...]`, defaults to `(128, 256, 512, 512)`): Width of each level; height and
+        in_channels (`int`, defaults to 1): channels of a cine.
+        out_channels (`int`, defaults to 1): channels of a reconstructed cine.
+        block_out_channels (`tuple[int, ...]`, defaults to `(128, 256, 512, 512)`): width of each level; height and
             width halve between levels.
-        temporal_factors (`tuple[int, ...]`, defaults to `(1, 1, 2)`): Downsampling factor of time after each level of
+        temporal_factors (`tuple[int, ...]`, defaults to `(1, 1, 2)`): downsampling factor of time after each level of
             the encoder except the last; the decoder upsamples in reverse order.
-        layers_per_block (`int`, defaults to 2): Residual blocks per level of the encoder; the decoder has one more.
-        act_fn (`str`, defaults to `"silu"`): The activation function.
-        latent_channels (`int`, defaults to 16): Channels of the latents.
-        norm_num_groups (`int`, defaults to 32): Groups of each group normalisation.
-        patch_size (`tuple[int, int, int]`, defaults to `(1, 1, 1)`): Frames, rows and columns that a space-to-depth
+        layers_per_block (`int`, defaults to 2): residual blocks per level of the encoder; the decoder has one more.
+        act_fn (`str`, defaults to `"silu"`): the activation function.
+        latent_channels (`int`, defaults to 16): channels of the latents.
+        norm_num_groups (`int`, defaults to 32): groups of each group normalisation.
+        patch_size (`tuple[int, int, int]`, defaults to `(1, 1, 1)`): frames, rows and columns that a space-to-depth
             stem folds into channels before the encoder and unfolds after the decoder.
-        refiner_channels (`int`, defaults to 0): Width of a residual block after the decoder that corrects every
+        refiner_channels (`int`, defaults to 0): width of a residual block after the decoder that corrects every
             frame, a multiple of `norm_num_groups`; 0 = none.
-        sample_size (`tuple[int, int, int]`, defaults to `(50, 96, 96)`): Frames, rows and columns of the training
+        sample_size (`tuple[int, int, int]`, defaults to `(50, 96, 96)`): frames, rows and columns of the training
             cines. Other sizes are accepted if they are divisible by `compression`.
-        latents_mean (`list[float]`, *optional*): Mean of each latent channel over the training set (default: 0).
-        latents_std (`list[float]`, *optional*): Standard deviation of each latent channel (default: 1).
-        use_quant_conv (`bool`, defaults to `True`): Whether a 1x1x1 convolution follows the encoder.
-        use_post_quant_conv (`bool`, defaults to `True`): Whether a 1x1x1 convolution precedes the decoder.
-        mid_block_add_attention (`bool`, defaults to `True`): Whether the middle blocks attend over all positions.
-        data_policy (`str`, *optional*): Policy of the training data; `None` = restricted.
+        latents_mean (`list[float]`, *optional*): mean of each latent channel over the training set (default: 0).
+        latents_std (`list[float]`, *optional*): standard deviation of each latent channel (default: 1).
+        use_quant_conv (`bool`, defaults to `True`): whether a 1x1x1 convolution follows the encoder.
+        use_post_quant_conv (`bool`, defaults to `True`): whether a 1x1x1 convolution precedes the decoder.
+        mid_block_add_attention (`bool`, defaults to `True`): whether the middle blocks attend over all positions.
+        data_policy (`str`, *optional*): policy of the training data; `None` = restricted.
     """
 
     config: Any  # attributes are the parameters above
@@ -424,8 +424,8 @@ class AutoencoderKLCPGG(ModelMixin, ConfigMixin, AutoencoderMixin):  # type: ign
         """Encodes cines into latents.
 
         Args:
-            x (`torch.Tensor`): Cines (B, in_channels, T, H, W) in [-1, 1]; T, H, W divisible by `compression`.
-            return_dict (`bool`, defaults to `True`): Whether to return an `AutoencoderKLOutput` or a plain tuple.
+            x (`torch.Tensor`): cines (B, in_channels, T, H, W) in [-1, 1]; T, H, W divisible by `compression`.
+            return_dict (`bool`, defaults to `True`): whether to return an `AutoencoderKLOutput` or a plain tuple.
 
         Returns:
             The posterior over latents (B, latent_channels, T', H', W'), in the dtype of `x`.
@@ -445,8 +445,8 @@ class AutoencoderKLCPGG(ModelMixin, ConfigMixin, AutoencoderMixin):  # type: ign
         """Decodes latents into cines.
 
         Args:
-            z (`torch.Tensor`): Latents (B, latent_channels, T', H', W'), not standardised.
-            return_dict (`bool`, defaults to `True`): Whether to return a `DecoderOutput` or a plain tuple.
+            z (`torch.Tensor`): latents (B, latent_channels, T', H', W'), not standardised.
+            return_dict (`bool`, defaults to `True`): whether to return a `DecoderOutput` or a plain tuple.
 
         Returns:
             Cines (B, out_channels, T, H, W), nominally in [-1, 1] but not clipped, in the dtype of `z`.
