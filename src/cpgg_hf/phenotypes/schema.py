@@ -37,7 +37,6 @@ class Phenotype:
         name: UK Biobank's description.
         short_name: the name used everywhere in this package, e.g. `LVEF`.
         unit: the physical unit of every value.
-        structure: the part of the heart it belongs to.
         mean: population mean in `unit` (see `source`).
         sd: population standard deviation in `unit` (see `source`).
         minimum: smallest plausible value.
@@ -50,7 +49,6 @@ class Phenotype:
     name: str
     short_name: str
     unit: str
-    structure: str
     mean: float
     sd: float
     minimum: float
@@ -67,7 +65,6 @@ def _read_table() -> tuple[Phenotype, ...]:
             name=row["name"],
             short_name=row["short_name"],
             unit=row["unit"],
-            structure=row["structure"],
             mean=float(row["mean"]),
             sd=float(row["sd"]),
             minimum=float(row["min_plausible"]),
