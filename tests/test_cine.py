@@ -1,13 +1,10 @@
 """`Cine` refuses pixels and geometry that contradict each other, and converts between the ranges exactly."""
 
-from types import SimpleNamespace
-
 import numpy as np
-import pandas
 import pytest
 import torch
 
-from cpgg_hf.cine import Cine, cines_of, from_network, to_network
+from cpgg_hf.cine import Cine, from_network, to_network
 
 UINT8 = np.arange(256, dtype=np.uint8).reshape(4, 8, 8)
 
@@ -72,19 +69,3 @@ def test_scanner_units_and_oblong_pixels_are_not_taken_for_prepared_ones():
         _ = scan.unit
     with pytest.raises(ValueError, match="scan 7 has pixels of"):
         _ = scan.pixel_size_mm
-
-
-def test_a_pipelines_output_becomes_cines_with_their_own_phenotypes():
-    output = SimpleNamespace(
-        cines=np.stack([np.zeros((4, 8, 8)), np.ones((4, 8, 8))]),
-        frame_time_ms=[18.0, 20.0],
-        phenotypes=pandas.DataFrame(np.stack([np.full(82, 1.0), np.full(82, 2.0)])),
-        seeds=[5, 6],
-        spacing_mm=1.8,
-    )
-    first, second = cines_of(output)
-    assert (first.seed, second.seed) == (5, 6)
-    assert (first.rr_ms, second.rr_ms) == (72, 80)
-    assert (second.pixels == 1).all()
-    assert (second.phenotypes == 2).all()
-    assert not second.acquired

@@ -13,7 +13,7 @@ from diffusers import (
 )
 
 from cpgg_hf import CPGGPipeline
-from cpgg_hf.cine import cines_of
+from cpgg_hf.generation.generator import cines_of
 from cpgg_hf.measure import measure_cines
 from cpgg_hf.metrics import r2_score
 from cpgg_hf.phantom import sample_phenotypes
