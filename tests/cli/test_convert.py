@@ -58,7 +58,7 @@ def test_a_phenotype_vae_and_a_transformer_share_the_scaler_of_a_table(published
         (["mar", "phenotype_vae.safetensors", "--config", str(PARITY / "config.json")], "not the weights of the pub"),
         (["mar", "mar.safetensors", "--config", "empty.json"], "the published sizes lack ['img', "),
         (["mar", "mar.safetensors", "--config", "absent.json"], "cannot read sizes from absent.json"),
-        (["phenotype_vae", "mar.safetensors"], "not the weights of the published phenotype VAE."),
+        (["phenotype_vae", "mar.safetensors"], "check that these are the weights of the published phenotype VAE."),
         (["phenotype_vae", "absent.pth"], "cannot read weights from absent.pth"),
         (["phenotype_vae", "phenotype_vae.pth"], "name the entry that is one with --key."),
         (["phenotype_vae", "phenotype_vae.pth", "--key", "ema"], "has no entry 'ema'; expected one of ['model_ema', "),
