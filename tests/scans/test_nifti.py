@@ -186,8 +186,8 @@ def test_what_is_repaired_in_a_header_is_said_in_a_warning_not_printed(tmp_path,
 
 def test_a_sheared_plane_is_refused(tmp_path, cine):
     path = write_nifti(tmp_path / "cine.nii", cine, 70.0, affine=affine_of_plane((1.8, 1.8), ORIENTATION, POSITION))
-    set_field(path, "srow_z", [0, -1.3, 0, 0])
-    set_field(path, "srow_x", [1.0, 1.2, 0, 0])
+    set_field(path, "srow_z", [0, -1.3416, 0, 0])
+    set_field(path, "srow_x", [-1.44, 1.2, 0, 0])  # pixels of 1.8 x 1.8 mm, as in pixdim
     with pytest.raises(InputError, match="expected two perpendicular unit vectors"):
         read_nifti(path)
 
