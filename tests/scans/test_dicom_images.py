@@ -12,6 +12,7 @@ from cpgg_hf.scans.dicom import read_dicom_folder, read_middle_slice
 
 TIMES = 10 + np.arange(20) * 33.0
 PLACE = np.array([-120.0, -60.0, 40.0])
+NORMAL = np.cross(FOUR_CHAMBER[:3], FOUR_CHAMBER[3:])
 
 
 @pytest.fixture
@@ -37,7 +38,7 @@ def test_an_enhanced_file_is_read_with_the_values_of_its_frames(tmp_path, cine):
 
 def test_slices_of_an_enhanced_file_are_told_apart(tmp_path, cine):
     stack = np.concatenate([cine, cine + 1, cine + 2])
-    positions = np.repeat([PLACE, PLACE + (0, 0, 8), PLACE + (0, 0, 16)], 20, axis=0)
+    positions = np.repeat([PLACE, PLACE + 8 * NORMAL, PLACE + 16 * NORMAL], 20, axis=0)
     write_enhanced(tmp_path / "IM1.dcm", stack, times=np.tile(TIMES, 3), positions=positions)
     with pytest.raises(InputError, match=r"holds 3 cines, expected one \(7-1: 20 frames"):
         read_dicom_folder(tmp_path)
@@ -111,7 +112,7 @@ def test_phase_images_only_are_refused(tmp_path, cine):
         dataset.ImageType = ["ORIGINAL", "PRIMARY", "P", "ND"]
 
     write_dicom_series(tmp_path, cine, change=describe)
-    with pytest.raises(InputError, match="phase images only .ImageType ORIGINAL/PRIMARY/P/ND.; give the magnitude"):
+    with pytest.raises(InputError, match=r"phase images only .ImageType ORIGINAL/PRIMARY/P/ND.; give the magnitude"):
         read_dicom_folder(tmp_path)
 
 

@@ -97,9 +97,10 @@ def check_size(num_rows: int, num_columns: int, num_frames: int, origin: str) ->
 def check_num_frames(num_frames: int, origin: str) -> None:
     """Refuse what has too few frames for a cine."""
     if num_frames < MIN_FRAMES:
+        frames = "1 frame" if num_frames == 1 else f"{num_frames} frames"
         raise InputError(
-            f"{origin} holds {num_frames} frames, a cine needs at least {MIN_FRAMES}; give the whole series, as a "
-            "DICOM folder, or a .nii or .nii.gz file."
+            f"{origin} holds {frames}, a cine needs at least {MIN_FRAMES}; give the whole series, as a DICOM folder, "
+            "or a .nii or .nii.gz file."
         )
 
 
@@ -155,8 +156,8 @@ def one_beat(
         if not is_given:
             raise InputError(
                 f"{origin}: {len(times_ms)} frames cover {covered:.0f} ms, {covered / stated_ms:.1f} times the beat "
-                f"of {stated_ms:.0f} ms that the header states; give the frames of one beat, or the RR interval in ms to "
-                "take the first beat (rr_ms, --rr-ms)."
+                f"of {stated_ms:.0f} ms that the header states; give the frames of one beat, or the RR interval in ms "
+                "to take the first beat (rr_ms, --rr-ms)."
             )
         kept = times_ms[times_ms - times_ms[0] < stated_ms - np.median(np.diff(times_ms)) / 2]
         notes = (f"{origin}: {len(times_ms) - len(kept)} frames after the first {stated_ms:.0f} ms were left out.",)
