@@ -63,6 +63,12 @@ def add_mask(command: argparse.ArgumentParser) -> None:
     command.add_argument("--mask", help=text)
 
 
+def add_series(command: argparse.ArgumentParser) -> None:
+    """`--series`, the `series` of `cpgg_hf.scans.read_scan`; None unless given."""
+    text = "which cine of several in a DICOM folder; the error for several cines lists their names"
+    command.add_argument("--series", metavar="NAME", help=text)
+
+
 def add_view(command: argparse.ArgumentParser) -> None:
     """`--view`: "4ch" or "any"."""
     text = "4ch refuses planes that look like another view (default: %(default)s)"
