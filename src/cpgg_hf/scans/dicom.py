@@ -77,8 +77,8 @@ def read_middle_slice(folders: Iterable[str | os.PathLike[str]]) -> Cine:
     Raises:
         InputError: no DICOM images with a position, or a middle slice that cannot be used.
     """
-    folders = [Path(folder) for folder in folders]
-    origin = str(folders[0])
+    places = [Path(folder) for folder in folders]
+    origin = str(places[0])
 
     def middle(cines: list[DicomCine]) -> DicomCine:
         depths = [(depth, index) for index, one in enumerate(cines) if (depth := depth_of(one)) is not None]
@@ -86,7 +86,7 @@ def read_middle_slice(folders: Iterable[str | os.PathLike[str]]) -> Cine:
             raise InputError(f"{origin}: no DICOM image has a position in the patient; give the folder of one stack.")
         return cines[sorted(depths)[len(depths) // 2][1]]
 
-    files = ((str(path), path) for folder in folders for path in files_below(folder))
+    files = ((str(path), path) for place in places for path in files_below(place))
     return _read(files, origin, None, middle, of_stack=True)
 
 

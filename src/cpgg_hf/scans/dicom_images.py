@@ -118,7 +118,7 @@ def read_dataset(name: str, source: Path | IO[bytes], **options: Any) -> Any | N
             start = stream.read(_META_BYTES)
             stream.seek(0)
             deflated = _DEFLATED in start
-            dataset = None if deflated else pydicom.dcmread(stream, force=starts_as_dicom(start), **options)
+            dataset: Any = None if deflated else pydicom.dcmread(stream, force=starts_as_dicom(start), **options)
     except pydicom.errors.InvalidDicomError:
         if name.lower().endswith(_DICOM_SUFFIXES):
             raise InputError(
