@@ -94,13 +94,17 @@ def check_size(num_rows: int, num_columns: int, num_frames: int, origin: str) ->
         )
 
 
+def frames(number: int) -> str:
+    """A number of frames in words, for messages."""
+    return "1 frame" if number == 1 else f"{number} frames"
+
+
 def check_num_frames(num_frames: int, origin: str) -> None:
     """Refuse what has too few frames for a cine."""
     if num_frames < MIN_FRAMES:
-        frames = "1 frame" if num_frames == 1 else f"{num_frames} frames"
         raise InputError(
-            f"{origin} holds {frames}, a cine needs at least {MIN_FRAMES}; give the whole series, as a DICOM folder, "
-            "or a .nii or .nii.gz file."
+            f"{origin} holds {frames(num_frames)}, a cine needs at least {MIN_FRAMES}; give the whole series, as a "
+            "DICOM folder, or a .nii or .nii.gz file."
         )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from cpgg_hf.errors import InputError, brief
-from cpgg_hf.scans.checks import MIN_FRAMES
+from cpgg_hf.scans.checks import MIN_FRAMES, frames
 from cpgg_hf.scans.dicom_images import DicomImage
 from cpgg_hf.scans.dicom_values import number_of, numbers_of, texts_of, value_of
 
@@ -51,7 +51,7 @@ def find_cines(images: Sequence[DicomImage], origin: str) -> tuple[list[DicomCin
         label = f"{numbers[index]:.0f}" if numbered else str(place)
         parts = _parts(members)
         for part, (text, own) in enumerate(parts, start=1):
-            described = f"{len(own)} frames of {_description(own[0])}{text}"
+            described = f"{frames(len(own))} of {_description(own[0])}{text}"
             cines.append(DicomCine(label if len(parts) == 1 else f"{label}-{part}", described, own))
     return cines, notes
 
