@@ -94,14 +94,18 @@ def check_size(num_rows: int, num_columns: int, num_frames: int, origin: str) ->
         )
 
 
+def frames(number: int) -> str:
+    """A number of frames in words, for messages."""
+    return "1 frame" if number == 1 else f"{number} frames"
+
+
 def check_num_frames(num_frames: int, origin: str) -> None:
     """Refuse stills and short extracts of a beat: the segmenters find the heart by its motion."""
     if num_frames < MIN_FRAMES:
         still = " (stills do not show the motion by which the heart is found)" if num_frames <= 2 else ""
-        frames = "1 frame" if num_frames == 1 else f"{num_frames} frames"
         raise InputError(
-            f"{origin} holds {frames}{still}, a cine needs at least {MIN_FRAMES}; give the complete series, as a "
-            "DICOM folder, or a .nii or .nii.gz file."
+            f"{origin} holds {frames(num_frames)}{still}, a cine needs at least {MIN_FRAMES}; give the complete "
+            "series, as a DICOM folder, or a .nii or .nii.gz file."
         )
 
 
