@@ -42,17 +42,20 @@ def strictest(policies: Iterable[str | None]) -> str:
     return next(policy for policy in DATA_POLICIES if policy in found)
 
 
+# ---- cpgg_hf.files.policy_record
+
+
+POLICY_FILE = "data_policy.json"
+
+
 # ---- cpgg_hf.hub.policy
-
-
-ADAPTER_POLICY_FILE = "data_policy.json"  # PEFT's own file does not keep it
 
 
 def policy_of_adapter(source: str | os.PathLike[str] | None, **hub: Any) -> str:
     from transformers.utils import cached_file
 
     try:
-        path = None if source is None else cached_file(source, ADAPTER_POLICY_FILE, **hub)
+        path = None if source is None else cached_file(source, POLICY_FILE, **hub)
     except OSError:
         return UNKNOWN_POLICY  # there is none, or it cannot be reached
     return UNKNOWN_POLICY if path is None else strictest([_stated_in(Path(path))])
@@ -61,7 +64,7 @@ def policy_of_adapter(source: str | os.PathLike[str] | None, **hub: Any) -> str:
 def _stated_in(path: Path) -> str | None:
     try:
         content: Any = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     policy = content.get("data_policy") if isinstance(content, dict) else None
     return None if policy is None else str(policy)

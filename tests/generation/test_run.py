@@ -21,6 +21,7 @@ from cpgg_hf.dataset import cine_of, decode_cine, load_cines, read_description
 from cpgg_hf.dataset import parquet as cine_shards
 from cpgg_hf.errors import OutputError, RequestError
 from cpgg_hf.generation import GenerationRequest, Verification, generate_dataset, parse_condition
+from cpgg_hf.hub.policy import policy_of
 from cpgg_hf.measure import measure_cine
 from cpgg_hf.models.guidance import ConstantGuidance, Guidance
 from cpgg_hf.phenotypes import phenotype_index, read_csv
@@ -94,11 +95,13 @@ def test_the_set_holds_the_pipelines_cines_of_its_own_seeds_and_phenotypes(pipe,
     }
     assert visible(made) == [
         "README.md",
+        "data_policy.json",
         "dataset.json",
         "generation.json",
         "phenotypes.png",
         *(f"train-0000{shard}-of-00003.parquet" for shard in range(3)),
     ]
+    assert policy_of(made) == "phantom"
     rows = load_cines(made, cache_dir=tmp_path)
     assert len({row["seed"] for row in rows}) == len({row["subject"] for row in rows}) == 5
     for row in rows:
@@ -260,8 +263,8 @@ def test_a_disk_may_be_full_wherever_something_is_written(pipe, made, tmp_path, 
         [],
         ["generation.json"],
         ["generation.json", shards[0]],
-        ["dataset.json", "generation.json", *shards],
-        ["dataset.json", "generation.json", "phenotypes.png", *shards],
+        ["data_policy.json", "dataset.json", "generation.json", *shards],
+        ["data_policy.json", "dataset.json", "generation.json", "phenotypes.png", *shards],
     ]
     five(pipe, out)
     assert digests(out) == digests(made)

@@ -71,8 +71,10 @@ def report(
     from cpgg_hf.cli.measure import measure_probabilities
     from cpgg_hf.cli.models import checkpoint_path, load_pipeline, load_segmenter, segmenter_path
     from cpgg_hf.cli.requests import read_request
+    from cpgg_hf.data_policy import UNKNOWN_POLICY
     from cpgg_hf.exports.gif import write_gif
     from cpgg_hf.exports.sheet import side_by_side
+    from cpgg_hf.files.policy_record import recorded
     from cpgg_hf.files.staging import staged_folder
     from cpgg_hf.measure import measure_cine
     from cpgg_hf.metrics import psnr, ssim, to_plain
@@ -88,7 +90,7 @@ def report(
     finder = segmenter_path(None, model, scans=True)
     prepared = find_and_prepare(to_display_orientation(scan), view, finder, None, with_probabilities=True)
     real = prepared.cine
-    with staged_folder(out) as folder:
+    with staged_folder(out) as folder, recorded(folder, UNKNOWN_POLICY):
         pipe = load_pipeline(model)
         output = pipe(known, generator=torch.Generator().manual_seed(seed))
         (generated,), completed = cines_of(output), output.phenotypes.to_numpy()[0]
