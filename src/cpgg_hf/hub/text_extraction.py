@@ -1,7 +1,7 @@
 """Extracts all text and numbers from a file of any format, to be searched for identifiers before it is published.
 
-Values come with their names (`eid: 1234567`). Read by structure, also inside each other: JSON, tables (CSV, Excel, Stata,
-SAS), parquet and Arrow, NumPy, MATLAB 5, safetensors, pickles (which are not run), pictures, and archives
+Values come with their names (`eid: 1234567`). Read by structure, also inside each other: JSON, tables (CSV, Excel,
+Stata, SAS), parquet and Arrow, NumPy, MATLAB 5, safetensors, pickles (which are not run), pictures, and archives
 (zip, tar, gzip, bzip2, xz, zstd, lz4). All else is searched as text in ASCII, UTF-8 and UTF-16. Not found are numbers
 in binary formats without a reader here (HDF5, R, SQLite, pixels of DICOM and NIfTI), compressed or encrypted content
 within other formats (PDF), numbers drawn in pictures, and the encoded cines of a data set.
