@@ -81,7 +81,7 @@ class CineSource:
     def verify(self, shard: str) -> None:
         """InputError if a shard in a folder is not the one whose SHA-256 `dataset.json` lists, if it lists any.
 
-        It takes 1 to 2 s per GB. Shards of a repository are verified page by page, like all others, when they are read.
+        It takes 1 to 2 s per GB. Shards of a repository are verified by page, like all others, when they are read.
         """
         expected = self.description.get("sha256", {}).get(Path(shard).name)
         if not self.on_hub and expected is not None and checksum(Path(shard)) != expected:
