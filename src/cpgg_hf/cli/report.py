@@ -74,9 +74,11 @@ def report(
     from cpgg_hf.cli.cines import read_and_measure
     from cpgg_hf.cli.models import checkpoint_path, load_pipeline, load_segmenter
     from cpgg_hf.cli.requests import read_request
+    from cpgg_hf.data_policy import UNKNOWN_POLICY
     from cpgg_hf.exports.overlay import as_pictures, kind_of, write_overlay
     from cpgg_hf.exports.page import Page
     from cpgg_hf.exports.sheet import side_by_side
+    from cpgg_hf.files.policy_record import recorded
     from cpgg_hf.files.staging import staged_folder
     from cpgg_hf.measure import measure_cine
     from cpgg_hf.measure.plausibility import disagreements, plausible
@@ -89,7 +91,7 @@ def report(
         raise RequestError(f"{request} has {0 if known is None else len(known)} rows; expected one, the subject's.")
     read = read_and_measure(source, model=model, upright=True, **reading)
     real, of_real = read.cine, read.measurement
-    with staged_folder(out) as folder:
+    with staged_folder(out) as folder, recorded(folder, UNKNOWN_POLICY):
         pipe = load_pipeline(model)
         output = pipe(known, generator=torch.Generator().manual_seed(seed))
         (generated,), completed = cines_of(output), output.phenotypes.to_numpy()[0]

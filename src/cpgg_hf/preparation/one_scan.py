@@ -19,6 +19,7 @@ from cpgg_hf.dataset import CineWriter, write_description
 from cpgg_hf.errors import InputError, PhenotypeError, brief
 from cpgg_hf.exports.nifti import write_nifti
 from cpgg_hf.exports.overlay import write_overlay
+from cpgg_hf.files.policy_record import recorded
 from cpgg_hf.files.staging import staged_folder
 from cpgg_hf.measure.plausibility import PlausibleMeasurement, disagreements, plausible
 from cpgg_hf.phenotypes import NAMES, as_array, complete_identities
@@ -69,7 +70,7 @@ def prepare_one_scan(
         OutputError: `out` has content, or cannot be written.
     """
     known = None if phenotypes is None else read_phenotypes_json(phenotypes)
-    with staged_folder(out) as partial:
+    with staged_folder(out) as partial, recorded(partial, data_policy):
         scan = read_scan(path, rr_ms, series=series)
         estimate = classify_view(scan.normal)
         view_warnings = require_view(estimate, view, scan.origin)
