@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from cpgg_hf import AutoencoderKLCPGG, CPGGDDPMScheduler, CPGGMARModel, CPGGPhenotypeVAE, CPGGPipeline
+from cpgg_hf.files.policy_record import record_policy
 from cpgg_hf.models.scheduling_cpgg_ddpm import scheduler_of_head
 from cpgg_hf.training.trained_models import load_trained
 from push_options import add_push_options, push_result
@@ -63,6 +64,8 @@ def main() -> int:
         for component in ("vae", "mar"):
             for path in (arguments.out / component).glob("*.safetensors"):
                 store_half(path)
+    for folder in (path.parent for path in arguments.out.glob("*/config.json")):  # its files have changed since
+        record_policy(folder, json.loads((folder / "config.json").read_text())["data_policy"], folder.iterdir())
     size = sum(path.stat().st_size for path in arguments.out.rglob("*.safetensors"))
     print(f"wrote {arguments.out}: {size / 1e6:.1f} MB of weights")
     return push_result(arguments, arguments.out)

@@ -3,6 +3,7 @@
 Every message is one sentence for the user. Wrong arguments of a function call are plain `ValueError`s.
 """
 
+import re
 import textwrap
 
 
@@ -55,3 +56,10 @@ def brief(message: object) -> str:
     """Another library's error message, or a value from a file, on one line and at most 200 characters long."""
     text = textwrap.shorten(str(message).rstrip(". \n"), 200, placeholder=" ...") or type(message).__name__
     return printable(text)
+
+
+def advising_only(message: str, options: set[str]) -> str:
+    """A message about one of many scans, whose last clause advises no option but those that the command has."""
+    said, _, advice = message.rpartition("; ")
+    lacking = set(re.findall(r"--[a-z][a-z-]*", advice)) - options
+    return f"{said}; check the scan, or leave it out." if said and lacking else message

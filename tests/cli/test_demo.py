@@ -9,6 +9,7 @@ from tiny_checkpoint import save_tiny_checkpoint
 
 from cpgg_hf.cli.demo import LVEDV_ML, SHOWN, controllability_sentences
 from cpgg_hf.cli.main import main
+from cpgg_hf.hub.policy import policy_of
 from cpgg_hf.phenotypes import NAMES, phenotype_index
 
 
@@ -18,8 +19,15 @@ def test_demo_writes_ordered_hearts_pictures_and_a_table_and_can_run_again(tmp_p
         assert main(["demo", "--model", str(model), "--out", str(out)]) == 0
     count = len(LVEDV_ML)
     assert count >= 8
-    expected = {"hearts.gif", "hearts.png", "phenotypes.csv", *(f"heart_{i + 1}.nii.gz" for i in range(count))}
+    expected = {
+        "hearts.gif",
+        "hearts.png",
+        "phenotypes.csv",
+        "data_policy.json",
+        *(f"heart_{i + 1}.nii.gz" for i in range(count)),
+    }
     assert {path.name for path in out.iterdir()} == expected
+    assert policy_of(out) == "phantom"
 
     table = pd.read_csv(out / "phenotypes.csv")
     assert len(table) == 82 * count

@@ -10,6 +10,7 @@ from huggingface_hub import HfApi, ModelCard
 from small_cines import write_numbered
 
 from cpgg_hf.cli.main import main
+from cpgg_hf.files.policy_record import record_policy
 
 
 def test_a_checkpoint_goes_with_whatever_folders_it_has_and_gets_a_card(checkpoint, tmp_path, capsys):
@@ -65,6 +66,7 @@ def push_script(monkeypatch):
 def test_scripts_push_from_the_first_process_and_keep_what_they_made(hub, network, push_script, capsys, monkeypatch):
     folder = network()
     (folder / "README.md").write_text("# card\n")
+    record_policy(folder, "phantom", [folder / "README.md"])
     assert push_script(folder) == 0
     assert not HfApi().repo_exists("user/script")
     monkeypatch.setenv("RANK", "1")

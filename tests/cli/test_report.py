@@ -8,6 +8,7 @@ import pytest
 
 from cpgg_hf import phantom
 from cpgg_hf.exports.nifti import write_nifti
+from cpgg_hf.hub.policy import stated_policies
 from cpgg_hf.phenotypes import PHENOTYPES
 from cpgg_hf.plane import TYPICAL_4CH_ORIENTATION
 
@@ -21,7 +22,8 @@ def test_report_compares_a_real_cine_with_its_generated_one(model, subject, tmp_
     printed = json.loads(capsys.readouterr().out)
     assert printed == json.loads((out / "report.json").read_text())
     written = ["overlay.gif", "overlay.png", "report.gif", "report.json", "report.png"]
-    assert sorted(path.name for path in out.iterdir()) == written
+    assert sorted(path.name for path in out.iterdir()) == ["data_policy.json", *written]
+    assert set(stated_policies(out)) == {(name, "restricted") for name in written}
     assert 0 < printed["vae_reconstruction"]["psnr_db"] < 30
     known = json.loads((subject / "phenotypes.json").read_text())["phenotypes"]
     rows = {row["phenotype"]: row for row in printed["phenotypes"]}

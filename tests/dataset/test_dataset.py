@@ -1,6 +1,7 @@
 """What is written as a data set comes back, through this package and through plain `datasets`."""
 
 import json
+import os
 
 import datasets
 import numpy as np
@@ -21,6 +22,7 @@ from cpgg_hf.dataset import (
     write_description,
     write_shard,
 )
+from cpgg_hf.dataset.stream import CineStream
 from cpgg_hf.errors import InputError
 
 
@@ -219,3 +221,50 @@ def test_slices_and_folders_with_any_name(tmp_path):
     assert len(list(load_cines(folder, streaming=True))) == 20
     with pytest.raises(InputError, match="a stream has no slices"):
         load_cines(folder, "train[:3]", streaming=True)
+
+
+def test_a_single_changed_bit_of_a_shard_is_refused_wherever_it_lies(folder, tmp_path):
+    (shard,) = folder.glob("train-00000-*.parquet")
+    whole, generator = shard.read_bytes(), np.random.default_rng(0)
+    for place in generator.integers(len(whole), size=40):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << int(generator.integers(8))
+        shard.write_bytes(damaged)
+        for read in (lambda: load_cines(folder, cache_dir=tmp_path)[:], lambda: list(CineStream(folder, seed=None))):
+            with pytest.raises(InputError, match=shard.name):
+                read()
+    shard.write_bytes(whole)
+    assert len(list(CineStream(folder, batch_size=1, seed=None))) == len(load_cines(folder, cache_dir=tmp_path))
+
+
+def test_pages_carry_checksums_for_readers_without_the_description(folder):
+    (shard,) = folder.glob("train-00000-*.parquet")
+    metadata = pyarrow.parquet.read_metadata(shard).row_group(0)
+    column = metadata.column(metadata.num_columns - 1)
+    damaged = bytearray(shard.read_bytes())
+    damaged[column.data_page_offset + column.total_compressed_size - 3] ^= 1
+    shard.write_bytes(damaged)
+    with pytest.raises(OSError, match=r"(?i)crc|checksum"):
+        pyarrow.parquet.read_table(shard, page_checksum_verification=True)
+
+
+def test_a_data_set_without_checksums_is_read_as_before(folder, tmp_path):
+    path = folder / "dataset.json"
+    description = json.loads(path.read_text())
+    del description["sha256"]
+    path.write_text(json.dumps(description))
+    assert len(load_cines(folder, cache_dir=tmp_path)) == len(list(CineStream(folder, batch_size=1, seed=None)))
+
+
+def test_pipes_and_deep_json_are_refused_at_once(folder):
+    for name, message in (("train-00000-of-00003.parquet", "it is not a file"), ("dataset.json", "it is not a file")):
+        content = (folder / name).read_bytes()
+        (folder / name).unlink()
+        os.mkfifo(folder / name)
+        with pytest.raises(InputError, match=message):
+            load_cines(folder)
+        (folder / name).unlink()
+        (folder / name).write_bytes(content)
+    (folder / "dataset.json").write_text("[" * 100_000)
+    with pytest.raises(InputError, match="cannot be read"):
+        load_cines(folder)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pydicom
-from dicom_files import FOUR_CHAMBER, SHORT_AXIS, write_dicom_series
+from dicom_files import FOUR_CHAMBER, SHORT_AXIS, write_dicom_series, write_enhanced
 
 from .byte_mutations import ODD_TEXTS, damaged, odd_integer
 
@@ -78,6 +78,11 @@ def sound_series(folder: Path) -> dict[str, list[bytes]]:
     forms["short axis"] = form(lambda dataset: None, orientation=SHORT_AXIS)
     forms["implicit"] = form(syntax("ImplicitVRLittleEndian"))
     forms["RLE"] = form(packed("RLELossless"))
+    times, positions = np.arange(8) * 112.5, [(-120.0, -60.0, 40.0)] * 8
+    path = folder / "enhanced/image.dcm"
+    write_enhanced(path, beating_disc(), times=times, positions=positions, spacing=(4.0, 4.0))
+    forms["enhanced"] = [path.read_bytes()]
+    forms["no preamble"] = [content[132:] for content in forms["plain"]]
     forms["JPEG 2000"] = form(packed("JPEG2000Lossless"), np.repeat(np.repeat(beating_disc(), 2, 1), 2, 2))
     return forms
 
@@ -127,7 +132,7 @@ def _series_fault(files: list[bytes], draw: random.Random) -> list[bytes]:
 
 
 def _elements(content: bytes) -> list[Element]:
-    elements, place = [], 132
+    elements, place = [], 132 if content[128:132] == b"DICM" else 0
     while place < len(content):
         group, number, vr = struct.unpack_from("<HH2s", content, place)
         if vr in _LONG:

@@ -21,6 +21,7 @@ from cpgg_hf.dataset import cine_of, decode_cine, load_cines, read_description
 from cpgg_hf.dataset import parquet as cine_shards
 from cpgg_hf.errors import OutputError, RequestError
 from cpgg_hf.generation import GenerationRequest, Verification, generate_dataset, parse_condition
+from cpgg_hf.hub.policy import policy_of
 from cpgg_hf.measure import measure_cine
 from cpgg_hf.models.guidance import ConstantGuidance, Guidance
 from cpgg_hf.phenotypes import phenotype_index, read_csv
@@ -94,11 +95,13 @@ def test_the_set_holds_the_pipelines_cines_of_its_own_seeds_and_phenotypes(pipe,
     }
     assert visible(made) == [
         "README.md",
+        "data_policy.json",
         "dataset.json",
         "generation.json",
         "phenotypes.png",
         *(f"train-0000{shard}-of-00003.parquet" for shard in range(3)),
     ]
+    assert policy_of(made) == "phantom"
     rows = load_cines(made, cache_dir=tmp_path)
     assert len({row["seed"] for row in rows}) == len({row["subject"] for row in rows}) == 5
     for row in rows:
@@ -260,8 +263,8 @@ def test_a_disk_may_be_full_wherever_something_is_written(pipe, made, tmp_path, 
         [],
         ["generation.json"],
         ["generation.json", shards[0]],
-        ["dataset.json", "generation.json", *shards],
-        ["dataset.json", "generation.json", "phenotypes.png", *shards],
+        ["data_policy.json", "dataset.json", "generation.json", *shards],
+        ["data_policy.json", "dataset.json", "generation.json", "phenotypes.png", *shards],
     ]
     five(pipe, out)
     assert digests(out) == digests(made)
@@ -290,7 +293,7 @@ def test_progress_is_printed_in_single_lines(pipe, tmp_path, monkeypatch, capsys
         five(pipe, tmp_path / "set", batch_size=1)
     lines = [line.partition("] ")[2] for line in capsys.readouterr().err.splitlines()]
     assert re.fullmatch(r"1 of 5 cines \(20\.0%\), [\d.]+ cines/s, 0:00:\d\d left", lines[0])
-    assert [re.search(r"(\d) of 5", line)[1] for line in lines] == list("12234455")
+    assert [re.search(r"(\d) of 5", line)[1] for line in lines] == list("1223445")
     five(pipe, tmp_path / "set")
     assert capsys.readouterr().err.endswith("] 5 of 5 cines (100.0%)\n")
 

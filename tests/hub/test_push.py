@@ -8,6 +8,7 @@ from hub_faults import faults
 from huggingface_hub import HfApi, hf_hub_download
 
 from cpgg_hf.errors import PolicyError, PublishingError
+from cpgg_hf.files.policy_record import record_policy
 from cpgg_hf.hub.push import push_folder
 
 
@@ -21,11 +22,12 @@ def test_a_folder_arrives_whole_private_and_without_hidden_files(network):
     (folder / ".cache" / "note.txt").write_text("stays here")
     (folder / "pictures").mkdir()
     (folder / "pictures" / "sheet.txt").write_text("a picture")
+    record_policy(folder, "phantom", [folder / "pictures"])
     url = push_folder(folder, "user/whole", commit_message="First")
     assert "/user/whole/commit/" in url
     api = HfApi()
     assert api.repo_info("user/whole").private
-    expected = {".gitattributes", "config.json", "model.safetensors", "pictures/sheet.txt"}
+    expected = {".gitattributes", "config.json", "data_policy.json", "model.safetensors", "pictures/sheet.txt"}
     assert set(api.list_repo_files("user/whole")) == expected
     assert api.list_repo_commits("user/whole")[0].title == "First"
 
@@ -49,6 +51,10 @@ def test_restricted_artefacts_do_not_leave_and_no_repository_is_made(network):
         push_folder(folder, "user/secret", override_policy="  ")
     with pytest.raises(PolicyError, match=r"unknown/config\.json states no data policy"):
         push_folder(network("unknown", data_policy=None).parent, "user/secret")
+    mixed = network("mixed")
+    (mixed / "subjects.csv").write_text("id,LVEF\n1,60\n")
+    with pytest.raises(PolicyError, match=r"subjects\.csv states no data policy.*data_policy\.json"):
+        push_folder(mixed, "user/secret")
     assert not HfApi().repo_exists("user/secret")
 
 
@@ -58,7 +64,7 @@ def test_an_override_is_logged_and_stays_private(network, caplog):
     (entry,) = map(json.loads, (folder / ".policy_overrides.jsonl").read_text().splitlines())
     assert entry["repository"] == "user/approved"
     assert entry["reason"] == "the hub lies inside the approved environment"
-    assert entry["restricted"] == ["config.json states 'restricted'"]
+    assert entry["restricted"] == ["config.json states 'restricted'", "model.safetensors states 'restricted'"]
     assert "data policy overridden" in caplog.text
     assert HfApi().repo_info("user/approved").private
     assert ".policy_overrides.jsonl" not in HfApi().list_repo_files("user/approved")

@@ -1,6 +1,7 @@
 """A model's folder is judged before it is loaded: whatever is wrong with it is one sentence that names the file."""
 
 import json
+import os
 
 import pytest
 import torch
@@ -36,6 +37,11 @@ def flip_a_byte(folder):
     path.write_bytes(b"\xff" + path.read_bytes()[1:])
 
 
+def pipe_as_weights(folder):
+    (folder / WEIGHTS).unlink()
+    os.mkfifo(folder / WEIGHTS)
+
+
 def test_a_whole_model_passes(folder):
     check_model(folder, CineSegmenter)
 
@@ -46,6 +52,13 @@ def test_a_whole_model_passes(folder):
         (flip_a_byte, "config.json is missing or damaged"),
         (lambda folder: (folder / "config.json").write_text("{}"), "config.json describes no model"),
         (lambda folder: change_config(folder, _class_name="VQModel"), "describes VQModel, not CineSegmenter"),
+        (pipe_as_weights, f"{WEIGHTS} is not a file"),
+        (lambda folder: (folder / "config.json").write_text("[" * 100_000), "config.json is missing or damaged"),
+        (
+            lambda folder: change_config(folder, layers_per_block=10**8),
+            "layers_per_block can be at most 64, given 1000",
+        ),
+        (lambda folder: change_config(folder, block_out_channels=[8] * 10**4), "block_out_channels can be at most"),
         (
             lambda folder: change_config(folder, norm_num_groups=3),
             "config.json is not a valid configuration of CineSegmenter",

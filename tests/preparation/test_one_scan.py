@@ -10,6 +10,7 @@ from nifti_files import write_nifti
 
 from cpgg_hf.dataset import decode_cine, load_cines
 from cpgg_hf.errors import InputError, OutputError
+from cpgg_hf.hub.policy import stated_policies
 from cpgg_hf.phenotypes import NAMES
 from cpgg_hf.preparation.one_scan import prepare_one_scan
 
@@ -25,6 +26,9 @@ def test_a_dicom_folder_becomes_a_data_set_a_nifti_and_a_report(scan, tmp_path):
     report = prepare_one_scan(scan, tmp_path / "out", phenotypes=tmp_path / "known.json")
 
     assert json.loads((tmp_path / "out/report.json").read_text()) == report
+    stated = dict(stated_policies(tmp_path / "out"))
+    assert {"cine.nii.gz", "report.json", "dataset.json"} < stated.keys()
+    assert set(stated.values()) == {"restricted"}
     assert report["view"]["estimated"] == "4ch"
     assert report["acquired"]["num_frames"] == 25
     assert report["prepared"]["frame_time_ms"] == pytest.approx(17.6)

@@ -9,7 +9,7 @@ from nifti_files import write_nifti
 
 from cpgg_hf.errors import InputError
 from cpgg_hf.plane import TYPICAL_4CH_ORIENTATION, affine_of_plane
-from cpgg_hf.scans.nifti import read_nifti
+from cpgg_hf.scans.nifti import read_nifti, read_nifti_frames
 
 ORIENTATION = np.array([0.8, 0.6, 0.0, 0.0, 0.0, -1.0])
 POSITION = np.array([-100.0, -50.0, 70.0])
@@ -47,6 +47,105 @@ def test_what_is_written_is_read(tmp_path, cine):
     assert series.position == pytest.approx(POSITION, abs=1e-4)
     assert series.slice_thickness_mm == pytest.approx(8)
     assert series.warnings == ()
+
+
+@pytest.mark.parametrize(
+    "orientation", [ORIENTATION, [0.903, 0.235, -0.36, -0.192, -0.528, -0.827], [0, 0.9, -0.436, 0, -0.436, -0.9]]
+)
+def test_a_file_turned_to_the_patients_axes_is_read_as_it_was(tmp_path, cine, orientation):
+    """As MONAI and TorchIO write them: the only slice may lie along any axis."""
+    axes = np.array(orientation, dtype=float)
+    affine = affine_of_plane((1.8, 1.8), axes, POSITION, slice_thickness_mm=8)
+    path = write_nifti(tmp_path / "cine.nii.gz", cine, 70.0, affine=affine)
+    turned = nibabel.as_closest_canonical(nibabel.load(path))
+    assert turned.shape[2] > 1
+    nibabel.save(turned, tmp_path / "turned.nii.gz")
+    expected, series = read_nifti(path), read_nifti(tmp_path / "turned.nii.gz")
+    assert np.array_equal(series.pixels, expected.pixels)
+    assert series.spacing_mm == pytest.approx(expected.spacing_mm)
+    assert series.orientation == pytest.approx(expected.orientation, abs=1e-5)
+    assert series.position == pytest.approx(expected.position, abs=1e-3)
+    assert series.slice_thickness_mm == pytest.approx(8)
+    assert series.rr_ms == pytest.approx(840)
+
+
+def test_pixel_sizes_that_contradict_each_other_are_refused(tmp_path, cine):
+    path = write_nifti(tmp_path / "cine.nii.gz", cine, 70.0)
+    image = nibabel.load(path)
+    image.set_sform(image.affine @ np.diag([1.5, 1.5, 1.5, 1.0]), code="aligned")
+    nibabel.save(image, path)
+    with pytest.raises(
+        InputError, match=r"sform states pixels of 2\.7 x 2\.7 mm, pixdim and the qform 1\.8 x 1\.8 mm"
+    ):
+        read_nifti(path)
+
+
+@pytest.mark.parametrize("spacing_mm", [1.8, 1.791])
+def test_rounded_pixel_sizes_do_not_contradict_each_other(tmp_path, cine, spacing_mm):
+    path = write_nifti(tmp_path / "cine.nii", cine, 70.0)
+    set_field(path, "pixdim", [1, spacing_mm, spacing_mm, 6, 70, 1, 1, 1])
+    assert read_nifti(path).spacing_mm == pytest.approx([1.8, 1.8])
+
+
+def test_several_beats_are_said_or_the_first_is_read(tmp_path, cine):
+    beats = np.concatenate([cine, cine + 1, cine + 2])
+    path = write_nifti(tmp_path / "cine.nii", beats, 55.0)
+    assert "cover 1980 ms, taken as one beat; if these are several beats, give" in read_nifti(path).warnings[0]
+    series = read_nifti(path, rr_ms=660)
+    assert np.array_equal(series.pixels, cine)
+    assert series.frame_time_ms == pytest.approx(55)
+    assert "24 frames after the first 660 ms were left out" in series.warnings[0]
+
+
+def test_frames_that_do_not_fill_the_given_beat_keep_their_times(tmp_path, cine):
+    series = read_nifti(write_nifti(tmp_path / "cine.nii", cine, 70.0), rr_ms=1000)
+    assert (series.frame_time_ms, series.rr_ms) == pytest.approx((70, 1000))
+    assert "leave out the last 16% of the beat" in series.warnings[0]
+
+
+def test_nan_around_the_image_is_black_and_it_is_said(tmp_path, cine):
+    expected = cine.copy()
+    cine[:, :3], cine[:, :, 25:], cine[2:5, 17:] = np.nan, np.nan, np.nan
+    series = read_nifti(write_nifti(tmp_path / "cine.nii", cine, 70.0))
+    inside = ~np.isnan(cine)
+    assert np.array_equal(series.pixels[inside], expected[inside])
+    assert (series.pixels[~inside] == cine[inside].min()).all()
+    assert "% of the pixels, at the borders, are NaN and were read as black" in series.warnings[0]
+
+
+@pytest.mark.parametrize("form", ["two axes", "three axes", "turned to the patient's axes"])
+def test_files_of_one_frame_each_are_one_cine(tmp_path, cine, form):
+    affine = affine_of_plane((1.8, 1.8), ORIENTATION, POSITION)
+    for index, frame in enumerate(cine):
+        image = nibabel.Nifti1Image(frame.T if form == "two axes" else frame.T[..., None], affine)
+        image = nibabel.as_closest_canonical(image) if "turned" in form else image
+        nibabel.save(image, tmp_path / f"frame_{index}.nii.gz")
+    paths = sorted(tmp_path.iterdir())
+    with pytest.raises(InputError, match="12 NIfTI files of one frame each state no frame time; give the RR"):
+        read_nifti_frames(paths, str(tmp_path))
+    series = read_nifti_frames(paths, str(tmp_path), rr_ms=840)
+    assert np.array_equal(series.pixels, cine)
+    assert series.position == pytest.approx(POSITION, abs=1e-4)
+    assert series.frame_time_ms == pytest.approx(70)
+    assert series.spacing_mm == pytest.approx([1.8, 1.8])
+    assert "12 NIfTI files were read as the frames of one beat" in series.warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("shape", "shift_mm", "message"),
+    [
+        ((30, 20, 9), 0, r"frame_3\.nii has axes \(30, 20, 9\), expected one frame of one slice in each"),
+        ((30, 22, 1), 0, r"frame_0\.nii and frame_3\.nii differ in size or place"),
+        ((30, 20, 1), 5, r"frame_0\.nii and frame_3\.nii differ in size or place"),
+    ],
+)
+def test_frames_that_differ_are_refused(tmp_path, shape, shift_mm, message):
+    for index in range(10):
+        affine = affine_of_plane((1.8, 1.8), ORIENTATION, POSITION + (index == 3) * shift_mm)
+        stored = np.ones(shape if index == 3 else (30, 20, 1), np.float32)
+        nibabel.save(nibabel.Nifti1Image(stored, affine), tmp_path / f"frame_{index}.nii")
+    with pytest.raises(InputError, match=message):
+        read_nifti_frames(sorted(tmp_path.iterdir()), str(tmp_path), rr_ms=840)
 
 
 def test_the_default_plane_is_made_of_unit_vectors():
@@ -186,8 +285,8 @@ def test_what_is_repaired_in_a_header_is_said_in_a_warning_not_printed(tmp_path,
 
 def test_a_sheared_plane_is_refused(tmp_path, cine):
     path = write_nifti(tmp_path / "cine.nii", cine, 70.0, affine=affine_of_plane((1.8, 1.8), ORIENTATION, POSITION))
-    set_field(path, "srow_z", [0, -1.3, 0, 0])
-    set_field(path, "srow_x", [1.0, 1.2, 0, 0])
+    set_field(path, "srow_z", [0, -1.3416, 0, 0])
+    set_field(path, "srow_x", [-1.44, 1.2, 0, 0])  # pixels of 1.8 x 1.8 mm, as in pixdim
     with pytest.raises(InputError, match="expected two perpendicular unit vectors"):
         read_nifti(path)
 
@@ -212,5 +311,5 @@ def test_a_slice_thickness_of_no_slice_is_not_known(tmp_path, cine, thickness):
 def test_stills_are_refused_since_the_heart_is_found_by_its_motion(tmp_path, cine):
     """End diastole and end systole alone, as some public sets give them; the header has no frame time."""
     save(tmp_path / "stills.nii", cine[:2].transpose(2, 1, 0)[:, :, None], (1.5, 1.5, 6.0, 0.0))
-    with pytest.raises(InputError, match=r"holds 2 frames .stills do not show the motion .*give the whole series"):
+    with pytest.raises(InputError, match=r"holds 2 frames .stills do not show the motion .*give the complete series"):
         read_nifti(tmp_path / "stills.nii")

@@ -20,7 +20,11 @@ def test_probabilities_of_seven_labels_at_full_size(tiny):
 
 def test_saved_as_safetensors_and_loaded_the_same(tiny, tmp_path):
     tiny.save_pretrained(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "diffusion_pytorch_model.safetensors"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "config.json",
+        "data_policy.json",
+        "diffusion_pytorch_model.safetensors",
+    ]
     assert json.loads((tmp_path / "config.json").read_text())["training_record"] == {"steps": 7}
     again = CineSegmenter.from_pretrained(tmp_path)
     frames = torch.rand(2, 3, 32, 32) * 2 - 1

@@ -1,10 +1,10 @@
-"""Writes DICOM cine series with a given geometry, for the tests of readers."""
+"""Writes DICOM cine series and Enhanced MR files with a given geometry, for the tests of readers."""
 
 from pathlib import Path
 
 import numpy as np
-from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.uid import EnhancedMRImageStorage, ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
 # A plane tilted as four-chamber planes are, and a short-axis plane of the same heart: rows, then columns.
 FOUR_CHAMBER = (1.0, 0.0, 0.0, 0.0, 0.7660444, 0.6427876)
@@ -63,3 +63,55 @@ def write_dicom_series(
         dataset.save_as(path)
         paths.append(path)
     return paths
+
+
+def write_enhanced(
+    path: Path,
+    cine: np.ndarray,
+    *,
+    times: np.ndarray,
+    positions: np.ndarray,
+    frame_types: list[list[str]] | None = None,
+    spacing: tuple[float, float] = (1.4, 1.4),
+    change=lambda dataset: None,
+) -> Path:
+    """Writes an Enhanced MR file (PS3.3 A.36) of the frames (N, H, W), each with its trigger delay and position."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cine = np.asarray(cine, dtype=np.uint16)
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = EnhancedMRImageStorage
+    meta.MediaStorageSOPInstanceUID = generate_uid()
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset = FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
+    dataset.SOPClassUID, dataset.SOPInstanceUID = EnhancedMRImageStorage, meta.MediaStorageSOPInstanceUID
+    dataset.Modality, dataset.SeriesInstanceUID, dataset.SeriesNumber = "MR", generate_uid(), 7
+    dataset.SharedFunctionalGroupsSequence = [
+        _item(
+            PlaneOrientationSequence=[_item(ImageOrientationPatient=list(FOUR_CHAMBER))],
+            PixelMeasuresSequence=[_item(SliceThickness=6.0, PixelSpacing=list(spacing))],
+        )
+    ]
+    dataset.PerFrameFunctionalGroupsSequence = [
+        _item(
+            CardiacSynchronizationSequence=[_item(NominalCardiacTriggerDelayTime=float(time))],
+            PlanePositionSequence=[_item(ImagePositionPatient=[float(one) for one in position])],
+            PixelValueTransformationSequence=[_item(RescaleSlope=2, RescaleIntercept=-10, RescaleType="US")],
+            **({} if frame_types is None else {"MRImageFrameTypeSequence": [_item(FrameType=frame_types[index])]}),
+        )
+        for index, (time, position) in enumerate(zip(times, positions, strict=True))
+    ]
+    dataset.NumberOfFrames, dataset.Rows, dataset.Columns = cine.shape
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
+    dataset.BitsAllocated = dataset.BitsStored = 16
+    dataset.HighBit, dataset.PixelRepresentation = 15, 0
+    dataset.PixelData = cine.tobytes()
+    change(dataset)
+    dataset.save_as(path)
+    return path
+
+
+def _item(**values: object) -> Dataset:
+    item = Dataset()
+    for name, value in values.items():
+        setattr(item, name, value)
+    return item

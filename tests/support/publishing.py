@@ -6,6 +6,8 @@ import torch
 from safetensors.torch import save_file
 from tiny_checkpoint import save_tiny_checkpoint
 
+from cpgg_hf.files.policy_record import record_policy
+
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory):
@@ -23,6 +25,7 @@ def network(tmp_path):
         (folder / "config.json").write_text(json.dumps({"data_policy": data_policy}))
         # Random: a hub that knows some content from another repository does not ask for it again.
         save_file({"weight": torch.from_numpy(np.random.default_rng().random(size))}, folder / "model.safetensors")
+        record_policy(folder, data_policy, folder.iterdir())
         return folder
 
     return write

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from cpgg_hf.errors import TrainingError
+from cpgg_hf.training.checkpoints import find_checkpoint
 from cpgg_hf.training.data_order import BatchPlan, DataOrder
 from cpgg_hf.training.loop import launch
 from cpgg_hf.training.stages.mar import MARStage
@@ -89,10 +90,38 @@ def test_a_half_written_checkpoint_is_never_picked_up(settings, tmp_path):
     shutil.copytree(whole, folder / ".checkpoint-0000004.partial")
     shutil.copytree(whole, folder / "checkpoint-0000005")
     (folder / "checkpoint-0000005" / "run_state.json").unlink()
-    assert run(VAEStage, TINY_VAE, settings, resume_from_checkpoint="latest", max_seconds=0.0).step == 2
+    with pytest.warns(RuntimeWarning, match="checkpoint-0000005 is damaged.*resuming from .*checkpoint-0000001"):
+        assert run(VAEStage, TINY_VAE, settings, resume_from_checkpoint="latest", max_seconds=0.0).step == 2
     assert not list(folder.glob(".*.partial"))
     with pytest.raises(TrainingError, match="not a complete checkpoint"):
         run(VAEStage, TINY_VAE, settings, resume_from_checkpoint=str(folder / "checkpoint-0000005"))
+
+
+def test_a_changed_bit_in_any_file_is_noticed_and_latest_is_the_newest_undamaged_one(settings, tmp_path):
+    folder = tmp_path / "run"
+    limits = {"checkpointing_steps": 1, "checkpoints_total_limit": 2}
+    run(VAEStage, TINY_VAE, settings, **limits, max_train_steps=3)
+    older, newest = (folder / f"checkpoint-000000{step}" for step in (2, 3))
+    generator = np.random.default_rng(0)
+    for path in sorted(path for path in newest.rglob("*") if path.is_file()):
+        whole = path.read_bytes()
+        damaged = bytearray(whole)
+        damaged[generator.integers(len(whole))] ^= 1 << int(generator.integers(8))
+        path.write_bytes(damaged)
+        with pytest.warns(RuntimeWarning, match=f"{newest.name} is damaged .*; resuming from {older}"):
+            assert find_checkpoint(folder, "latest") == older, path
+        with pytest.raises(TrainingError, match=f"{newest.name} is damaged"):
+            find_checkpoint(folder, str(newest))
+        path.write_bytes(whole)
+    assert find_checkpoint(folder, "latest") == newest
+    (newest / "run_state.json").write_text("[" * 100_000)
+    with pytest.warns(RuntimeWarning, match="is damaged"):
+        assert run(VAEStage, TINY_VAE, settings, **limits, resume_from_checkpoint="latest").step == 6
+    assert sorted(path.name for path in folder.glob("checkpoint-*")) == ["checkpoint-0000005", "checkpoint-0000006"]
+    for path in folder.glob("checkpoint-*/run_state.json"):
+        path.write_text("{}")
+    with pytest.raises(TrainingError, match="has no undamaged checkpoint"):
+        find_checkpoint(folder, "latest")
 
 
 def test_foreign_checkpoints_are_refused(settings, vae, tmp_path):
@@ -116,6 +145,7 @@ def test_a_setting_newer_than_the_checkpoint_counts_as_its_default(settings, tmp
     written = json.loads(path.read_text())
     del written["identity"]["arguments"]["kl_weight"]
     path.write_text(json.dumps(written))
+    path.with_name("checksums.json").unlink()
     resume = {**settings, "resume_from_checkpoint": "latest", "max_seconds": 0.0}
     with pytest.raises(TrainingError, match=r"kl_weight was 1e-06 and is 0\.5"):
         run(VAEStage, TINY_VAE, resume, kl_weight=0.5)
@@ -128,6 +158,7 @@ def test_a_checkpoint_of_an_earlier_version_is_refused_in_one_sentence(settings,
     written = json.loads(path.read_text())
     del written["identity"]["format"]
     path.write_text(json.dumps(written))
+    path.with_name("checksums.json").unlink()
     with pytest.raises(TrainingError, match="was written by another version of cpgg_hf and cannot be resumed"):
         run(VAEStage, TINY_VAE, settings, resume_from_checkpoint="latest")
 

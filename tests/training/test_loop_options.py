@@ -211,3 +211,8 @@ def test_the_log_says_how_long_a_step_waited(settings, vae, tmp_path):
     line = json.loads((tmp_path / "run" / "log.jsonl").read_text().splitlines()[0])
     assert {"samples_per_second", "tokens_per_second", "model_tflops", "waiting_share", "peak_memory_gb"} <= set(line)
     Accelerator().free_memory()
+
+
+def test_sizes_beyond_their_bounds_are_refused_before_a_network_is_built(settings):
+    with pytest.raises(TrainingError, match="layers_per_block can be at most 64, given 100000000"):
+        run(VAEStage, {**TINY_VAE, "layers_per_block": 10**8}, settings)

@@ -14,6 +14,7 @@ from diffusers import AutoencoderKL
 
 from cpgg_hf.data_policy import strictest
 from cpgg_hf.errors import TrainingError
+from cpgg_hf.files.policy_record import record_policy
 from cpgg_hf.segmentation.segmenter import CineSegmenter
 from cpgg_hf.training import stages
 from cpgg_hf.training.arguments import argument, is_free_text
@@ -89,6 +90,7 @@ def test_one_restricted_source_makes_the_network_restricted(stage, source, tmp_p
         (tmp_path / policy).mkdir()
         (tmp_path / policy / "config.json").write_text(json.dumps({"data_policy": policy}))
         (tmp_path / policy / "model.safetensors").write_bytes(b"")
+        record_policy(tmp_path / policy, policy, (tmp_path / policy).iterdir())
     given = {name: str(tmp_path / "phantom") for name in ("data", *sources_of(stage))}
     common = {"output_dir": str(tmp_path / "run"), "max_train_steps": 1}
     assert stage(stage.arguments_class(**common, **given)).data_policy() == "phantom"
@@ -204,5 +206,6 @@ def test_a_checkpoint_is_not_resumed_under_another_policy(settings, tmp_path):
     state = json.loads(path.read_text())
     state["identity"]["data_policy"] = "phantom"
     path.write_text(json.dumps(state))
+    path.with_name("checksums.json").unlink()
     with pytest.raises(TrainingError, match="data_policy was phantom and is restricted"):
         run(VAEStage, TINY_VAE, {**settings, "data": str(data), "resume_from_checkpoint": "latest"})

@@ -45,6 +45,8 @@ def read_and_measure(
     mask: str | None = None,
     model: str | None = None,
     upright: bool = False,
+    rr_ms: float | None = None,
+    series: str | None = None,
 ) -> MeasuredCine:
     """A cine on the package's grid, segmented and measured: the one way in which commands measure a file.
 
@@ -57,6 +59,8 @@ def read_and_measure(
         mask: NIfTI file of labels, used instead of the segmenter, see `read_mask`.
         model: checkpoint of the segmenters; None is the shipped one.
         upright: whether to mirror the cine, see `to_display_orientation`; that does not change what is measured.
+        rr_ms: RR interval if the files do not state it.
+        series: which cine of several in a DICOM folder, see `read_scan`.
 
     Raises:
         InputError: it cannot be read, shows another view, no heart is detected, or the mask has labels of one frame.
@@ -65,7 +69,7 @@ def read_and_measure(
     from cpgg_hf.preparation.grid.prepare import measure_on_grid, to_display_orientation
     from cpgg_hf.preparation.one_scan import find_and_prepare
 
-    scan, notes = read_view(path, view)
+    scan, notes = read_view(path, view, rr_ms, series)
     scan = to_display_orientation(scan) if upright else scan
     cine = on_grid(scan) if mask is None else None
     if cine is None:
@@ -95,12 +99,14 @@ def on_grid(scan: Cine) -> Cine | None:
     return None
 
 
-def read_view(path: str | os.PathLike[str], view: str) -> tuple[Cine, tuple[str, ...]]:
+def read_view(
+    path: str | os.PathLike[str], view: str, rr_ms: float | None = None, series: str | None = None
+) -> tuple[Cine, tuple[str, ...]]:
     """A scan as acquired, and notes about its view; InputError if the plane looks like another view."""
     from cpgg_hf.preparation.grid.view import classify_view, require_view
     from cpgg_hf.scans import read_scan
 
-    scan = read_scan(path)
+    scan = read_scan(path, rr_ms, series=series)
     return scan, require_view(classify_view(scan.normal), view, scan.origin)
 
 

@@ -36,8 +36,10 @@ def _run(arguments: argparse.Namespace) -> None:
     import torch
 
     from cpgg_hf.cli.models import checkpoint_path, load_pipeline, load_segmenter
+    from cpgg_hf.data_policy import strictest
     from cpgg_hf.exports import write_cine
     from cpgg_hf.exports.gif import write_gif
+    from cpgg_hf.files.policy_record import record_policy
     from cpgg_hf.files.staging import staged_folder
     from cpgg_hf.generation.generator import cines_of
     from cpgg_hf.measure import measure_cine
@@ -67,6 +69,7 @@ def _run(arguments: argparse.Namespace) -> None:
         write_gif(folder / "hearts.gif", cines, columns=4)
         _draw_sheet(folder / "hearts.png", cines, measurements)
         _write_table(folder / "phenotypes.csv", output.seeds, requested, measured)
+        record_policy(folder, strictest([pipe.data_policy, segmenter.config.data_policy]), folder.iterdir())
 
     print(controllability_sentences(requested, measured))
     print(f"wrote hearts.png, hearts.gif, phenotypes.csv and heart_1.nii.gz to heart_{count}.nii.gz to {out}")

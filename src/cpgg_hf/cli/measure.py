@@ -7,7 +7,7 @@ import json
 from math import isnan
 from typing import Any
 
-from cpgg_hf.cli.options import add_json, add_mask, add_segmenter, add_view, new_command
+from cpgg_hf.cli.options import add_json, add_reading, new_command, reading_of
 from cpgg_hf.cli.printing import print_json, print_notes
 
 
@@ -17,14 +17,12 @@ def add_command(commands: Any) -> None:
     command.add_argument("cine", help="NIfTI file or DICOM folder")
     text = "folder to write pictures of the segmentation and measurement.json to; they show the subject"
     command.add_argument("--out", help=text)
-    add_segmenter(command)
-    add_mask(command)
-    add_view(command)
+    add_reading(command)
     add_json(command, "measurement")
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    measured = measure(arguments.cine, arguments.segmenter, arguments.view, arguments.mask, arguments.out)
+    measured = measure(arguments.cine, arguments.out, **reading_of(arguments))
     if arguments.json:
         print_json(measured)
         return
@@ -42,9 +40,7 @@ def _run(arguments: argparse.Namespace) -> None:
         print(f"wrote {arguments.out}")
 
 
-def measure(
-    path: str, segmenter: str | None = None, view: str = "4ch", mask: str | None = None, out: str | None = None
-) -> dict[str, Any]:
+def measure(path: str, out: str | None = None, **reading: Any) -> dict[str, Any]:
     """The plausible phenotypes of a NIfTI file or a DICOM folder, and its volume curves.
 
     The formulas are those of a four-chamber view, so other planes are refused unless `view` is "any". By default,
@@ -52,10 +48,8 @@ def measure(
 
     Args:
         path: a NIfTI file or a DICOM folder.
-        segmenter: folder of the segmenter; None is the shipped checkpoint's.
-        view: "4ch" or "any".
-        mask: NIfTI file of labels for every frame, see `read_mask`.
         out: a new or empty folder for `overlay.png`, `overlay.gif` and `measurement.json`.
+        reading: `view`, `segmenter`, `mask`, `rr_ms` and `series` of `read_and_measure`.
 
     Returns:
         The content of `measurement.json`.
@@ -65,7 +59,7 @@ def measure(
     from cpgg_hf.files.staging import staged_folder
     from cpgg_hf.phenotypes import PHENOTYPES
 
-    measured = read_and_measure(path, view, segmenter, mask)
+    measured = read_and_measure(path, **reading)
     cine, trusted = measured.cine, measured.measurement
     known = [(p, float(v)) for p, v in zip(PHENOTYPES, trusted.phenotypes, strict=True) if not isnan(v)]
     result = {

@@ -29,9 +29,10 @@ def add_model(command: argparse.ArgumentParser) -> None:
     command.add_argument("--model", help=text)
 
 
-def add_segmenter(command: argparse.ArgumentParser) -> None:
-    """`--segmenter`; None is the one in the default checkpoint."""
-    command.add_argument("--segmenter", help="folder of the segmenter (default: the default checkpoint's)")
+def add_segmenter(command: argparse.ArgumentParser, otherwise: str = "") -> None:
+    """`--segmenter`; None is the one in the default checkpoint. `otherwise` describes other values in the help."""
+    text = f"folder of the segmenter (default: the default checkpoint's){otherwise}"
+    command.add_argument("--segmenter", help=text)
 
 
 def add_device(command: argparse.ArgumentParser) -> None:
@@ -71,10 +72,21 @@ def settings_of(arguments: argparse.Namespace) -> dict[str, Any]:
     return {one.name: getattr(arguments, one.name) for one in fields(GenerationSettings)}
 
 
-def add_mask(command: argparse.ArgumentParser) -> None:
-    """`--mask`, instead of a segmenter."""
+def add_reading(command: argparse.ArgumentParser, segmenters: str = "") -> None:
+    """How one scan is read and its heart located; `reading_of` reads these options."""
+    add_view(command)
+    add_segmenter(command, segmenters)
     text = "NIfTI file of labels (1 LV, 2 LV myocardium, 3 RV, 4 LA, 5 RA), used instead of the segmenter"
     command.add_argument("--mask", help=text)
+    text = "RR interval (ms) if the files do not state it"
+    command.add_argument("--rr-ms", type=float, help=text)
+    text = "which cine of several in a DICOM folder; the error for several cines lists their names"
+    command.add_argument("--series", metavar="NAME", help=text)
+
+
+def reading_of(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The options of `add_reading` by name."""
+    return {name: getattr(arguments, name) for name in ("view", "segmenter", "mask", "rr_ms", "series")}
 
 
 def add_view(command: argparse.ArgumentParser) -> None:

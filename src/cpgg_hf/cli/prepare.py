@@ -4,10 +4,21 @@ import argparse
 import sys
 from typing import Any
 
-from cpgg_hf.cli.options import add_json, add_mask, add_seed, add_view, new_command, positive
+from cpgg_hf.cli.options import (
+    add_json,
+    add_reading,
+    add_seed,
+    add_segmenter,
+    add_view,
+    new_command,
+    positive,
+    reading_of,
+)
 from cpgg_hf.cli.printing import print_json, print_notes
 from cpgg_hf.errors import RequestError
 from cpgg_hf.preparation.layouts import LAYOUTS
+
+BY_MOTION = "; none locates the heart by its motion"
 
 
 def add_command(commands: Any) -> None:
@@ -37,11 +48,8 @@ def add_command(commands: Any) -> None:
 def _add_series(source: argparse.ArgumentParser, text: str) -> None:
     source.add_argument("input", help=text)
     source.add_argument("--out", required=True, help="folder to write; must be new or empty")
-    add_view(source)
-    _add_finder(source)
-    add_mask(source)
+    add_reading(source, BY_MOTION)
     source.add_argument("--phenotypes", help="JSON file with the subject's known phenotypes")
-    source.add_argument("--rr-ms", type=float, help="RR interval (ms) if the files do not state it")
     source.add_argument("--upright", action="store_true", help="mirror the cine to the orientation of phantoms")
     add_json(source, "report")
 
@@ -59,7 +67,7 @@ def _add_subjects(source: argparse.ArgumentParser) -> None:
     _add_dataset(source)
     source.add_argument("--key-file", required=True, help="secret key of the pseudonyms; created if missing")
     add_view(source)
-    _add_finder(source)
+    add_segmenter(source, BY_MOTION)
     source.add_argument("--upright", action="store_true", help="mirror cines to the orientation of phantoms")
     add_json(source, "report")
 
@@ -68,11 +76,6 @@ def _add_dataset(source: argparse.ArgumentParser) -> None:
     text = "folder of the data set; re-run the command to resume an interrupted run"
     source.add_argument("--out", required=True, help=text)
     source.add_argument("--num-processes", type=positive, default=1, help="does not affect the output")
-
-
-def _add_finder(source: argparse.ArgumentParser) -> None:
-    text = "folder of the segmenter that locates the heart (default: the shipped checkpoint's); none = by its motion"
-    source.add_argument("--segmenter", help=text)
 
 
 def _finder(arguments: argparse.Namespace) -> str | None:
@@ -87,12 +90,9 @@ def _prepare_series(arguments: argparse.Namespace) -> None:
     report = prepare_one_scan(
         arguments.input,
         arguments.out,
-        view=arguments.view,
         phenotypes=arguments.phenotypes,
-        rr_ms=arguments.rr_ms,
         turn_upright=arguments.upright,
-        segmenter=None if arguments.mask else _finder(arguments),
-        mask=arguments.mask,
+        **reading_of(arguments) | {"segmenter": None if arguments.mask else _finder(arguments)},
     )
     if arguments.json:
         print_json(report)

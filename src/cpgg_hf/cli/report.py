@@ -4,7 +4,7 @@ import argparse
 import json
 from typing import Any
 
-from cpgg_hf.cli.options import add_json, add_model, add_seed, add_view, new_command
+from cpgg_hf.cli.options import add_json, add_model, add_reading, add_seed, new_command, reading_of
 from cpgg_hf.cli.printing import print_json, print_notes
 from cpgg_hf.errors import RequestError
 
@@ -23,15 +23,14 @@ def add_command(commands: Any) -> None:
     command.add_argument("--phenotypes", required=True, help="CSV or JSON file with the subject's known phenotypes")
     add_model(command)
     command.add_argument("--out", required=True, help="folder to write; outputs contain images of the subject")
-    add_view(command)
+    add_reading(command)
     add_seed(command)
     add_json(command, "report")
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    result = report(
-        arguments.input, arguments.phenotypes, arguments.out, arguments.model, arguments.view, arguments.seed
-    )
+    paths = (arguments.input, arguments.phenotypes, arguments.out)
+    result = report(*paths, arguments.model, arguments.seed, **reading_of(arguments))
     if arguments.json:
         print_json(result)
         return
@@ -52,7 +51,7 @@ def _run(arguments: argparse.Namespace) -> None:
 
 
 def report(
-    source: str, request: str, out: str, model: str | None = None, view: str = "4ch", seed: int = 0
+    source: str, request: str, out: str, model: str | None = None, seed: int = 0, **reading: Any
 ) -> dict[str, Any]:
     """Compare a subject's real cine with one generated from the subject's completed partial phenotypes.
 
@@ -64,8 +63,8 @@ def report(
         request: CSV or JSON file with the subject's known phenotypes, one row.
         out: a new or empty folder. It will contain images of the subject.
         model: a checkpoint with the segmenters; None is the shipped one.
-        view: "4ch", or "any" to take every plane.
         seed: seed of the completed phenotypes and the generated cine.
+        reading: `view`, `segmenter`, `mask`, `rr_ms` and `series` of `read_and_measure`.
 
     Returns:
         The content of `report.json`.
@@ -78,9 +77,11 @@ def report(
     from cpgg_hf.cli.cines import read_and_measure
     from cpgg_hf.cli.models import checkpoint_path, load_pipeline, load_segmenter
     from cpgg_hf.cli.requests import read_request
+    from cpgg_hf.data_policy import UNKNOWN_POLICY
     from cpgg_hf.exports.overlay import as_pictures, kind_of, write_overlay
     from cpgg_hf.exports.page import Page
     from cpgg_hf.exports.sheet import side_by_side
+    from cpgg_hf.files.policy_record import recorded
     from cpgg_hf.files.staging import staged_folder
     from cpgg_hf.generation.generator import cines_of
     from cpgg_hf.measure import measure_cine
@@ -92,9 +93,9 @@ def report(
     known = read_request(request, [])
     if known is None or len(known) != 1:
         raise RequestError(f"{request} has {0 if known is None else len(known)} rows; expected one, the subject's.")
-    read = read_and_measure(source, view, model=model, upright=True)
+    read = read_and_measure(source, model=model, upright=True, **reading)
     real, of_real = read.cine, read.measurement
-    with staged_folder(out) as folder:
+    with staged_folder(out) as folder, recorded(folder, UNKNOWN_POLICY):
         pipe = load_pipeline(model)
         output = pipe(known, generator=torch.Generator().manual_seed(seed))
         (generated,), completed = cines_of(output), output.phenotypes.to_numpy()[0]

@@ -17,6 +17,7 @@ from cpgg_hf.data_policy import LICENSES, strictest
 from cpgg_hf.dataset.card_statistics import SplitStatistics, plot_phenotypes, read_statistics
 from cpgg_hf.dataset.parquet import read_description
 from cpgg_hf.dataset.rows import row_schema
+from cpgg_hf.files.policy_record import record_policy
 from cpgg_hf.files.staging import staged_file
 from cpgg_hf.phenotypes import PHENOTYPES
 
@@ -69,10 +70,13 @@ def write_card(folder: str | os.PathLike[str]) -> Path:
                 (phenotype, [_cell(split, i) for split in splits.values()]) for i, phenotype in enumerate(PHENOTYPES)
             ],
             plot=PLOT_FILE if plotted else None,
-            details={key: description[key] for key in description if key not in ("splits", "cines_per_group")},
+            details={
+                key: description[key] for key in description if key not in ("splits", "cines_per_group", "sha256")
+            },
         )
     with staged_file(folder / CARD_FILE) as partial:
         partial.write_text(card.content.rstrip() + "\n", encoding="utf-8")
+    record_policy(folder, policy, [folder / CARD_FILE, *([folder / PLOT_FILE] if plotted else [])])
     return folder / CARD_FILE
 
 

@@ -9,7 +9,7 @@ from cpgg_hf.cine import Cine
 from cpgg_hf.dataset.loading import load_cines
 from cpgg_hf.dataset.parquet import DESCRIPTION_FILE, read_description
 from cpgg_hf.dataset.rows import cine_of
-from cpgg_hf.errors import RequestError
+from cpgg_hf.errors import InputError, RequestError, advising_only
 from cpgg_hf.phenotypes import read_csv
 
 
@@ -25,6 +25,7 @@ def read_cines(
 
     Raises:
         RequestError: it is neither, or has no such split.
+        InputError: a file cannot be used.
     """
     folder = Path(folder)
     if (folder / DESCRIPTION_FILE).is_file():
@@ -36,11 +37,18 @@ def read_cines(
         raise RequestError(f"{folder} is not a data set and has no split {split!r}; leave the split out.")
     table = folder / "phenotypes.csv"
     if not table.is_file():
-        return [read_file(path) for path in paths]
+        return [_read(read_file, path) for path in paths]
     phenotypes = read_csv(table)
     if len(phenotypes) != len(paths):
         raise RequestError(f"{table} has {len(phenotypes)} rows for {len(paths)} cines; expected one per cine.")
-    return [replace(read_file(path), phenotypes=row) for path, row in zip(paths, phenotypes, strict=True)]
+    return [replace(_read(read_file, path), phenotypes=row) for path, row in zip(paths, phenotypes, strict=True)]
+
+
+def _read(read_file: Callable[[Path], Cine], path: Path) -> Cine:
+    try:
+        return read_file(path)
+    except InputError as error:
+        raise InputError(advising_only(str(error), set())) from None  # one setting would not suit all files
 
 
 def _only_or_test(folder: Path) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import re
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -71,22 +73,28 @@ def load_cines(
         raise InputError(
             f"a stream has no slices, given {split!r}; use streaming=False, or stream.skip and stream.take."
         )
+    digests = None
     try:
-        urls = open_source(path_or_repo, revision).urls(name)
+        source = open_source(path_or_repo, revision)
+        urls, digests = source.urls(name), source.description.get("sha256")
     except InputError:
         urls = _pushed_shards(os.fspath(path_or_repo), name, revision)
         if not urls:
             raise
 
     import datasets
+    from pyarrow.dataset import ParquetFragmentScanOptions
 
     rows = datasets.load_dataset(
         "parquet",
+        # `datasets` itself compares file times only.
+        name=f"cines-{hashlib.sha256(json.dumps(digests).encode()).hexdigest()[:16]}",
         data_files={name: [re.sub(r"([*?[])", r"[\1]", url) for url in urls]},  # not patterns
         split=split,
         streaming=streaming,
         cache_dir=None if cache_dir is None else str(cache_dir),
         columns=[name for name in row_schema().names if name != PREVIEW_COLUMN],
+        fragment_scan_options=ParquetFragmentScanOptions(page_checksum_verification=True),
     )
     return rows.map(_decode, batched=True, batch_size=_ROWS_AT_ONCE) if streaming else rows.with_transform(_decode)
 

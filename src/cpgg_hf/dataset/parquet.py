@@ -11,8 +11,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from cpgg_hf.data_policy import strictest
 from cpgg_hf.dataset.rows import GENERATED_COLUMNS, PREVIEW_COLUMN, row_schema
 from cpgg_hf.errors import InputError, brief
+from cpgg_hf.files.checksum import checksum
+from cpgg_hf.files.policy_record import record_policy
 from cpgg_hf.files.staging import staged_file
 
 DESCRIPTION_FILE = "dataset.json"
@@ -47,6 +50,7 @@ def write_shard(rows: Iterable[Mapping[str, Any]], path: str | os.PathLike[str])
         "compression_level": 1,
         "use_dictionary": ["view", "source", "data_policy"],
         "write_statistics": [name for name in schema.names if name != "cine"],
+        "write_page_checksum": True,
     }
     num_rows = 0
     with staged_file(path) as partial, pq.ParquetWriter(partial, schema, **settings) as writer:
@@ -62,6 +66,8 @@ def check_shard(path: str | os.PathLike[str]) -> None:
     import pyarrow.parquet as pq
 
     try:
+        if not Path(path).is_file():
+            raise ValueError("it is not a file")
         schema = pq.read_schema(path)
     except (OSError, ValueError) as error:
         raise InputError(
@@ -111,18 +117,47 @@ def check_complete(names: Sequence[str], split: str, place: object) -> None:
 
 
 def write_description(folder: str | os.PathLike[str], **details: Any) -> dict[str, Any]:
-    """Write `dataset.json`: format version, cines and shards of each split, and the given details."""
+    """Write `dataset.json`: format version, cines and shards of each split, SHA-256 of the shards, given details.
+
+    The data policy of the shards is recorded, see `cpgg_hf.files.policy_record`.
+    """
     import pyarrow.parquet as pq
 
+    folder = Path(folder)
+    shards = {split: find_shards(folder, split) for split in SPLITS}
+    digests = {path: checksum(path) for paths in shards.values() for path in paths}
     splits = {}
-    for split in SPLITS:
-        counts = [pq.read_metadata(path).num_rows for path in find_shards(folder, split)]
+    for split, paths in shards.items():
+        counts = [pq.read_metadata(path).num_rows for path in paths]
         if counts:
             splits[split] = {"num_cines": sum(counts), "num_shards": len(counts), "cines_per_shard": counts}
-    description = {"format_version": FORMAT_VERSION, "splits": splits, "cines_per_group": ROWS_PER_GROUP, **details}
-    with staged_file(Path(folder) / DESCRIPTION_FILE) as partial:
+    description = {
+        "format_version": FORMAT_VERSION,
+        "splits": splits,
+        "cines_per_group": ROWS_PER_GROUP,
+        "sha256": {path.name: digest for path, digest in digests.items()},
+        **details,
+    }
+    with staged_file(folder / DESCRIPTION_FILE) as partial:
         partial.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+    stated = [policy for path in digests for policy in policies_of_rows(path)]
+    policy = strictest([*stated, details.get("data_policy", strictest(stated))])
+    record_policy(folder, policy, {**digests, folder / DESCRIPTION_FILE: checksum(folder / DESCRIPTION_FILE)})
     return description
+
+
+def policies_of_rows(path: Path) -> list[str | None]:
+    """Each data policy that rows of a shard state; None if some state none, or it cannot be read."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    try:
+        if "data_policy" not in pq.read_schema(path).names:
+            return [None]
+        return pc.unique(pq.read_table(path, columns=["data_policy"])["data_policy"]).to_pylist()
+    except (OSError, pa.ArrowException):
+        return [None]
 
 
 def read_description(folder: str | os.PathLike[str]) -> dict[str, Any]:
@@ -133,6 +168,8 @@ def read_description(folder: str | os.PathLike[str]) -> dict[str, Any]:
     """
     path = Path(folder) / DESCRIPTION_FILE
     try:
+        if path.exists() and not path.is_file():
+            raise ValueError("it is not a file")
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise no_description(folder) from None
@@ -146,7 +183,7 @@ def parse_description(text: str, place: object) -> dict[str, Any]:
     try:
         description = json.loads(text)
         version, _ = description["format_version"], description["splits"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise _unreadable(place, error) from None
     if version != FORMAT_VERSION:
         raise InputError(f"{place} {other_version(version)}")

@@ -82,13 +82,16 @@ class GroupReader:
         import pyarrow.parquet as pq
 
         with self._source.filesystem().open(path, "rb", cache_type="none") as file:
-            shard = pq.ParquetFile(file, metadata=self._footers.get(path), pre_buffer=True)
-            self._footers[path] = shard.metadata
+            footer = self._footers.get(path)
+            shard = pq.ParquetFile(file, metadata=footer, pre_buffer=True, page_checksum_verification=True)
             if shard.metadata.num_rows != self._counts[path]:
                 raise InputError(
                     f"{path} holds {shard.metadata.num_rows} cines but dataset.json lists {self._counts[path]}; "
                     "download or prepare the data set again."
                 )
+            if footer is None:
+                self._source.verify(path)
+                self._footers[path] = shard.metadata
             return shard.read_row_group(index, columns=_COLUMNS, use_threads=False)
 
 

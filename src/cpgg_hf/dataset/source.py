@@ -22,6 +22,7 @@ from cpgg_hf.dataset.parquet import (
     shard_name,
 )
 from cpgg_hf.errors import InputError, brief
+from cpgg_hf.files.checksum import checksum
 
 if TYPE_CHECKING:
     import fsspec
@@ -77,9 +78,24 @@ class CineSource:
             )
         return [f"{self.root}/{name}" for name in names]
 
+    def verify(self, shard: str) -> None:
+        """InputError if a shard in a folder is not the one whose SHA-256 `dataset.json` lists, if it lists any.
+
+        It takes 1 to 2 s per GB. Shards of a repository are verified by page, like all others, when they are read.
+        """
+        expected = self.description.get("sha256", {}).get(Path(shard).name)
+        if not self.on_hub and expected is not None and checksum(Path(shard)) != expected:
+            raise InputError(
+                f"{shard} cannot be read as it was written (its SHA-256 is not that in {DESCRIPTION_FILE}); "
+                "download or prepare the data set again."
+            )
+
     def urls(self, split: str) -> list[str]:
-        """The shards as `datasets.load_dataset("parquet", data_files=...)` takes them; errors as `shards`."""
-        return [f"hf://{path}" if self.on_hub else path for path in self.shards(split)]
+        """The verified shards as `datasets.load_dataset("parquet", data_files=...)` takes them; errors as `shards`."""
+        shards = self.shards(split)
+        for shard in shards:
+            self.verify(shard)
+        return [f"hf://{path}" if self.on_hub else path for path in shards]
 
 
 def open_source(path_or_repo: str | os.PathLike[str], revision: str | None = None) -> CineSource:

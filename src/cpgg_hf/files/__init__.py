@@ -1,1 +1,1 @@
-"""Files that appear complete or not at all."""
+"""Files that appear complete or not at all, their checksums, and the record of their data policy."""

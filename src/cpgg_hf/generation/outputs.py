@@ -10,10 +10,12 @@ import numpy as np
 
 from cpgg_hf import exports
 from cpgg_hf.dataset import DESCRIPTION_FILE, cine_row, shard_path, write_description, write_shard
-from cpgg_hf.dataset.card import CARD_FILE, write_card
+from cpgg_hf.dataset.card import CARD_FILE, PLOT_FILE, write_card
 from cpgg_hf.errors import RequestError
+from cpgg_hf.files.policy_record import record_policy, recorded_policies
 from cpgg_hf.files.staging import staged_file
 from cpgg_hf.generation.generator import GeneratedCine
+from cpgg_hf.generation.plan import PLAN_FILE
 from cpgg_hf.generation.verification import Verification
 from cpgg_hf.phenotypes import NAMES, write_csv
 from cpgg_hf.shards import Shard
@@ -73,7 +75,9 @@ class Outputs:
         with staged_file(self.folder / _records_name(shard.name)) as partial:
             partial.write_text(json.dumps([{name: row[name] for name in _COLUMNS} for row in rows]), encoding="utf-8")
 
-    def finish(self, shards: Sequence[Shard], verification: Verification | None, **details: Any) -> None:
+    def finish(
+        self, shards: Sequence[Shard], verification: Verification | None, data_policy: str, **details: Any
+    ) -> None:
         """Describe the outputs, when all shards are complete, and remove temporary files of killed processes.
 
         A data set gets its description and card. Files get `phenotypes.csv`, one row per cine, and `cines.json` with
@@ -82,6 +86,7 @@ class Outputs:
         Args:
             shards: shards of the run.
             verification: verification of the run.
+            data_policy: policy of the run, recorded for all files.
             details: for `dataset.json`.
         """
         for place in (self.folder, self.folder / RECORDS_FOLDER):
@@ -89,15 +94,20 @@ class Outputs:
                 shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         if self._exports and not all((self.folder / name).is_file() for name in (TABLE_FILE, LIST_FILE)):
             self._write_lists([record for shard in shards for record in self._records(shard)])
-        if PARQUET not in self.formats:
-            return
-        if not (self.folder / DESCRIPTION_FILE).is_file():
+        if PARQUET in self.formats and not (self.folder / DESCRIPTION_FILE).is_file():
             if verification is not None:
                 records = (record for shard in shards for record in self._records(shard))
                 details["verification"] = verification.summary(records)
-            write_description(self.folder, source="cpgg", **details)
-        if not (self.folder / CARD_FILE).is_file():
+            write_description(self.folder, source="cpgg", data_policy=data_policy, **details)
+        if PARQUET in self.formats and not (self.folder / CARD_FILE).is_file():
             write_card(self.folder)
+        names = [PLAN_FILE, TABLE_FILE, LIST_FILE, DESCRIPTION_FILE, CARD_FILE, PLOT_FILE]
+        names += [name for shard in shards for name in shard.files]
+        paths = [self.folder / name for name in names]
+        files = [file for path in paths for file in ([path] if path.is_file() else path.rglob("*")) if file.is_file()]
+        unlisted = [path for path, known in recorded_policies(self.folder, files).items() if known is None]
+        if unlisted:
+            record_policy(self.folder, data_policy, unlisted)
 
     def _write_lists(self, records: list[dict[str, Any]]) -> None:
         with staged_file(self.folder / TABLE_FILE) as partial:

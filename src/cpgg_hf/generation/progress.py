@@ -40,7 +40,10 @@ class Progress:
 
     def _print(self) -> None:
         done, now = self._in_complete_shards + self._in_this_shard, time.monotonic()
-        ends = done == self._total and not self._ended
+        complete = self._in_complete_shards == self._total
+        if done == self._total and not complete:
+            return  # the last cines are made, but their shard is not written yet
+        ends = complete and not self._ended
         if not ends and now - self._last_line < SECONDS_BETWEEN_LINES:
             return
         self._last_line, self._ended = now, self._ended or ends

@@ -1,7 +1,8 @@
 """Finds participants' identifiers (UK Biobank EIDs, 7 digits) in files before they are published.
 
-Without the secret key of the pseudonyms it finds only numbers labelled as EID and UK Biobank's file names. With the
-key, `preparation.cohorts.participants` recognises every 7-digit number that belongs to a subject of the cohort.
+Without the secret key of the pseudonyms it finds only numbers labelled as EID (`eid`, `f.eid`, `n_eid`, `eid_...`,
+"Participant ID") and UK Biobank's file names. With the key, `preparation.cohorts.participants` recognises every
+7-digit number that belongs to a subject of the cohort. Archives that cannot be searched are refused.
 """
 
 import os
@@ -9,12 +10,14 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from cpgg_hf.errors import PolicyError
-from cpgg_hf.hub.policy import is_hidden
+from cpgg_hf.errors import InputError, PolicyError
+from cpgg_hf.files.policy_record import is_hidden
 from cpgg_hf.hub.text_extraction import extract_text
 
 _NUMBER = re.compile(r"(?<!\d)(?<!\d\.)[1-9]\d{6}(?!\d)")
-_NAMED = re.compile(r"\beid\b\W{1,6}([1-9]\d{6})(?!\d)", re.IGNORECASE)
+_NAMED = re.compile(
+    r"(?<![^\W_])(?:eid|participant[ _.]?id)(?:[_.]\w{0,20}?)?[\W_]{0,6}(?<!\d)[1-9]\d{6}(?!\d)", re.IGNORECASE
+)
 _DELIVERED = re.compile(r"(?<!\d)([1-9]\d{6})_2\d{4}_\d+_\d+")
 _DIGEST = re.compile(r"\b(?=[0-9]*[a-f])[0-9a-f]{16,}\b")  # hashes and pseudonyms contain 7 digits by chance
 
@@ -27,7 +30,7 @@ def check_identifiers(folder: str | os.PathLike[str], is_participant: Callable[[
         is_participant: whether 7 digits are a participant's identifier; None = look only for labelled ones.
 
     Raises:
-        PolicyError: one was found. The message names the place, not the identifier.
+        PolicyError: one was found, or an archive cannot be searched. The message names the place, not the identifier.
     """
     found = [f"{path} ({place})" for path, place in find_identifiers(folder, is_participant)]
     if found:
@@ -47,10 +50,13 @@ def find_identifiers(
         if _contains_identifier(str(name), is_participant):
             yield _without_numbers(str(name)), "file name"
             continue
-        for place, text in extract_text(path):
-            if _contains_identifier(text, is_participant):
-                yield str(name), _without_numbers(place)
-                break
+        try:
+            for place, text in extract_text(path):
+                if _contains_identifier(text, is_participant):
+                    yield str(name), _without_numbers(place)
+                    break
+        except InputError as error:
+            raise PolicyError(f"{name} cannot be searched for identifiers: {_without_numbers(str(error))}.") from error
 
 
 def _contains_identifier(text: str, is_participant: Callable[[str], bool] | None) -> bool:

@@ -11,7 +11,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from cpgg_hf.hub.policy import ADAPTER_POLICY_FILE
+from cpgg_hf.data_policy import strictest
+from cpgg_hf.files.policy_record import POLICY_FILE, read_record, recorded
 
 _OPTIONS = ("repo_id", "private", "token", "commit_message", "revision", "override_policy", "create_pr")
 
@@ -48,10 +49,14 @@ class HubPolicyMixin:
         for name, value in (("variant", variant), ("max_shard_size", max_shard_size)):
             if value is not None:
                 options[name] = value
-        super().save_pretrained(save_directory, **options)  # type: ignore[misc]
+        model: Any = self  # a pipeline computes its policy, a network has it in its configuration
+        policy = strictest([model.data_policy if hasattr(type(self), "data_policy") else model.config.data_policy])
+        with recorded(save_directory, policy):
+            super().save_pretrained(save_directory, **options)  # type: ignore[misc]
         if (Path(save_directory) / "adapter_config.json").is_file():
-            policy = {"data_policy": self.config.data_policy}  # type: ignore[attr-defined]
-            (Path(save_directory) / ADAPTER_POLICY_FILE).write_text(json.dumps(policy) + "\n", encoding="utf-8")
+            path = Path(save_directory) / POLICY_FILE  # PEFT's own file does not keep the policy
+            content = {**(read_record(path) or {}), "data_policy": policy}
+            path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
         if push_to_hub:
             self._push(Path(save_directory), **{"repo_id": Path(save_directory).name, **hub})
 

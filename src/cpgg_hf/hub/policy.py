@@ -1,4 +1,8 @@
-"""The data policy that folders and Hub repositories state, and the check before a push."""
+"""The data policy that folders and Hub repositories state, and the check before a push.
+
+Publishing needs a statement for every file: what no record (`cpgg_hf.files.policy_record`) lists is restricted,
+whatever its format. Networks, data sets and cards in the folder state policies too, which can only make it stricter.
+"""
 
 import getpass
 import json
@@ -10,29 +14,36 @@ from pathlib import Path
 from typing import Any
 
 from cpgg_hf.data_policy import UNKNOWN_POLICY, strictest
+from cpgg_hf.dataset.parquet import policies_of_rows
 from cpgg_hf.errors import PolicyError
+from cpgg_hf.files.policy_record import POLICY_FILE, is_hidden, read_record, recorded_policies
 
-ADAPTER_POLICY_FILE = "data_policy.json"  # PEFT's own file does not keep it
 OVERRIDE_LOG = ".policy_overrides.jsonl"  # hidden, so it is never published
 
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
-_IMAGES = (".nii", ".gz", ".dcm", ".npy", ".npz", ".zip", ".h5")
-_RECORDS = ("dataset.json", "generation.json")
 
 _logger = logging.getLogger(__name__)
 
 
-def policy_of(source: str | os.PathLike[str], repo_type: str = "model", if_unstated: str | None = None) -> str:
-    """The policy of a folder, or of a Hub repository, which its `config.json` or `dataset.json` states.
+def policy_of(folder: str | os.PathLike[str]) -> str:
+    """The strictest policy of all that a folder contains, see `stated_policies`; for anything else "restricted"."""
+    return strictest(policy for _, policy in stated_policies(folder))
+
+
+def inherited_policy(source: str | os.PathLike[str], repo_type: str = "model", if_unstated: str | None = None) -> str:
+    """The policy that what is made from a source inherits: that of the networks and data sets in it.
 
     Args:
-        source: a folder, or the name of a repository.
+        source: a folder, or the name of a Hub repository, whose `config.json` or `dataset.json` states its policy.
         repo_type: "model" or "dataset".
         if_unstated: policy of a source, or of its parts, that states none; None means restricted. It cannot loosen a
             policy that is stated, nor stand for a repository that is absent or cannot be reached.
     """
     if Path(source).is_dir():
-        policies = [policy for _, policy in stated_policies(source)]
+        stated = list(stated_by_parts(Path(source)))
+        policies = [policy for _, policy in stated]
+        if {path.name for path, _ in stated} <= {"README.md"}:  # a card does not stand for its folder
+            policies.append(None)
     elif Path(source).exists():
         policies = [None]  # a file, such as a CSV of phenotypes, states none
     else:
@@ -66,23 +77,48 @@ def policy_of_adapter(source: str | os.PathLike[str] | None, **hub: Any) -> str:
     from transformers.utils import cached_file
 
     try:
-        path = None if source is None else cached_file(source, ADAPTER_POLICY_FILE, **hub)
+        path = None if source is None else cached_file(source, POLICY_FILE, **hub)
     except OSError:
         return UNKNOWN_POLICY  # there is none, or it cannot be reached
     return UNKNOWN_POLICY if path is None else strictest([_stated_in(Path(path))])
 
 
 def stated_policies(folder: str | os.PathLike[str]) -> list[tuple[str, str | None]]:
-    """The policy that each part of a folder states, as (path, policy); None if it states none.
+    """All policies that are stated in a folder, as (path, policy); None where none is.
 
-    Parts are networks (folders with weights), data sets (each policy of its rows), folders of images, and cards. A
-    folder without any of them is one part that states none.
+    Networks (by their configuration), data sets (each policy of their rows), records of generated cines and cards
+    state their own; every file has the policy that a record lists for it. Hidden files are not published.
     """
     folder = Path(folder)
-    found = [(str(path.relative_to(folder)), policy) for path, policy in _stated(folder)]
-    if {Path(place).name for place, _ in found} <= {"README.md"}:  # a card does not stand for its folder
-        found.append((".", None))
-    return found
+    files = _files(folder)
+    records = {path for path in files if path.name == POLICY_FILE and read_record(path) is not None}
+    by_file = recorded_policies(folder, [path for path in files if path not in records])
+    stated = [*stated_by_parts(folder), *by_file.items()] or [(folder, None)]
+    return list(dict.fromkeys((str(path.relative_to(folder)), policy) for path, policy in stated))
+
+
+def stated_by_parts(folder: Path) -> Iterator[tuple[Path, str | None]]:
+    """(path, policy) that networks, rows of data sets, records of generated cines and cards in a folder state.
+
+    A network states none if its weights are not those that were recorded.
+    """
+    files = _files(folder)
+    for place in sorted({path.parent for path in files if path.suffix in _WEIGHTS}):
+        adapter = (place / "adapter_config.json").is_file()
+        stating = place / (POLICY_FILE if adapter else "config.json")
+        weights = [path for path in files if path.parent == place and path.suffix in _WEIGHTS]
+        known = None not in recorded_policies(folder, weights).values()
+        yield stating, _stated_in(stating) if known else None
+    for path in files:
+        if path.name == "generation.json":
+            yield path, _stated_in(path)
+        elif path.suffix == ".parquet":
+            for policy in policies_of_rows(path):
+                yield path, policy
+        elif path.name in ("dataset.json", "README.md"):  # rows and networks state their own
+            policy = _policy_of_card(path) if path.name == "README.md" else _stated_in(path)
+            if policy is not None:
+                yield path, policy
 
 
 def check_policy(folder: str | os.PathLike[str], repo_id: str, override_policy: str | None = None) -> str:
@@ -110,7 +146,8 @@ def check_policy(folder: str | os.PathLike[str], repo_id: str, override_policy: 
         shown = "; ".join(dict.fromkeys(reasons[:3])) + (f"; and {len(reasons) - 3} more" if len(reasons) > 3 else "")
         raise PolicyError(
             f"{folder} is restricted and is not pushed to {repo_id} ({shown}); keep it in the environment that it was "
-            "approved for, or give the reason to publish it (--override-policy), which is logged."
+            f"approved for, state the policy of files that you added or changed in {POLICY_FILE} (record_policy), or "
+            "give the reason to publish it (--override-policy), which is logged."
         )
     entry = {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -125,53 +162,17 @@ def check_policy(folder: str | os.PathLike[str], repo_id: str, override_policy: 
     return policy
 
 
-def _stated(folder: Path) -> Iterator[tuple[Path, str | None]]:
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and not is_hidden(path.relative_to(folder)))
-    for place in sorted({path.parent for path in files if path.suffix in _WEIGHTS}):
-        adapter = (place / "adapter_config.json").is_file()
-        stating = place / (ADAPTER_POLICY_FILE if adapter else "config.json")
-        yield stating, _stated_in(stating)
-    recorded = {path.parent for path in files if path.name in _RECORDS}
-    for place in sorted({path.parent for path in files if path.suffix in _IMAGES}):
-        if recorded.isdisjoint((place, *place.parents)):
-            yield place, None
-    for path in files:
-        if path.name == "generation.json":
-            yield path, _stated_in(path)
-        elif path.suffix == ".parquet":
-            for policy in _policies_of_rows(path):
-                yield path, policy
-        elif path.name in ("dataset.json", "README.md"):  # rows and networks state their own
-            policy = _policy_of_card(path) if path.name == "README.md" else _stated_in(path)
-            if policy is not None:
-                yield path, policy
-
-
-def is_hidden(path: Path) -> bool:
-    """Whether a part of a path begins with a dot: such files are never published."""
-    return any(part.startswith(".") for part in path.parts)
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file() and not is_hidden(path.relative_to(folder)))
 
 
 def _stated_in(path: Path) -> str | None:
     try:
         content: Any = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     policy = content.get("data_policy") if isinstance(content, dict) else None
     return None if policy is None else str(policy)
-
-
-def _policies_of_rows(path: Path) -> list[str | None]:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-    import pyarrow.parquet as pq
-
-    try:
-        if "data_policy" not in pq.read_schema(path).names:
-            return [None]
-        return pc.unique(pq.read_table(path, columns=["data_policy"])["data_policy"]).to_pylist()
-    except (OSError, pa.ArrowException):
-        return [None]
 
 
 def _policy_of_card(path: Path) -> str | None:

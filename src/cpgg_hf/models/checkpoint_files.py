@@ -11,6 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from cpgg_hf.errors import CheckpointError, brief
+from cpgg_hf.models.size_bounds import check_sizes
 
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
@@ -55,13 +56,19 @@ def read_json(path: Path) -> dict[str, Any]:
         CheckpointError: the file is missing or contains something else.
     """
     try:
+        if path.exists() and not path.is_file():  # reading a pipe would wait for ever
+            raise ValueError("it is not a file")
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(
             f"{path} is missing or damaged ({brief(error)}); download the checkpoint again."
         ) from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} does not contain a JSON object; download the checkpoint again.")
+    try:
+        check_sizes(content)
+    except ValueError as error:
+        raise CheckpointError(f"{path} is damaged or not of this package: {error}") from error
     return content
 
 
@@ -93,6 +100,8 @@ def _shapes_of_configuration(folder: Path, model_class: Any) -> dict[str, tuple[
 def _read_weights(path: Path) -> dict[str, tuple[int, ...]]:
     """The shapes of the tensors of a file, all of whose values must be finite."""
     shapes = {}
+    if not path.is_file():
+        raise CheckpointError(f"{path} is not a file; download the checkpoint again.")
     try:
         with safe_open(path, framework="pt") as file:
             for name in file.keys():  # noqa: SIM118 - no mapping

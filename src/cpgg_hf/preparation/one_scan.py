@@ -19,6 +19,7 @@ from cpgg_hf.dataset import CineWriter, write_description
 from cpgg_hf.errors import InputError, PhenotypeError, brief
 from cpgg_hf.exports.nifti import write_nifti
 from cpgg_hf.exports.overlay import write_overlay
+from cpgg_hf.files.policy_record import recorded
 from cpgg_hf.files.staging import staged_folder
 from cpgg_hf.measure.plausibility import PlausibleMeasurement, disagreements, plausible
 from cpgg_hf.phenotypes import NAMES, as_array, complete_identities
@@ -42,20 +43,22 @@ def prepare_one_scan(
     turn_upright: bool = False,
     segmenter: str | None = None,
     mask: str | os.PathLike[str] | None = None,
+    series: str | None = None,
     data_policy: str = "restricted",
 ) -> dict[str, Any]:
     """Prepare the scan in a DICOM folder or a NIfTI file.
 
     Args:
-        path: a DICOM folder with one series, or a NIfTI file.
+        path: a DICOM folder, or a NIfTI file, see `read_scan`.
         out: the folder to write; must be new or empty.
         view: "4ch" refuses planes that look like another view; "any" accepts every plane.
         phenotypes: JSON file `{"phenotypes": {"LVEF": 61.0, ...}}` with the subject's known phenotypes.
-        rr_ms: length of the heart beat, for files that do not state it.
+        rr_ms: length of the heart beat, for files that do not state it, or hold several beats.
         turn_upright: whether to mirror a four-chamber cine, see `to_display_orientation`.
         segmenter: folder of a scan segmenter, which locates the heart and checks the view; by default the heart is
             located by its motion.
         mask: NIfTI file of labels that is used instead, see `read_mask`.
+        series: which cine of several in a DICOM folder, see `read_scan`.
         data_policy: "restricted" (patients' data, never published) or "public".
 
     Returns:
@@ -67,8 +70,8 @@ def prepare_one_scan(
         OutputError: `out` has content, or cannot be written.
     """
     known = None if phenotypes is None else read_phenotypes_json(phenotypes)
-    with staged_folder(out) as partial:
-        scan = read_scan(path, rr_ms)
+    with staged_folder(out) as partial, recorded(partial, data_policy):
+        scan = read_scan(path, rr_ms, series=series)
         estimate = classify_view(scan.normal)
         view_warnings = require_view(estimate, view, scan.origin)
         upright = to_display_orientation(scan) if turn_upright else scan

@@ -13,8 +13,9 @@ from huggingface_hub import ModelCard, ModelCardData
 
 from cpgg_hf.data_policy import LICENSES, strictest
 from cpgg_hf.errors import PublishingError
+from cpgg_hf.files.policy_record import record_policy
 from cpgg_hf.files.staging import staged_file
-from cpgg_hf.hub.policy import stated_policies
+from cpgg_hf.hub.policy import stated_by_parts, stated_policies
 from cpgg_hf.phenotypes import PHENOTYPES
 from cpgg_hf.release.checkpoint_description import RECORD_FILE, describe_parts, read_object
 from cpgg_hf.release.measured_results import (
@@ -51,6 +52,8 @@ def write_model_card(
     folder = Path(folder)
     with staged_file(folder / CARD_FILE) as partial:
         partial.write_text(make_model_card(folder, results, repo_id), encoding="utf-8")
+    described = strictest(policy for place, policy in stated_policies(folder) if place != CARD_FILE)
+    record_policy(folder, described, [folder / CARD_FILE])
     return folder / CARD_FILE
 
 
@@ -59,8 +62,7 @@ def make_model_card(folder: Path, results: str | os.PathLike[str] | None = None,
     parts = describe_parts(folder)
     if not parts:
         raise PublishingError(f"{folder} holds no network; pass a folder that save_pretrained wrote.")
-    networks = [policy for place, policy in stated_policies(folder) if Path(place).name != CARD_FILE]
-    policy = strictest(networks)
+    policy = strictest(policy for path, policy in stated_by_parts(folder) if path.name != CARD_FILE)
     index = read_object(folder / "model_index.json")
     record = _record(folder)
     measured = read_results(None if results is None else Path(results))

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from cpgg_hf.errors import PublishingError
-from cpgg_hf.hub.policy import is_hidden
+from cpgg_hf.files.policy_record import is_hidden, recorded
+from cpgg_hf.hub.policy import policy_of
 from cpgg_hf.release.checkpoint_description import read_object
 from cpgg_hf.release.remote_code import FILES, RemoteFile
 
@@ -33,29 +34,30 @@ def write_remote_checkpoint(folder: Path, out: Path) -> None:
         raise PublishingError(
             f"{folder} is neither a pipeline nor a MAR of this package; only these can load with code from the Hub."
         )
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder)
-        if path.is_file() and not is_hidden(name):
-            (out / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, out / name)
-    if not index:
-        (file,) = (file for file in FILES if file.class_name == "CPGGMARModel")
-        _add_auto_map(out / "config.json", file)
-        (out / Path(file.path).name).write_text(file.text(), encoding="utf-8")
-        return
-    for file in FILES:
-        path = Path(file.path)
-        component = str(path.parent)
-        if component == ".":
-            index["_class_name"] = [path.stem, file.class_name]
-        elif index[component][-1] == file.class_name:  # otherwise a scheduler of diffusers
-            index[component] = [path.stem, file.class_name]
-        else:
-            continue
-        (out / path).write_text(file.text(), encoding="utf-8")
-        if (out / component / "config.json").is_file():
-            _add_auto_map(out / component / "config.json", file)
-    _write(out / "model_index.json", index)
+    with recorded(out, policy_of(folder)):
+        for path in sorted(folder.rglob("*")):
+            name = path.relative_to(folder)
+            if path.is_file() and not is_hidden(name):
+                (out / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, out / name)
+        if not index:
+            (file,) = (file for file in FILES if file.class_name == "CPGGMARModel")
+            _add_auto_map(out / "config.json", file)
+            (out / Path(file.path).name).write_text(file.text(), encoding="utf-8")
+            return
+        for file in FILES:
+            path = Path(file.path)
+            component = str(path.parent)
+            if component == ".":
+                index["_class_name"] = [path.stem, file.class_name]
+            elif index[component][-1] == file.class_name:  # otherwise a scheduler of diffusers
+                index[component] = [path.stem, file.class_name]
+            else:
+                continue
+            (out / path).write_text(file.text(), encoding="utf-8")
+            if (out / component / "config.json").is_file():
+                _add_auto_map(out / component / "config.json", file)
+        _write(out / "model_index.json", index)
 
 
 def _add_auto_map(path: Path, file: RemoteFile) -> None:

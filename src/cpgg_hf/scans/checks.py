@@ -13,6 +13,11 @@ MIN_FRAMES, MAX_FRAMES = 8, 500
 MAX_PIXELS = 2**26  # of all frames: 256 of 512 x 512; a damaged header must not exhaust the memory
 # 24 to 250 beats per minute: outside, a time has the wrong unit, or it is not the time of a heart beat.
 MIN_RR_MS, MAX_RR_MS = 240.0, 2500.0
+# Frames that cover more than LONGER times the stated beat are several beats; SHORTER: fewer than a beat.
+LONGER, SHORTER = 1.3, 1.6
+_LONG_BEAT_MS = 1500.0  # 40 beats per minute
+_GAP_STEPS = 1.6  # a step longer than this many usual ones is a gap
+_LONGEST_GAP = 0.11  # missing part of the beat that is interpolated
 _MIN_FRAME_TIME_MS = 0.5
 _MAX_INTENSITY = 1e12
 _MAX_POSITION_MM = 1e4
@@ -52,7 +57,7 @@ def make_scan(
     if not MIN_RR_MS <= rr_ms <= MAX_RR_MS:
         raise InputError(
             f"{origin}: the heart beat would last {rr_ms:.0f} ms, expected {MIN_RR_MS:.0f} to {MAX_RR_MS:.0f}; "
-            "check the frame times, or give the RR interval in ms (rr_ms, --rr-ms)."
+            + ("check the frame times." if rr_ms < MIN_RR_MS else "give the RR interval in ms (rr_ms, --rr-ms).")
         )
     return Cine(
         pixels=pixels,
@@ -89,12 +94,18 @@ def check_size(num_rows: int, num_columns: int, num_frames: int, origin: str) ->
         )
 
 
+def frames(number: int) -> str:
+    """A number of frames in words, for messages."""
+    return "1 frame" if number == 1 else f"{number} frames"
+
+
 def check_num_frames(num_frames: int, origin: str) -> None:
     """Refuse stills and short extracts of a beat: the segmenters find the heart by its motion."""
     if num_frames < MIN_FRAMES:
         still = " (stills do not show the motion by which the heart is found)" if num_frames <= 2 else ""
         raise InputError(
-            f"{origin} holds {num_frames} frames{still}, a cine needs at least {MIN_FRAMES}; give the whole series."
+            f"{origin} holds {frames(num_frames)}{still}, a cine needs at least {MIN_FRAMES}; give the complete "
+            "series, as a DICOM folder, or a .nii or .nii.gz file."
         )
 
 
@@ -112,23 +123,81 @@ def plausible_thickness_mm(value: float | None) -> float | None:
     return value if value is not None and _THICKNESS_MM[0] <= value <= _THICKNESS_MM[1] else None
 
 
-def beat_length_ms(times_ms: np.ndarray, stated_ms: float | None, origin: str) -> tuple[float, tuple[str, ...]]:
-    """The length of the beat that the frames sample, and a warning if they do not cover its end.
+def covered_ms(times_ms: np.ndarray) -> float:
+    """The time that frames cover, the last one for as long as the others."""
+    return float(times_ms[-1] - times_ms[0] + np.median(np.diff(times_ms)))
 
-    Retrospectively gated frames fill the beat, so its length is the number of frames times their distance; the stated
-    length (often rounded, or that of the beat before) is used only if it is clearly longer: prospective gating misses
-    the end of the beat.
+
+def one_beat(
+    times_ms: np.ndarray, stated_ms: float | None, origin: str, *, is_given: bool = False
+) -> tuple[np.ndarray, float, tuple[str, ...]]:
+    """The frames of one beat and its length.
+
+    Retrospectively gated frames fill the beat, so its length is the time that they cover; the stated length (often
+    rounded, or that of the beat before) is used only if it is clearly longer: prospective gating misses the end of the
+    beat.
+
+    Args:
+        times_ms: (T,) time of each frame after the R wave, rising.
+        stated_ms: length of the beat as the header or the caller states it; None = unknown.
+        origin: file or folder, for messages.
+        is_given: whether the caller states it: then frames after the beat are left out instead of refused.
+
+    Returns:
+        The times of the beat's frames, its length in ms, and warnings about frames that are missing or too many.
+
+    Raises:
+        InputError: too few frames, frames far beyond the beat, or missing for more than a tenth of it.
     """
-    filled = len(times_ms) * float(np.median(np.diff(times_ms)))
-    if stated_ms is None or not MIN_RR_MS <= stated_ms <= MAX_RR_MS or stated_ms < 1.1 * filled:
-        return filled, ()
-    if stated_ms > 1.6 * filled:
-        raise InputError(
-            f"{origin}: {len(times_ms)} frames cover {filled:.0f} ms of a beat of {stated_ms:.0f} ms; "
-            "frames are missing, give the whole series."
+    check_num_frames(len(times_ms), origin)
+    notes: tuple[str, ...] = ()
+    covered = covered_ms(times_ms)
+    if stated_ms is None and covered > _LONG_BEAT_MS:
+        notes = (
+            f"{origin}: the frames cover {covered:.0f} ms, taken as one beat; if these are several beats, give the RR "
+            "interval in ms (rr_ms, --rr-ms).",
         )
-    missing = 100 * (1 - filled / stated_ms)
-    return stated_ms, (f"{origin}: the frames leave out the last {missing:.0f}% of the beat; it was interpolated.",)
+    if stated_ms is not None and covered > LONGER * stated_ms:
+        if not is_given:
+            raise InputError(
+                f"{origin}: {len(times_ms)} frames cover {covered:.0f} ms, {covered / stated_ms:.1f} times the beat "
+                f"of {stated_ms:.0f} ms that the header states; give the frames of one beat, or the RR interval in ms "
+                "to take the first beat (rr_ms, --rr-ms)."
+            )
+        kept = times_ms[times_ms - times_ms[0] < stated_ms - np.median(np.diff(times_ms)) / 2]
+        notes = (f"{origin}: {len(times_ms) - len(kept)} frames after the first {stated_ms:.0f} ms were left out.",)
+        check_num_frames(len(kept), f"{origin}: the first beat")
+        times_ms, covered = kept, covered_ms(kept)
+    beat_ms = stated_ms if stated_ms is not None and stated_ms >= 1.1 * covered else covered
+    if stated_ms is not None and beat_ms > SHORTER * covered:
+        raise InputError(
+            f"{origin}: {len(times_ms)} frames cover {covered:.0f} ms of a beat of {beat_ms:.0f} ms "
+            f"({times_ms[0]:.0f} to {times_ms[0] + covered:.0f} ms); frames are missing, give the complete series."
+        )
+    return times_ms, beat_ms, (*notes, *_gaps(times_ms, beat_ms, covered, origin))
+
+
+def _gaps(times_ms: np.ndarray, beat_ms: float, covered: float, origin: str) -> tuple[str, ...]:
+    """Warnings about missing frames; InputError if the heart's motion cannot be interpolated over them."""
+    steps = np.diff(times_ms)
+    step = float(np.median(steps))
+    gaps = [(times_ms[index], times_ms[index + 1]) for index in np.flatnonzero(steps > _GAP_STEPS * step)]
+    if beat_ms > covered and times_ms[0] > _GAP_STEPS * step:
+        gaps.insert(0, (-step, times_ms[0]))
+    for start, end in gaps:
+        if end - start - step > _LONGEST_GAP * beat_ms:
+            raise InputError(
+                f"{origin}: no frames between {max(start, 0):.0f} and {end:.0f} ms of the beat, about "
+                f"{(end - start) / step - 1:.0f} at steps of {step:.0f} ms are missing; give the complete series."
+            )
+    notes = tuple(
+        f"{origin}: no frames between {max(start, 0):.0f} and {end:.0f} ms of the beat; they were interpolated."
+        for start, end in gaps
+    )
+    missing = 100 * (beat_ms - times_ms[-1] - step) / beat_ms
+    if beat_ms > covered and missing >= 1:
+        notes += (f"{origin}: the frames leave out the last {missing:.0f}% of the beat; it was interpolated.",)
+    return notes
 
 
 def _check_pixels(pixels: np.ndarray, origin: str) -> None:

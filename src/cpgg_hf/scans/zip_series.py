@@ -12,7 +12,8 @@ import numpy as np
 from cpgg_hf.cine import Cine
 from cpgg_hf.errors import InputError
 from cpgg_hf.plane import plane_normal
-from cpgg_hf.scans.dicom import read_dataset, read_dicom_files
+from cpgg_hf.scans.dicom import read_dicom_files
+from cpgg_hf.scans.dicom_images import read_dataset
 from cpgg_hf.scans.dicom_values import number_of, numbers_of, value_of
 from cpgg_hf.scans.safe_zip import members_of, name_of, open_member, read_member
 

@@ -5,7 +5,6 @@ digest; a shard without a matching record is made again. Shard i belongs to work
 from the plan only, so a run that was killed anywhere, with any number of workers, ends in the same bytes.
 """
 
-import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -13,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cpgg_hf.errors import OutputError
+from cpgg_hf.files.checksum import checksum
 from cpgg_hf.files.staging import disk_full_as_error, staged_file
 from cpgg_hf.shards.plan import Shard, ShardPlan
 
@@ -164,15 +164,3 @@ def locked(folder: Path, name: str, wait: bool = False, shared: bool = False) ->
         except OSError:
             pass
         yield
-
-
-def checksum(path: Path) -> str:
-    """SHA-256 of a file, or of the names and contents of a folder's files."""
-    digest = hashlib.sha256()
-    for part in sorted(path.rglob("*")) if path.is_dir() else [path]:
-        if part.is_file():
-            if part != path:
-                digest.update(f"{part.relative_to(path)}\0{part.stat().st_size}\0".encode())
-            with part.open("rb") as file:
-                hashlib.file_digest(file, lambda: digest)
-    return digest.hexdigest()

@@ -1,9 +1,14 @@
-"""Checkpoints on disk: complete or absent, and resumed only by the run that they belong to."""
+"""Checkpoints on disk: complete or absent, undamaged, and resumed only by the run that they belong to.
+
+`checksums.json` holds the SHA-256 of every other file; computing them takes a second or two per GB. Checkpoints of
+earlier versions have none and are resumed unchecked.
+"""
 
 import json
 import os
 import re
 import shutil
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,10 +19,11 @@ from accelerate import Accelerator
 from safetensors import SafetensorError
 
 from cpgg_hf.errors import TrainingError, brief
+from cpgg_hf.files.checksum import checksum
 from cpgg_hf.shards.plan import flat
 from cpgg_hf.training.arguments import TrainingArguments, compared_fields, default_of, is_required
 
-STATE_FILE = "run_state.json"
+STATE_FILE, CHECKSUMS_FILE = "run_state.json", "checksums.json"
 
 
 @dataclass
@@ -100,9 +106,14 @@ def save_checkpoint(
     def complete() -> None:
         if accelerator.is_main_process:
             (partial / STATE_FILE).write_text(json.dumps({"state": asdict(state), "identity": identity}, indent=2))
+            written = sorted(path for path in partial.rglob("*") if path.is_file())
+            checksums = {path.relative_to(partial).as_posix(): checksum(path) for path in written}
+            (partial / CHECKSUMS_FILE).write_text(json.dumps(checksums, indent=2))
             rename_folder(partial, folder)
+            # Later ones are left over from before a damaged checkpoint, and are not those to keep.
+            reached = [path for path in checkpoints_of(output_dir) if path.name <= folder.name]
             # Renamed before it is removed: a run killed meanwhile must not leave a checkpoint that lacks some files.
-            for old in checkpoints_of(output_dir)[: -total_limit if total_limit else 0]:
+            for old in reached[: -total_limit if total_limit else 0]:
                 old.rename(old.with_name(f".{old.name}.partial"))
             for leftover in output_dir.glob(".checkpoint-*.partial"):
                 shutil.rmtree(leftover)
@@ -133,8 +144,11 @@ def _together(accelerator: Accelerator, action: Callable[[], None], partial: Pat
 def find_checkpoint(output_dir: Path, resume_from: str | None) -> Path | None:
     """The checkpoint that `--resume_from_checkpoint` names; None to start from the beginning.
 
+    `latest` is the newest complete and undamaged one; a warning names those that are passed over.
+
     Raises:
-        TrainingError: it does not exist, or a run without the flag would overwrite another run's checkpoints.
+        TrainingError: it does not exist or is damaged, or a run without the flag would overwrite another run's
+            checkpoints.
     """
     existing = checkpoints_of(output_dir)
     if resume_from is None:
@@ -145,13 +159,51 @@ def find_checkpoint(output_dir: Path, resume_from: str | None) -> Path | None:
             )
         return None
     if resume_from == "latest":
-        return existing[-1] if existing else None
+        return _newest_undamaged(output_dir)
     if not (Path(resume_from) / STATE_FILE).is_file():
         raise TrainingError(
             f"{resume_from} is not a complete checkpoint (no {STATE_FILE}); pass 'latest' or one of: "
             f"{', '.join(map(str, existing)) or 'none in ' + str(output_dir)}."
         )
+    read_state(Path(resume_from), verify=True)
     return Path(resume_from)
+
+
+def _newest_undamaged(output_dir: Path) -> Path | None:
+    found = [path for path in output_dir.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", path.name)]
+    damaged = []
+    for path in sorted(found, key=lambda path: int(path.name[11:]), reverse=True):
+        try:
+            read_state(path, verify=True)
+        except TrainingError as error:
+            damaged.append(str(error))
+            continue
+        if damaged and os.environ.get("RANK", "0") == "0":
+            warnings.warn(f"{'; '.join(damaged)}; resuming from {path}.", RuntimeWarning, stacklevel=3)
+        return path
+    if damaged:
+        raise TrainingError(f"{output_dir} has no undamaged checkpoint ({damaged[0]}); start in a new --output_dir.")
+    return None
+
+
+def read_state(folder: Path, verify: bool = False) -> dict[str, Any]:
+    """The content of a checkpoint's `run_state.json`; `verify` compares all files with their checksums.
+
+    Raises:
+        TrainingError: the file, or another file of the checkpoint, is missing or damaged.
+    """
+    try:
+        saved = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
+        RunState(**saved["state"])
+        _ = saved["identity"]["stage"], saved["identity"]["arguments"]
+        if verify and (folder / CHECKSUMS_FILE).exists():
+            checksums = json.loads((folder / CHECKSUMS_FILE).read_text(encoding="utf-8"))
+            for name, expected in checksums.items():
+                if checksum(folder / name) != expected:
+                    raise ValueError(f"{name} has changed since it was written")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise TrainingError(f"the checkpoint {folder} is damaged ({brief(error)})") from error
+    return saved
 
 
 def load_checkpoint(
@@ -164,7 +216,7 @@ def load_checkpoint(
     Raises:
         TrainingError: the checkpoint belongs to another version, stage, configuration or data set, or is damaged.
     """
-    saved = json.loads((folder / STATE_FILE).read_text())
+    saved = read_state(folder)
     if saved["identity"].get("format") != identity["format"]:
         raise TrainingError(
             f"{folder} was written by another version of cpgg_hf and cannot be resumed; start a new run in another "

@@ -12,7 +12,8 @@ from accelerate import Accelerator
 
 from cpgg_hf.data_policy import UNKNOWN_POLICY, strictest
 from cpgg_hf.errors import TrainingError
-from cpgg_hf.hub.policy import policy_of
+from cpgg_hf.hub.policy import inherited_policy
+from cpgg_hf.models.size_bounds import check_sizes
 from cpgg_hf.training.arguments import TrainingArguments, check_keys, is_free_text
 from cpgg_hf.training.randomness import StepRandomness
 from cpgg_hf.training.trained_models import load_trained
@@ -66,6 +67,10 @@ class Stage(ABC):
     def model_settings(self, network_class: type, computed: Iterable[str] = ()) -> dict[str, Any]:
         """The section `model:`, which may name the arguments of a network's constructor that are not `computed`."""
         check_keys(self.arguments.model, inspect.signature(network_class).parameters.keys() - set(computed), "model")
+        try:
+            check_sizes(self.arguments.model)
+        except ValueError as error:
+            raise TrainingError(f"the section `model:` cannot be used: {error}") from error
         return self.arguments.model
 
     def load_initial(self, network_class: Any, init_from: str) -> Any:
@@ -126,7 +131,7 @@ def source_policies(arguments: TrainingArguments) -> dict[str, str]:
         elif value in entry.metadata.get("public", ()):
             policies[entry.name] = "public"
         elif source in ("model", "dataset"):
-            policies[entry.name] = policy_of(value, source, arguments.source_policies.get(entry.name))
+            policies[entry.name] = inherited_policy(value, source, arguments.source_policies.get(entry.name))
         else:
             policies[entry.name] = UNKNOWN_POLICY
     return policies

@@ -14,6 +14,7 @@ from accelerate import Accelerator
 
 from cpgg_hf.data_policy import UNKNOWN_POLICY
 from cpgg_hf.errors import TrainingError
+from cpgg_hf.files.policy_record import record_policy
 from cpgg_hf.release.checkpoint_description import RECORD_FILE
 from cpgg_hf.release.model_card import write_model_card
 from cpgg_hf.training.checkpoints import RunState
@@ -56,6 +57,7 @@ class RunUploads:
 
         def complete(staged: Path) -> None:
             (staged / RECORD_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+            record_policy(staged, self.stage.data_policy(), [staged / RECORD_FILE])
             write_model_card(staged, repo_id=repo_id)
 
         self.pushes.start(folder, complete, wait=last)

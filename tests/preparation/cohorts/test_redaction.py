@@ -63,3 +63,14 @@ def test_a_name_too_long_for_any_file_is_hidden_all_the_same():
 
 def test_what_would_steer_a_terminal_is_gone():
     assert redact("no grey image (\x1b[2J).", Subject("4012345", partial(read))) == "no grey image (?[2J)."
+
+
+def test_names_in_linked_folders_are_hidden(tmp_path):
+    for folder in ("scan", "elsewhere"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "elsewhere/Doe Jane 1.dcm").touch()
+    (tmp_path / "scan/linked").symlink_to(tmp_path / "elsewhere")
+    subject = Subject("4012345", partial(read, str(tmp_path / "scan")))
+    message = f"{tmp_path}/scan/linked/Doe Jane 1.dcm is cut off; copy it again."
+    assert redact(message, subject) == "the input is cut off; copy it again."
+    assert "Doe" not in redact("sizes differ (Doe Jane 1.dcm and b2.dcm).", subject)

@@ -52,6 +52,17 @@ def test_labels_come_back_as_they_are(series, labels, placed, tmp_path):
     assert np.array_equal(read_mask(still, series), labels[:1])
 
 
+@pytest.mark.parametrize("num_times", [50, 1])
+def test_a_mask_turned_to_the_patients_axes_is_read(series, labels, num_times, tmp_path):
+    stored = labels[:num_times].transpose(2, 1, 0)[:, None, ::-1]
+    turned = plane(series)[:, [0, 2, 1, 3]]
+    turned[:, 3] += turned[:, 2] * (labels.shape[1] - 1)
+    turned[:, 2] *= -1
+    stored = stored[..., 0] if num_times == 1 else stored
+    nibabel.save(nibabel.Nifti1Image(stored, turned), tmp_path / "turned.nii.gz")
+    assert np.array_equal(read_mask(tmp_path / "turned.nii.gz", series), labels[:num_times])
+
+
 def test_flips_and_the_turn_upright_do_not_matter(series, labels, tmp_path):
     height = labels.shape[1]
     stood = replace(

@@ -20,6 +20,7 @@ from tqdm.auto import tqdm
 from cpgg_hf.dataset import DESCRIPTION_FILE, SPLITS, shard_path, write_description, write_shard
 from cpgg_hf.dataset.card import write_card
 from cpgg_hf.errors import InputError, OutputError
+from cpgg_hf.files.policy_record import record_policy, recorded
 from cpgg_hf.files.staging import disk_full_as_error, staged_folder
 from cpgg_hf.grid import SPACING_MM
 from cpgg_hf.optional import import_optional
@@ -166,12 +167,15 @@ def _assemble(plan: CohortPlan, out: Path, work: Path) -> None:
             for path in folder.glob("*.png"):
                 shutil.copyfile(path, thumbnails / path.name)
         records += of_split
-    write_report(make_report(plan, records), finished, thumbnails)
+    policy = plan.settings["data_policy"]
+    with recorded(finished, policy):
+        write_report(make_report(plan, records), finished, thumbnails)
+    record_policy(thumbnails, policy, [*thumbnails.iterdir()])
     write_description(
         finished,
         source=", ".join(sorted({record["source"] for record in records if "reason" not in record})),
         spacing_mm=SPACING_MM,
-        data_policy=plan.settings["data_policy"],
+        data_policy=policy,
         view=plan.settings["view"],
         shares=plan.settings["shares"],
     )

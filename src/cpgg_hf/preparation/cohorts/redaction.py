@@ -13,6 +13,7 @@ from pathlib import Path
 
 from cpgg_hf.errors import printable
 from cpgg_hf.preparation.layouts.subject import Subject
+from cpgg_hf.scans.files import paths_below
 
 _IDENTIFYING = (
     (r"(?<!\w)'[^']*'(?!\w)|(?<!\w)\"[^\"]*\"(?!\w)", "'...'"),  # values of tags, as readers quote them
@@ -63,7 +64,7 @@ def _names(subject: Subject, message: str) -> set[str]:
     names = set()
     for path in map(Path, _paths(given)):
         with suppress(OSError):  # a name that is too long, a folder that may not be read
-            names |= {name for one in path.rglob("*") for name in (str(one), one.name)}
+            names |= {name for one in paths_below(path) for name in (str(one), one.name)}
         names |= {str(path), path.name}
     return {name for name in names if len(name) >= _SHORTEST}
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from cpgg_hf.cine import Cine
 from cpgg_hf.dataset import cine_row
-from cpgg_hf.errors import InputError, PhenotypeError, brief
+from cpgg_hf.errors import InputError, PhenotypeError, advising_only, brief
 from cpgg_hf.grid import GRID_SIZE
 from cpgg_hf.optional import import_optional
 from cpgg_hf.preparation.cohorts.redaction import redact
@@ -20,6 +20,7 @@ from cpgg_hf.preparation.grid.resampling import normalise
 from cpgg_hf.preparation.grid.view import accepted_view, classify_view, require_view
 from cpgg_hf.preparation.layouts.subject import Subject
 
+_TIMED_BY_HEADERS = ("kaggle", "sunnybrook", "ukb")  # DICOM, for which no RR interval can be given
 _WITHOUT_ROW = "the table of phenotypes has no row for this subject; all its phenotypes are missing."
 
 
@@ -70,6 +71,7 @@ def prepare_subject(task: Task) -> Result:
     """
     record = empty_record(task.pseudonym, task.split)
     scan = row = reason = picture = None
+    options = {"--view"} if task.subject.source in _TIMED_BY_HEADERS else {"--view", "--rr-ms"}
     try:
         with _timed(record, "read"):
             scan = task.subject.read()
@@ -91,7 +93,8 @@ def prepare_subject(task: Task) -> Result:
         record["source"] = row["source"]
         picture = cine.pixels
         notes += (_WITHOUT_ROW,) if task.subject.without_row else ()
-        record["warnings"] = [redact(note, task.subject, scan.origin) for note in (*notes, *cine.warnings)]
+        said = [advising_only(note, options) for note in (*notes, *cine.warnings)]
+        record["warnings"] = [redact(note, task.subject, scan.origin) for note in said]
     except ImportError:
         raise
     except (InputError, PhenotypeError) as error:
@@ -101,7 +104,7 @@ def prepare_subject(task: Task) -> Result:
     except Exception as error:  # one damaged subject must not stop the others, whatever it breaks
         reason = f"it cannot be read or prepared ({type(error).__name__}: {brief(error)})."
     if reason is not None:
-        record["reason"] = redact(reason, task.subject, "" if scan is None else scan.origin)
+        record["reason"] = redact(advising_only(reason, options), task.subject, "" if scan is None else scan.origin)
         picture = None if scan is None else normalise(_middle(scan.pixels))
     with _timed(record, "thumbnail"):
         thumbnail = None if picture is None else thumbnail_png(picture)

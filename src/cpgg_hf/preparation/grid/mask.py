@@ -6,14 +6,13 @@ myocardium, 3 RV, 4 LA, 5 RA. They are the first six of `phantom.LABELS`.
 
 import os
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from cpgg_hf.cine import Cine
 from cpgg_hf.errors import InputError
 from cpgg_hf.scans.checks import check_size
-from cpgg_hf.scans.nifti import open_nifti, stored_values
+from cpgg_hf.scans.nifti import open_nifti, slice_last, stored_values
 
 _LARGEST_LABEL = 5
 _FORM = "0 background, 1 LV cavity, 2 LV myocardium, 3 RV, 4 LA, 5 RA"
@@ -26,7 +25,8 @@ def read_mask(path: str | os.PathLike[str], scan: Cine) -> np.ndarray:
     have the scan's rows and columns, as stored.
 
     Args:
-        path: axes (column, row), (column, row, 1), or (column, row, 1, time) with one time per frame or only one.
+        path: axes (column, row), (column, row, 1), or (column, row, 1, time) with one time per frame or only one; the
+            only slice may lie along another axis, as in `read_nifti`.
         scan: the scan that `prepare_scan` will receive.
 
     Returns:
@@ -38,16 +38,20 @@ def read_mask(path: str | os.PathLike[str], scan: Cine) -> np.ndarray:
     path = Path(path)
     try:
         image, _ = open_nifti(path)
-        _check_axes(image.shape, scan, path)
+        axes = slice_last(image.shape) if len(image.shape) > 2 else (0, 1)
+        _check_axes((*(image.shape[axis] for axis in axes), *image.shape[3:]), scan, path)
         stored = stored_values(image, path)
     except InputError as error:
         raise InputError(f"the mask {error}") from None
+    stored = stored.transpose(*axes, *range(3, stored.ndim))
     by_time = stored.reshape(*stored.shape[:2], -1).transpose(2, 1, 0)
     with np.errstate(invalid="ignore"):  # NaN is not a label either
         odd = by_time[~((by_time >= 0) & (by_time <= _LARGEST_LABEL) & (by_time % 1 == 0))]
     if odd.size:
         raise InputError(f"the mask {path} holds the label {odd[0]:g}; expected {_FORM}.")
-    labels = _on_pixels(by_time.astype(np.uint8), image, scan, path)
+    affine = np.asarray(image.affine, dtype=np.float64)[:, [*axes, *range(len(axes), 4)]]
+    placed = bool(image.header["qform_code"] or image.header["sform_code"])
+    labels = _on_pixels(by_time.astype(np.uint8), affine if placed else None, scan, path)
     if not labels.any():
         raise InputError(f"the mask {path} marks nothing in the image; expected {_FORM}.")
     return labels
@@ -65,9 +69,8 @@ def _check_axes(shape: tuple[int, ...], scan: Cine, path: Path) -> None:
     check_size(shape[1], shape[0], num_times, str(path))
 
 
-def _on_pixels(labels: np.ndarray, image: Any, scan: Cine, path: Path) -> np.ndarray:
-    placed = image.header["qform_code"] or image.header["sform_code"]
-    if not placed or scan.orientation is None or scan.position is None:
+def _on_pixels(labels: np.ndarray, affine: np.ndarray | None, scan: Cine, path: Path) -> np.ndarray:
+    if affine is None or scan.orientation is None or scan.position is None:
         if labels.shape[1:] != scan.pixels.shape[1:]:
             raise InputError(
                 f"the mask {path} has {labels.shape[1:]} rows and columns, the cine {scan.pixels.shape[1:]}; "
@@ -77,7 +80,7 @@ def _on_pixels(labels: np.ndarray, image: Any, scan: Cine, path: Path) -> np.nda
     rows, columns = np.indices(scan.pixels.shape[1:])
     with np.errstate(all="ignore"):
         try:
-            to_index = np.linalg.inv(np.asarray(image.affine, dtype=np.float64)) @ scan.affine
+            to_index = np.linalg.inv(affine) @ scan.affine
         except np.linalg.LinAlgError:
             to_index = np.full((4, 4), np.nan)
         index = np.stack([columns, rows], axis=-1) @ to_index[:3, :2].T + to_index[:3, 3]

@@ -13,11 +13,12 @@ from functools import partial
 from pathlib import Path
 
 from cpgg_hf.preparation.layouts.subject import Layout, Subject, read_nifti_slice, refuse
+from cpgg_hf.scans.files import paths_below
 
 
 def _find(folder: Path, _view: str, rr_ms: float | None) -> list[Subject]:
     """One subject per folder `patient001`, ...; the cine begins at the end-diastolic frame of `Info.cfg`."""
-    patients = sorted(path for path in folder.rglob("patient[0-9]*") if path.is_dir())
+    patients = sorted(path for path in paths_below(folder) if path.match("patient[0-9]*") and path.is_dir())
     return [Subject(patient.name, _reader(patient, rr_ms)) for patient in patients]
 
 

@@ -15,8 +15,7 @@ from pathlib import Path
 
 from cpgg_hf.errors import InputError, PhenotypeError
 from cpgg_hf.preparation.layouts.subject import Layout, Subject, known_phenotypes, read_table, refuse
-from cpgg_hf.scans.dicom import read_dicom_folder
-from cpgg_hf.scans.dicom_stack import read_middle_slice
+from cpgg_hf.scans.dicom import read_dicom_folder, read_middle_slice
 
 _DEPTHS = ("", "*/", "*/*/")  # a split's folder, the unpacked archives, or both levels of them
 

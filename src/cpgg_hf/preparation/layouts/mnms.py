@@ -13,16 +13,17 @@ from pathlib import Path
 
 from cpgg_hf.errors import InputError
 from cpgg_hf.preparation.layouts.subject import Layout, Subject, read_nifti_slice, read_table, refuse
+from cpgg_hf.scans.files import paths_below
 
 _TABLE = "*M&Ms_Dataset_information*.csv"
 
 
 def _find(folder: Path, _view: str, rr_ms: float | None) -> list[Subject]:
     """One subject per row of the table; the cine begins at the table's ED frame."""
-    tables = sorted(folder.rglob(_TABLE))
+    tables = [path for path in paths_below(folder) if path.match(_TABLE)]
     if not tables:
         raise InputError(f"{folder} has no table {_TABLE}; give the folder OpenDataset of M&Ms.")
-    files = {path.name: path for path in tables[0].parent.rglob("*_sa.nii.gz")}
+    files = {path.name: path for path in paths_below(tables[0].parent) if path.match("*_sa.nii.gz")}
     rows = read_table(tables[0], "External code", "ED")
     return [Subject(row["External code"], _reader(row, files, rr_ms)) for row in rows]
 

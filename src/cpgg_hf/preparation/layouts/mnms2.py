@@ -13,13 +13,14 @@ from pathlib import Path
 
 from cpgg_hf.errors import InputError
 from cpgg_hf.preparation.layouts.subject import Layout, Subject, read_nifti_slice, read_table
+from cpgg_hf.scans.files import paths_below
 
 _TABLE = "dataset_information.csv"
 
 
 def _find(folder: Path, view: str, rr_ms: float | None) -> list[Subject]:
     """One subject per row of the table: the four-chamber cine, or with "any" the short axis if it is missing."""
-    tables = sorted(folder.rglob(_TABLE))
+    tables = [path for path in paths_below(folder) if path.match(_TABLE)]
     if not tables:
         raise InputError(f"{folder} has no table {_TABLE}; give the folder MnM2 of M&Ms-2.")
     subjects = []

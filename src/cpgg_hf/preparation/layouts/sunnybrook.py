@@ -11,12 +11,13 @@ from functools import partial
 from pathlib import Path
 
 from cpgg_hf.preparation.layouts.subject import Layout, Subject
-from cpgg_hf.scans.dicom_stack import read_middle_slice
+from cpgg_hf.scans.dicom import read_middle_slice
+from cpgg_hf.scans.files import paths_below
 
 
 def _find(folder: Path, _view: str, _rr_ms: float | None) -> list[Subject]:
     """One subject per `SCD` folder; of several short-axis series the one with the most images."""
-    patients = sorted(path for path in folder.rglob("SCD[0-9]*") if path.is_dir())
+    patients = sorted(path for path in paths_below(folder) if path.match("SCD[0-9]*") and path.is_dir())
     return [Subject(patient.name, partial(read_middle_slice, (str(_stack(patient)),))) for patient in patients]
 
 

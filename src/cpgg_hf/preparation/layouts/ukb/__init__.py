@@ -21,6 +21,7 @@ from cpgg_hf.preparation.grid.view import classify_view, require_view
 from cpgg_hf.preparation.layouts.subject import Subject, refuse
 from cpgg_hf.preparation.layouts.ukb.manifest import read_manifest
 from cpgg_hf.preparation.layouts.ukb.table import read_ukb_phenotypes
+from cpgg_hf.scans.files import files_below
 from cpgg_hf.scans.safe_zip import base_name, open_zip
 from cpgg_hf.scans.zip_series import ZippedSeries, list_series, read_zipped_series
 
@@ -48,7 +49,7 @@ def find_ukb_subjects(
     """
     bulk = Path(bulk).absolute()
     zips: dict[str, list[Path]] = defaultdict(list)
-    for path in sorted(bulk.rglob("*.zip")):
+    for path in files_below(bulk):
         match = _ZIP_NAME.fullmatch(path.name)
         if match and int(match[2]) == instance:
             zips[match[1]].append(path)

@@ -7,7 +7,7 @@ from dicom_files import SHORT_AXIS, write_dicom_series
 
 from cpgg_hf.errors import InputError
 from cpgg_hf.plane import affine_of_plane
-from cpgg_hf.scans.dicom_stack import read_middle_slice
+from cpgg_hf.scans.dicom import read_middle_slice
 from cpgg_hf.scans.nifti import read_nifti
 
 NORMAL = np.cross(SHORT_AXIS[:3], SHORT_AXIS[3:])
@@ -80,7 +80,7 @@ def test_a_slice_that_was_taken_twice_is_read_once(tmp_path, stack):
     assert np.array_equal(read_middle_slice([tmp_path]).pixels, stack[2])
 
 
-def test_a_folder_without_places_says_so(tmp_path):
-    (tmp_path / "notes.txt").write_text("nothing")
+def test_a_folder_without_places_says_so(tmp_path, stack):
+    write_dicom_series(tmp_path, stack[0], change=lambda index, dataset: delattr(dataset, "ImagePositionPatient"))
     with pytest.raises(InputError, match="no DICOM image has a position in the patient"):
         read_middle_slice([tmp_path])
