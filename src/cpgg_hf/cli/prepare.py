@@ -7,6 +7,7 @@ from typing import Any
 from cpgg_hf.cli.options import add_json, add_mask, add_seed, add_view, new_command, positive
 from cpgg_hf.cli.printing import print_json, print_notes
 from cpgg_hf.errors import RequestError
+from cpgg_hf.preparation.cohorts.subject import TIME_LIMIT_S
 from cpgg_hf.preparation.layouts import LAYOUTS
 
 
@@ -61,6 +62,8 @@ def _add_subjects(source: argparse.ArgumentParser) -> None:
     add_view(source)
     _add_finder(source)
     source.add_argument("--upright", action="store_true", help="mirror cines to the orientation of phantoms")
+    text = "seconds after which a subject is excluded (default: %(default)g)"
+    source.add_argument("--time-limit", type=float, default=TIME_LIMIT_S, help=text)
     add_json(source, "report")
 
 
@@ -120,6 +123,7 @@ def _prepare_cohort(arguments: argparse.Namespace) -> None:
         "turn_upright": arguments.upright,
         "segmenter": _finder(arguments),
         "num_processes": arguments.num_processes,
+        "time_limit_s": arguments.time_limit,
     }
     if arguments.source == "ukb":
         from cpgg_hf.preparation.layouts.ukb import find_ukb_subjects
