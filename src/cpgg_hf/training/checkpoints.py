@@ -18,6 +18,7 @@ from cpgg_hf.shards.plan import flat
 from cpgg_hf.training.arguments import TrainingArguments, compared_fields, default_of, is_required
 
 STATE_FILE = "run_state.json"
+_TRACES = ("checkpoint-*", "validation", "model", "ema", "log.jsonl")  # that a run leaves in its folder
 
 
 @dataclass
@@ -134,7 +135,8 @@ def find_checkpoint(output_dir: Path, resume_from: str | None) -> Path | None:
     """The checkpoint that `--resume_from_checkpoint` names; None to start from the beginning.
 
     Raises:
-        TrainingError: it does not exist, or a run without the flag would overwrite another run's checkpoints.
+        TrainingError: it does not exist ("latest" begins a new folder, but not one that holds a run), or a run without
+            the flag would overwrite another run's checkpoints.
     """
     existing = checkpoints_of(output_dir)
     if resume_from is None:
@@ -145,6 +147,11 @@ def find_checkpoint(output_dir: Path, resume_from: str | None) -> Path | None:
             )
         return None
     if resume_from == "latest":
+        if not existing and (traces := [path.name for name in _TRACES for path in output_dir.glob(name)]):
+            raise TrainingError(
+                f"{output_dir} holds a run ({', '.join(traces)}) without a complete checkpoint to resume; leave out "
+                "--resume_from_checkpoint to start again, or correct --output_dir."
+            )
         return existing[-1] if existing else None
     if not (Path(resume_from) / STATE_FILE).is_file():
         raise TrainingError(
