@@ -264,8 +264,9 @@ class _Run:
                     figures = self.stage.validate(network, folder)
                 self._record(**{f"validation_{name}": value for name, value in figures.items()})
                 log_pictures(self.accelerator, folder, self.state.step)
-                if not any(folder.iterdir()):  # a stage without pictures
-                    folder.rmdir()
+                for empty in (folder, folder.parent):  # a stage without pictures
+                    if not any(empty.iterdir()):
+                        empty.rmdir()
         self.accelerator.wait_for_everyone()
 
     def _save(self) -> None:
