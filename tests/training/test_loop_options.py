@@ -72,7 +72,7 @@ def test_an_unknown_compiler_is_named_with_the_known_ones(settings):
 
 def test_an_output_folder_that_cannot_be_created_is_named(settings, tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(OutputError, match=r"cannot write to .*file \(File exists\); choose another folder"):
+    with pytest.raises(OutputError, match=r"cannot write to .*file \(Not a directory\); choose another folder"):
         run(VAEStage, TINY_VAE, settings, output_dir=str(tmp_path / "file"))
 
 
