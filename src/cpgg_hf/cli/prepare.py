@@ -7,7 +7,7 @@ from typing import Any
 from cpgg_hf.cli.options import add_json, add_mask, add_seed, add_view, new_command, positive
 from cpgg_hf.cli.printing import print_json, print_notes
 from cpgg_hf.errors import RequestError
-from cpgg_hf.preparation.cohorts.subject import TIME_LIMIT_S
+from cpgg_hf.preparation.cohorts import TIME_LIMIT_S
 from cpgg_hf.preparation.layouts import LAYOUTS
 
 

@@ -59,7 +59,7 @@ def make_accelerator(arguments: TrainingArguments) -> tuple[Accelerator, BatchPl
         raise TrainingError(f"accelerate was launched with mixed_precision {precision!r}; expected one of {valid}.")
     if precision != "no" and not accelerator.native_amp:  # accelerate would compute in float32, without a word
         raise TrainingError(f"mixed_precision {precision} is not available on this device ({device}); use bf16 or no.")
-    arguments.mixed_precision = precision  # type: ignore[assignment]  # a resumed run is compared with what was used
+    arguments.mixed_precision = precision  # a resumed run is compared with what was used
     plan = BatchPlan.of(arguments, accelerator.num_processes)
     accelerator.gradient_accumulation_steps = plan.accumulation
     capability = torch.backends.cpu.get_cpu_capability()

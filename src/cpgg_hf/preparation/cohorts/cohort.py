@@ -24,10 +24,11 @@ from cpgg_hf.errors import InputError, OutputError
 from cpgg_hf.files.staging import disk_full_as_error, staged_folder
 from cpgg_hf.grid import SPACING_MM
 from cpgg_hf.optional import import_optional
+from cpgg_hf.preparation.cohorts import TIME_LIMIT_S
 from cpgg_hf.preparation.cohorts.plan import CohortPlan, make_plan
 from cpgg_hf.preparation.cohorts.pseudonyms import SHARES, check_shares, read_key
 from cpgg_hf.preparation.cohorts.report import REPORT_FILE, THUMBNAIL_FOLDER, make_report, write_report
-from cpgg_hf.preparation.cohorts.subject import TIME_LIMIT_S, Result, Task, empty_record, prepare_in_time
+from cpgg_hf.preparation.cohorts.subject import Result, Task, empty_record, prepare_in_time
 from cpgg_hf.preparation.layouts.subject import Subject
 from cpgg_hf.shards import keep_plan, locked, make_shards_in_processes, run_alone
 

@@ -23,7 +23,6 @@ from cpgg_hf.preparation.grid.resampling import normalise
 from cpgg_hf.preparation.grid.view import classify_view, require_view
 from cpgg_hf.preparation.layouts.subject import Subject
 
-TIME_LIMIT_S = 600.0
 _WITHOUT_ROW = "the table of phenotypes has no row for this subject; all its phenotypes are missing."
 
 
