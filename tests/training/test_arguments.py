@@ -76,7 +76,7 @@ def test_numbers_in_exponent_form_are_numbers(tmp_path):
         ("output_dir: 7\n", [], "expected text (in quotes if it looks like a number)"),
         ("learning_rate: fast\n", [], "learning_rate is 'fast'; expected a number"),
         ("learning_rate: .nan\n", [], "learning_rate must be at least 0 and at most 1, given nan"),
-        ("max_grad_norm: 0\n", [], "max_grad_norm must be above 0, given 0.0"),
+        ("max_grad_norm: 0\n", [], "max_grad_norm must be above 0 and at most 1000000.0, given 0.0"),
         ("ema_decay: 1.5\n", [], "ema_decay must be at least 0 and at most 1, given 1.5"),
         ("adam_betas: [0.9, 1]\n", [], "adam_betas must be at least 0 and below 1, given 1.0"),
         ("adam_betas: 0.9\n", [], "adam_betas is 0.9; expected a list"),
@@ -84,7 +84,7 @@ def test_numbers_in_exponent_form_are_numbers(tmp_path):
         ("learning_rate: 1e30\n", [], "learning_rate must be at least 0 and at most 1, given 1e+30"),
         ("learning_rate: 1e-8\nlr_scheduler: polynomial\n", [], "the polynomial schedule ends at 1e-07"),
         ("checkpoints_total_limit: -1\n", [], "checkpoints_total_limit must be at least 1, given -1"),
-        ("max_train_steps: 0\n", [], "max_train_steps must be at least 1, given 0"),
+        ("max_train_steps: 0\n", [], "max_train_steps must be at least 1 and at most 1000000000, given 0"),
         ("num_workers: 100000\n", [], "num_workers must be at least 0 and at most 256"),
         ("batch_size: 1000000000\n", [], "batch_size must be at least 1 and at most 1048576"),
         ("discriminator_channels: 6\n", [], "discriminator_channels must be a multiple of 4, given 6"),
@@ -171,6 +171,8 @@ def test_every_number_has_a_range(stage):
     numbers = [entry for entry in fields(stage.arguments_class) if entry.init and is_number(kinds[entry.name])]
     assert len(numbers) > 15
     assert [entry.name for entry in numbers if not {"minimum", "above"} & entry.metadata.keys()] == []
+    fractions = [entry for entry in numbers if float in {kinds[entry.name], *get_args(kinds[entry.name])}]
+    assert [entry.name for entry in fractions if not {"maximum", "below"} & entry.metadata.keys()] == []
 
 
 def is_number(kind):

@@ -66,8 +66,10 @@ class TrainingArguments:
     output_dir: str = operational(help="Folder of the run: checkpoints, log.jsonl, trained network.", source="none")
     data: str = operational(help="Folder of a cine data set, as written by `cpgg prepare`.", source="dataset")
     seed: int = argument(0, "Determines initial weights, data order, noise and masks.", minimum=0, maximum=2**32 - 1)
-    max_train_steps: int | None = operational(None, "Optimizer steps; overrides num_train_epochs.", minimum=1)
-    num_train_epochs: float | None = operational(None, "Passes over the training split.", above=0)
+    max_train_steps: int | None = operational(
+        None, "Optimizer steps; overrides num_train_epochs.", minimum=1, maximum=10**9
+    )
+    num_train_epochs: float | None = operational(None, "Passes over the training split.", above=0, maximum=1e6)
     batch_size: int = operational(8, "Samples per process and micro-batch.", minimum=1, maximum=_MANY)
     gradient_accumulation_steps: int = operational(1, "Micro-batches per optimizer step.", minimum=1, maximum=_MANY)
     global_batch_size: int | None = operational(None, "Samples per step over all processes.", minimum=1, maximum=_MANY)
@@ -75,11 +77,13 @@ class TrainingArguments:
     lr_scheduler: Literal[
         "linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup"
     ] = argument("cosine", "Schedule of the learning rate, as named by diffusers.")
-    lr_warmup_steps: int = argument(0, "Optimizer steps over which the rate rises.", minimum=0)
-    lr_warmup_epochs: float | None = argument(None, "Warm-up in epochs; overrides lr_warmup_steps.", minimum=0)
+    lr_warmup_steps: int = argument(0, "Optimizer steps over which the rate rises.", minimum=0, maximum=10**9)
+    lr_warmup_epochs: float | None = argument(
+        None, "Warm-up in epochs; overrides lr_warmup_steps.", minimum=0, maximum=1e6
+    )
     adam_betas: list[float] = argument([0.9, 0.95], "The two betas of AdamW.", minimum=0, below=1)  # noqa: RUF009
     weight_decay: float = argument(0.0, "AdamW's weight decay, of matrices and kernels.", minimum=0, maximum=1)
-    max_grad_norm: float | None = argument(None, "Gradients are clipped to this norm.", above=0)
+    max_grad_norm: float | None = argument(None, "Gradients are clipped to this norm.", above=0, maximum=1e6)
     use_ema: bool = argument(True, "Keep an exponential moving average of the weights.")
     ema_decay: float = argument(0.9999, "Its decay, warmed up as (1 + step) / (10 + step).", minimum=0, maximum=1)
     mixed_precision: Precision | None = argument(  # noqa: RUF009
@@ -95,7 +99,9 @@ class TrainingArguments:
     validation_steps: int = operational(500, "Steps between validations.", minimum=1)
     validation_samples: int = operational(64, "Held-out samples per validation.", minimum=1)
     logging_steps: int = operational(50, "Steps between lines of log.jsonl.", minimum=1)
-    max_seconds: float | None = operational(None, "Save a checkpoint and stop after this time.", minimum=0)
+    max_seconds: float | None = operational(
+        None, "Save a checkpoint and stop after this time.", minimum=0, maximum=1e9
+    )
     report_to: Literal["none", "tensorboard", "wandb", "trackio"] = operational("none", "Tracker besides log.jsonl.")
     push_to_hub: bool = operational(False, "Push the network of each checkpoint in the background.")
     hub_model_id: str | None = operational(None, "owner/name; default: the name of the run folder.", source="none")

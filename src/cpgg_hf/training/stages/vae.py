@@ -48,7 +48,9 @@ class VAEArguments(VAELossArguments):
     discriminator_layers: int = argument(
         3, "Layers of the discriminator between first and last.", minimum=1, maximum=6
     )
-    latent_noise: float = argument(0.0, "Noise added before decoding, in sd of the latents per channel.", minimum=0)
+    latent_noise: float = argument(
+        0.0, "Noise added before decoding, in sd of the latents per channel.", minimum=0, maximum=100
+    )
     init_from: str | None = argument(None, "Folder or repository of a 3D-VAE to start from.", source="model")
     init_from_2d: str | None = argument(None, "Folder or repository of a 2D AutoencoderKL to inflate.", source="model")
     refiner_channels: int = argument(0, "Channels of a refiner to add to init_from; 0: none.", minimum=0, maximum=1024)
