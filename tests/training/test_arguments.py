@@ -88,8 +88,6 @@ def test_numbers_in_exponent_form_are_numbers(tmp_path):
         ("num_workers: 100000\n", [], "num_workers must be at least 0 and at most 256"),
         ("batch_size: 1000000000\n", [], "batch_size must be at least 1 and at most 1048576"),
         ("discriminator_channels: 6\n", [], "discriminator_channels must be a multiple of 4, given 6"),
-        ("refiner_channels: 8\n", [], "refiner_channels needs a trained network; pass a 3D-VAE with --init_from"),
-        ("perceptual_weight: 0.1\n", [], "perceptual_network is None; give both or neither"),
         ("seed: 4294967296\n", [], "seed must be at least 0 and at most 4294967295"),
         ("seed: 0x_\n", [], "cannot read the configuration"),
         ("output_dir: 2020-13-45\n", [], "cannot read the configuration"),

@@ -70,6 +70,20 @@ def test_training_lowers_the_loss_in_bf16_too(settings, tmp_path):
     assert config["_class_name"] == "AutoencoderKLCPGG"
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"refiner_channels": 8}, "refiner_channels needs a trained network; pass a 3D-VAE with --init_from"),
+        ({"freeze_encoder": True}, "freeze_encoder needs a trained network"),
+        ({"perceptual_weight": 0.1}, "perceptual_network is None; give both or neither"),
+        ({"init_from": "a", "init_from_2d": "b"}, "both given; leave one of them out"),
+    ],
+)
+def test_arguments_that_need_each_other_are_checked_before_data_is_loaded(settings, changes, message):
+    with pytest.raises(TrainingError, match=message):
+        run(VAEStage, TINY_VAE, settings, **{**changes, "data": "nowhere"})
+
+
 def test_an_unknown_model_key_is_refused(settings):
     with pytest.raises(TrainingError, match="model has no key 'latent_chanels'; the nearest is 'latent_channels'"):
         run(VAEStage, {"latent_chanels": 4}, settings)

@@ -15,7 +15,6 @@ from torch.utils.data import Dataset
 from cpgg_hf.cine import Cine
 from cpgg_hf.segmentation.augmentation import augment
 from cpgg_hf.segmentation.phantom_frames import CONTEXT_FRAMES, SEED_ROOTS, PhantomFrames, render_subject
-from cpgg_hf.segmentation.rendered import SUBJECTS_PER_FILE
 from cpgg_hf.segmentation.segmenter import CineSegmenter
 from cpgg_hf.training.arguments import TrainingArguments, argument, operational
 from cpgg_hf.training.evaluation import measured_r2
@@ -33,11 +32,7 @@ class CineSegmenterArguments(TrainingArguments):
 
     data: str = operational(help="Folder of the rendered phantoms; created if missing.", source="phantoms")
     num_subjects: int = argument(
-        550,
-        "Number of training phantoms, six frames each; a multiple of 50.",
-        minimum=1,
-        maximum=10**6,
-        multiple=SUBJECTS_PER_FILE,
+        550, "Number of training phantoms, six frames each; a multiple of 50.", minimum=1, maximum=10**6
     )
     test_samples: int = argument(200, "Test phantoms whose R2 the trained network records.", minimum=2)
 

@@ -13,7 +13,6 @@ from torch.utils.data import Dataset
 from cpgg_hf.grid import NUM_FRAMES
 from cpgg_hf.segmentation.heart_shapes import NUM_TIMES, SEED_ROOTS, STRUCTURES, HeartShapes
 from cpgg_hf.segmentation.random_fields import CONTEXT_TIMES, random_fields
-from cpgg_hf.segmentation.rendered import SUBJECTS_PER_FILE
 from cpgg_hf.segmentation.segmenter import CineSegmenter
 from cpgg_hf.training.arguments import TrainingArguments, argument, operational
 from cpgg_hf.training.randomness import StepRandomness
@@ -29,11 +28,7 @@ class ScanSegmenterArguments(TrainingArguments):
 
     data: str = operational(help="Folder of the rendered hearts; created if missing.", source="phantoms")
     num_subjects: int = argument(
-        600,
-        "Number of training hearts, ten phases each; a multiple of 50.",
-        minimum=1,
-        maximum=10**6,
-        multiple=SUBJECTS_PER_FILE,
+        600, "Number of training hearts, ten phases each; a multiple of 50.", minimum=1, maximum=10**6
     )
     init_from: str | None = argument(None, "Folder or repository of a scan segmenter to start from.", source="model")
 

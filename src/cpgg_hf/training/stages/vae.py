@@ -57,19 +57,6 @@ class VAEArguments(VAELossArguments):
     freeze_encoder: bool = argument(False, "Train only the decoder; latents and their statistics do not change.")
     latent_statistics_cines: int | None = argument(None, "Cines for the latents' statistics; default: all.", minimum=1)
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if (self.perceptual_weight > 0) != (self.perceptual_network is not None):
-            raise TrainingError(
-                f"perceptual_weight is {self.perceptual_weight} and perceptual_network is {self.perceptual_network}; "
-                "give both or neither."
-            )
-        if self.init_from is not None and self.init_from_2d is not None:
-            raise TrainingError("init_from and init_from_2d are both given; leave one of them out.")
-        for name in ("freeze_encoder", "refiner_channels"):
-            if getattr(self, name) and self.init_from is None:
-                raise TrainingError(f"{name} needs a trained network; pass a 3D-VAE with --init_from.")
-
 
 class VAEStage(Stage):
     """Trains `AutoencoderKLCPGG`; after training measures `latents_mean` and `latents_std` and stores them in it."""
@@ -83,6 +70,7 @@ class VAEStage(Stage):
     def load_data(self, accelerator: Accelerator) -> tuple[CineBatches | StreamedCines, str]:
         """The training split; the stage keeps the validation split and the perceptual network."""
         arguments = self.arguments
+        check_together(arguments)
         if arguments.perceptual_network is not None:
             distance = load_perceptual_distance(arguments.perceptual_network)
             self.perceptual_distance = distance.to(accelerator.device)
@@ -242,3 +230,17 @@ def save_reconstruction_sheet(pairs: Sequence[tuple[np.ndarray, np.ndarray]], pa
         for name, part in named.items():
             rows.append(labelled(np.concatenate(part[:50:10], axis=1)[None], name)[0])
     Image.fromarray(np.concatenate(rows)).save(path)
+
+
+def check_together(arguments: VAEArguments) -> None:
+    """Raises `TrainingError` for arguments that contradict each other or need another one."""
+    if (arguments.perceptual_weight > 0) != (arguments.perceptual_network is not None):
+        raise TrainingError(
+            f"perceptual_weight is {arguments.perceptual_weight} and perceptual_network is "
+            f"{arguments.perceptual_network}; give both or neither."
+        )
+    if arguments.init_from is not None and arguments.init_from_2d is not None:
+        raise TrainingError("init_from and init_from_2d are both given; leave one of them out.")
+    for name in ("freeze_encoder", "refiner_channels"):
+        if getattr(arguments, name) and arguments.init_from is None:
+            raise TrainingError(f"{name} needs a trained network; pass a 3D-VAE with --init_from.")
