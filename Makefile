@@ -9,7 +9,7 @@ TORCH_INDEX := $(if $(TORCH_INDEX_URL),--index-url $(TORCH_INDEX_URL),)
 TORCH := $(shell sed -n 's/^\(torch==.*\)/\1/p' constraints.txt)
 INSTALL := $(BIN)/pip install --quiet --constraint constraints.txt
 
-.PHONY: demo test test-slow fuzz lint bench clean
+.PHONY: demo smoke test test-slow fuzz lint bench clean
 
 $(BIN)/python:
 	@echo "creating $(VENV)"
@@ -27,6 +27,10 @@ $(VENV)/.%: setup.cfg pyproject.toml constraints.txt $(VENV)/.torch
 
 demo: $(VENV)/.demo
 	$(BIN)/cpgg demo --out $(OUTPUT)
+
+# Trains every stage on a tiny data set and generates, in runs/smoke, in less than three minutes.
+smoke: $(VENV)/.test
+	PATH="$(CURDIR)/$(BIN):$$PATH" bash training_scripts/smoke.sh
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -m "not slow"

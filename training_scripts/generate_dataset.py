@@ -19,6 +19,7 @@ from accelerate import PartialState
 from accelerate.utils import parse_flag_from_env
 
 from cpgg_hf.cli.generate import add_generation, generate
+from cpgg_hf.cli.main import exit_code
 from push_options import add_push_options, push_result
 
 
@@ -64,4 +65,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code(main))

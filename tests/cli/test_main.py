@@ -1,8 +1,12 @@
 """The command line's exit codes: 2 for wrong usage, 1 for a failure, whose traceback --debug shows."""
 
+import os
+import signal
+
 import pytest
 
-from cpgg_hf.cli.main import main
+from cpgg_hf.cli.main import exit_code, main
+from cpgg_hf.files.staging import staged_folder
 
 
 @pytest.mark.parametrize(
@@ -27,6 +31,18 @@ def test_wrong_usage_exits_with_two(arguments, capsys):
         main(arguments)
     assert caught.value.code == 2
     assert "usage: cpgg" in capsys.readouterr().err
+
+
+def test_sigterm_is_a_clean_failure(tmp_path, capsys):
+    def terminated():
+        with staged_folder(tmp_path / "out"):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    assert exit_code(terminated) == 1
+    assert capsys.readouterr().err == "error: interrupted\n"
+    assert list(tmp_path.iterdir()) == []
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_debug_shows_where_it_failed(tmp_path, capsys):

@@ -1,6 +1,8 @@
 """Results appear complete or not at all."""
 
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -28,6 +30,25 @@ def test_a_failure_leaves_nothing(tmp_path, monkeypatch, out):
     with pytest.raises(KeyboardInterrupt):
         fail(staged_folder(out))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_killed_processes_left_is_cleared_and_what_living_ones_write_is_not(tmp_path):
+    out, die = tmp_path / "out", "os.kill(os.getpid(), 9)"
+    out.mkdir()
+    begin = "import os, sys\nfrom cpgg_hf.files.staging import staged_file, staged_folder\n"
+    for stage in (f"staged_folder({str(out)!r})", f"staged_file({str(tmp_path / 'table.csv')!r})"):
+        code = f"{begin}with {stage} as path:\n    {die}"
+        assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
+    assert len(list(tmp_path.rglob(".*.partial.*"))) == 2
+    with staged_folder(out) as partial:  # the same command works again
+        (partial / "result.txt").write_text("whole")
+        with staged_file(tmp_path / "table.csv") as first, staged_file(tmp_path / "table.csv") as second:
+            first.write_text("first")
+            second.write_text("second")
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")) == [
+        "out", "out/result.txt", "table.csv",
+    ]  # fmt: skip
+    assert (tmp_path / "table.csv").read_text() == "first"
 
 
 def test_the_present_folder_is_filled_in_place(tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """Settings from YAML and flags."""
 
 import subprocess
+from dataclasses import fields
 from pathlib import Path
 from typing import get_args, get_type_hints
 
@@ -67,19 +68,26 @@ def test_numbers_in_exponent_form_are_numbers(tmp_path):
         ("seed: 1\nbatch_size: 2\nseed: 2\n", [], "the key 'seed' is given twice, again in line 3"),
         ("model:\n  a: 1\n  a: 2\n", [], "the key 'a' is given twice, again in line 3"),
         ("model: 3\n", [], "model is 3; expected `key: value` lines"),
-        ("batch_size: 0\n", [], "batch_size must be at least 1, given 0"),
+        ("batch_size: 0\n", [], "batch_size must be at least 1 and at most 1048576, given 0"),
         ("batch_size: 2.5\n", [], "batch_size is 2.5; expected a whole number"),
         ("batch_size: true\n", [], "batch_size is True; expected a whole number"),
         ("batch_size: null\n", [], "batch_size is None; expected a whole number"),
         ("use_ema: 1\n", [], "use_ema is 1; expected true or false"),
         ("output_dir: 7\n", [], "expected text (in quotes if it looks like a number)"),
         ("learning_rate: fast\n", [], "learning_rate is 'fast'; expected a number"),
-        ("learning_rate: .nan\n", [], "learning_rate must be at least 0, given nan"),
-        ("max_grad_norm: 0\n", [], "max_grad_norm must be above 0, given 0.0"),
+        ("learning_rate: .nan\n", [], "learning_rate must be at least 0 and at most 1, given nan"),
+        ("max_grad_norm: 0\n", [], "max_grad_norm must be above 0 and at most 1000000.0, given 0.0"),
         ("ema_decay: 1.5\n", [], "ema_decay must be at least 0 and at most 1, given 1.5"),
         ("adam_betas: [0.9, 1]\n", [], "adam_betas must be at least 0 and below 1, given 1.0"),
         ("adam_betas: 0.9\n", [], "adam_betas is 0.9; expected a list"),
         ("lr_scheduler: nonsense\n", [], "lr_scheduler is 'nonsense'; expected one of linear, cosine"),
+        ("learning_rate: 1e30\n", [], "learning_rate must be at least 0 and at most 1, given 1e+30"),
+        ("learning_rate: 1e-8\nlr_scheduler: polynomial\n", [], "the polynomial schedule ends at 1e-07"),
+        ("checkpoints_total_limit: -1\n", [], "checkpoints_total_limit must be at least 1, given -1"),
+        ("max_train_steps: 0\n", [], "max_train_steps must be at least 1 and at most 1000000000, given 0"),
+        ("num_workers: 100000\n", [], "num_workers must be at least 0 and at most 256"),
+        ("batch_size: 1000000000\n", [], "batch_size must be at least 1 and at most 1048576"),
+        ("discriminator_channels: 6\n", [], "discriminator_channels must be a multiple of 4, given 6"),
         ("seed: 4294967296\n", [], "seed must be at least 0 and at most 4294967295"),
         ("seed: 0x_\n", [], "cannot read the configuration"),
         ("output_dir: 2020-13-45\n", [], "cannot read the configuration"),
@@ -155,7 +163,26 @@ def test_every_configuration_is_one_of_its_stage(path):
     assert parse_arguments(stage.arguments_class, ["--config", str(path)]).output_dir.startswith("runs/")
 
 
-@pytest.mark.parametrize("recipe", ["phantom_small", "phantom_base", "ukb_paper"])
+@pytest.mark.parametrize("stage", [VAEStage, MARStage, CineSegmenterStage, ScanSegmenterStage, PhenotypeVAEStage])
+def test_every_number_has_a_range(stage):
+    kinds = get_type_hints(stage.arguments_class)
+    numbers = [entry for entry in fields(stage.arguments_class) if entry.init and is_number(kinds[entry.name])]
+    assert len(numbers) > 15
+    assert [entry.name for entry in numbers if not {"minimum", "above"} & entry.metadata.keys()] == []
+    fractions = [entry for entry in numbers if float in {kinds[entry.name], *get_args(kinds[entry.name])}]
+    assert [entry.name for entry in fractions if not {"maximum", "below"} & entry.metadata.keys()] == []
+
+
+def is_number(kind):
+    return not {int, float, list[float]}.isdisjoint({kind, *get_args(kind)})
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*_mar.yaml")), ids=lambda path: path.stem)
+def test_every_preset_of_the_mar_shows_pictures(path):
+    assert parse_arguments(MARArguments, ["--config", str(path)]).generated_cines > 0
+
+
+@pytest.mark.parametrize("recipe", ["smoke", "phantom_small", "phantom_base", "ukb_paper"])
 def test_the_configurations_of_a_recipe_fit_together(recipe):
     """Every key is known, every network can be built, and each stage reads what the one before it writes."""
     stages = {"vae": VAEStage, "mar": MARStage, "phenotype_vae": PhenotypeVAEStage}
@@ -197,6 +224,7 @@ def test_launch_files_are_accelerates_and_name_layers_that_exist(path):
     from accelerate.commands.config.config_args import load_config_from_file
 
     settings = load_config_from_file(str(path))
+    assert settings.mixed_precision == "bf16"
     if path.stem == "fsdp2_mar":
         assert settings.fsdp_config["fsdp_version"] == 2
         assert hasattr(modeling_cpgg_mar, settings.fsdp_config["fsdp_transformer_layer_cls_to_wrap"])

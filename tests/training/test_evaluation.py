@@ -11,6 +11,7 @@ from cpgg_hf.models.autoencoder_kl_cpgg import AutoencoderKLCPGG
 from cpgg_hf.segmentation.phantom_frames import render_subject
 from cpgg_hf.segmentation.segmenter import CineSegmenter
 from cpgg_hf.training.evaluation import evaluate_cines
+from cpgg_hf.training.pictures import STRIP
 from cpgg_hf.training.stages.mar import MARStage
 
 from .conftest import TINY_MAR, TINY_VAE, log_of, run, write_data
@@ -48,6 +49,10 @@ def test_a_validation_generates_cines_and_shows_them_beside_the_references(setti
     assert line == log_of(tmp_path / "again")[-1], "another run draws other cines"
     with Image.open(tmp_path / "run" / "validation" / "0000001" / "generated.gif") as film:
         assert film.n_frames == 12
-        assert film.width == 2 * (8 * 32 + 7 * 2)
+        assert film.size == (2 * (8 * 32 + 7 * 2), 2 * (32 + STRIP))
+        labels = np.asarray(film.convert("L"))[: 2 * STRIP]
+    reference, generated = labels[:, :64], labels[:, 68:132]
+    assert reference.max() > 200
+    assert not np.array_equal(reference, generated)
     with pytest.raises(TrainingError, match="generated_cines is 4, which needs 8 held-out cines"):
         run(MARStage, model, settings, generated_cines=4, output_dir=str(tmp_path / "more"))

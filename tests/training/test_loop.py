@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 import torch
 
-from cpgg_hf.errors import TrainingError
+from cpgg_hf.errors import OutputError, TrainingError
+from cpgg_hf.shards import locked
 from cpgg_hf.training.checkpoints import find_checkpoint
 from cpgg_hf.training.data_order import BatchPlan, DataOrder
 from cpgg_hf.training.loop import launch
@@ -185,15 +186,46 @@ def test_a_loss_that_is_not_finite_stops_with_the_samples_named(settings, tmp_pa
     assert all(tensor.isfinite().all() for tensor in weights(tmp_path / "run" / "checkpoint-0000002").values())
 
 
-def test_sigterm_saves_before_it_stops(settings, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_sigterm_and_ctrl_c_save_before_they_stop(settings, tmp_path, number):
     class PreemptedStage(VAEStage):
         def loss(self, network, batch, randomness):
-            os.kill(os.getpid(), signal.SIGTERM)
+            if network.training:
+                os.kill(os.getpid(), number)
             return super().loss(network, batch, randomness)
 
+    before = signal.getsignal(number)
     assert run(PreemptedStage, TINY_VAE, settings).step == 1
     assert (tmp_path / "run" / "checkpoint-0000001" / "run_state.json").exists()
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert not list((tmp_path / "run").rglob(".*.partial*"))
+    assert signal.getsignal(number) == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_before_the_first_step_a_run_ends_at_once_in_one_sentence(settings, capsys, monkeypatch, number):
+    monkeypatch.setattr(VAEStage, "build", lambda stage: os.kill(os.getpid(), number))
+    flags = [f"--{key}={settings[key]}" for key in ("data", "output_dir", "max_train_steps")]
+    assert launch(VAEStage, flags) == 1
+    assert capsys.readouterr().err == "error: interrupted; whatever was saved before is intact.\n"
+
+
+def test_a_second_run_in_the_folder_is_refused(settings, tmp_path):
+    with locked(tmp_path / "run", "training"), pytest.raises(OutputError, match=r"another run .* is active in .*run"):
+        run(VAEStage, TINY_VAE, settings)
+    assert run(VAEStage, TINY_VAE, settings, max_seconds=0.0).step == 1
+
+
+def test_latest_begins_a_new_folder_but_not_one_that_lost_its_checkpoints(settings, tmp_path):
+    latest = {**settings, "resume_from_checkpoint": "latest", "max_seconds": 0.0}
+    assert run(VAEStage, TINY_VAE, latest).step == 1
+    shutil.rmtree(tmp_path / "run" / "checkpoint-0000001")
+    with pytest.raises(TrainingError, match=r"holds a run \(log.jsonl\) without a complete checkpoint to resume"):
+        run(VAEStage, TINY_VAE, latest)
+
+
+def test_a_share_of_an_epoch_without_a_step_is_refused(settings):
+    with pytest.raises(TrainingError, match=r"num_train_epochs is 0\.05, less than one of the 6 steps of an epoch"):
+        run(VAEStage, TINY_VAE, settings, max_train_steps=None, num_train_epochs=0.05)
 
 
 def test_ema_follows_its_formula(settings, tmp_path):

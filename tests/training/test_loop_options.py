@@ -1,6 +1,7 @@
 """What the flags of a run do: streams, checkpointed activations, compilation, trackers, a discriminator, the log."""
 
 import json
+import re
 import sys
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from cpgg_hf.errors import TrainingError
+from cpgg_hf.errors import OutputError, TrainingError
 from cpgg_hf.training.cine_batches import StreamedCines
 from cpgg_hf.training.data_order import BatchPlan
 from cpgg_hf.training.stage import DiscriminatorTraining
@@ -71,7 +72,7 @@ def test_an_unknown_compiler_is_named_with_the_known_ones(settings):
 
 def test_an_output_folder_that_cannot_be_created_is_named(settings, tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(TrainingError, match="cannot create output_dir"):
+    with pytest.raises(OutputError, match=r"cannot write to .*file \(Not a directory\); choose another folder"):
         run(VAEStage, TINY_VAE, settings, output_dir=str(tmp_path / "file"))
 
 
@@ -100,6 +101,15 @@ def test_what_a_network_or_machine_cannot_do_is_refused(settings, phenotype_tabl
         BatchPlan.of(VAEStage.arguments_class(**settings, global_batch_size=1), num_processes=3)
     with pytest.raises(TrainingError, match=r"gradient_accumulation_steps \(2\) follows from global_batch_size \(8\)"):
         VAEStage.arguments_class(**settings, global_batch_size=8, gradient_accumulation_steps=2)
+
+
+def test_a_bar_shows_the_time_that_is_left_and_folders_without_pictures_go(
+    settings, phenotype_tables, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    run(PhenotypeVAEStage, TINY_PHENOTYPE_VAE, settings | phenotype_tables, max_train_steps=3)
+    assert re.search(r"3/3 \[00:\d\d<00:00", capsys.readouterr().err)
+    assert not (tmp_path / "run" / "validation").exists()
 
 
 def test_a_stream_resumes_exactly_and_is_shared_by_processes(settings, data, tmp_path):

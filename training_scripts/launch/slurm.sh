@@ -13,7 +13,7 @@
 set -euo pipefail
 MAIN_ADDRESS=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 export MAIN_ADDRESS
-# Single quotes: each node reads its own SLURM_NODEID. `latest` starts from the beginning where there is no checkpoint.
+# Single quotes: each node reads its own SLURM_NODEID. `latest` starts a new folder from the beginning.
 exec srun --kill-on-bad-exit=1 bash -c 'exec accelerate launch \
     --config_file training_scripts/launch/eight_gpus.yaml \
     --num_machines "$SLURM_NNODES" --num_processes "$((8 * SLURM_NNODES))" --machine_rank "$SLURM_NODEID" \

@@ -5,10 +5,11 @@ Exit codes: 0 done, 1 failed (`error: ...` in one line on stderr; the traceback 
 
 import argparse
 import io
+import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stderr
 from importlib import import_module
 from typing import Any
@@ -31,17 +32,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if any("\0" in str(value) for value in vars(arguments).values()):
         parser.error("an argument contains a NUL character, which no path may have; leave it out")
+    return exit_code(lambda: _run(arguments), arguments.debug)
+
+
+def exit_code(command: Callable[[], int | None], debug: bool | None = None) -> int:
+    """Run a command or a script: what it returns or 0; 1 and one sentence after an error, Ctrl-C or SIGTERM.
+
+    Args:
+        command: to run.
+        debug: whether an error shows its traceback; None for scripts, which have no --debug.
+    """
+    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that temporary files are removed
     try:
-        _run(arguments)
+        return command() or 0
     except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)
         return 1
     except Exception as error:
-        if arguments.debug:
+        if debug:
             traceback.print_exc()
-        print(f"error: {_one_line(error)}", file=sys.stderr)
+        print(f"error: {_one_line(error, hint='' if debug is None else ' (--debug shows where)')}", file=sys.stderr)
         return 1
-    return 0
+    finally:
+        signal.signal(signal.SIGTERM, previous)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -75,12 +88,12 @@ def _warnings_as_notes() -> Iterator[None]:
         yield
 
 
-def _one_line(error: Exception) -> str:
+def _one_line(error: Exception, hint: str) -> str:
     text = printable(" ".join(str(error).split())) or type(error).__name__
     # Other errors name their kind, as their text may mean little without it (KeyError: 'x').
     if isinstance(error, CPGGError | OSError | ImportError | ValueError):
         return text
-    return f"{type(error).__name__}: {text} (--debug shows where)"
+    return f"{type(error).__name__}: {text}{hint}"
 
 
 if __name__ == "__main__":

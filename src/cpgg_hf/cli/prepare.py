@@ -16,6 +16,7 @@ from cpgg_hf.cli.options import (
 )
 from cpgg_hf.cli.printing import print_json, print_notes
 from cpgg_hf.errors import RequestError
+from cpgg_hf.preparation.cohorts import TIME_LIMIT_S
 from cpgg_hf.preparation.layouts import LAYOUTS
 
 BY_MOTION = "; none locates the heart by its motion"
@@ -69,6 +70,8 @@ def _add_subjects(source: argparse.ArgumentParser) -> None:
     add_view(source)
     add_segmenter(source, BY_MOTION)
     source.add_argument("--upright", action="store_true", help="mirror cines to the orientation of phantoms")
+    text = "seconds after which a subject is excluded (default: %(default)g)"
+    source.add_argument("--time-limit", type=float, default=TIME_LIMIT_S, help=text)
     add_json(source, "report")
 
 
@@ -124,6 +127,7 @@ def _prepare_cohort(arguments: argparse.Namespace) -> None:
         "turn_upright": arguments.upright,
         "segmenter": _finder(arguments),
         "num_processes": arguments.num_processes,
+        "time_limit_s": arguments.time_limit,
     }
     if arguments.source == "ukb":
         from cpgg_hf.preparation.layouts.ukb import find_ukb_subjects

@@ -51,6 +51,8 @@ from cpgg_hf.phenotypes.coordinates import (
 )
 from cpgg_hf.phenotypes.identities import AORTAS, CHAMBERS
 
+ROWS_PER_COMPONENT = 50  # that the mixture of latents needs
+
 
 @dataclass
 class CPGGPhenotypeVAEOutput(BaseOutput):
@@ -210,7 +212,8 @@ class CPGGPhenotypeVAE(HubPolicyMixin, ModelMixin, ConfigMixin):  # type: ignore
         """Fits the distribution of latents and residuals, which completes the model for sampling.
 
         Args:
-            phenotypes: (N, 82) complete training vectors in physical units, N at least 50 per mixture component.
+            phenotypes: (N, 82) complete training vectors in physical units, at least `ROWS_PER_COMPONENT` rows per
+                mixture component.
             seed: seed of the posterior draws and of the mixture's initialisation.
 
         Raises:
@@ -220,9 +223,10 @@ class CPGGPhenotypeVAE(HubPolicyMixin, ModelMixin, ConfigMixin):  # type: ignore
 
         components = self.config.num_mixture_components
         array = _complete(phenotypes)
-        if len(array) < 50 * components:
+        if len(array) < ROWS_PER_COMPONENT * components:
             raise ValueError(
-                f"{components} mixture components need at least {50 * components} rows, given {len(array)}."
+                f"{components} mixture components need at least {ROWS_PER_COMPONENT * components} rows, "
+                f"given {len(array)}."
             )
         unbounded = to_unbounded(to_coordinates(array))
         self.register_to_config(

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
+from cpgg_hf.errors import RequestError
 from cpgg_hf.files.staging import staged_file
 from cpgg_hf.shards import Shard, ShardPlan, make_shards
 
@@ -36,7 +37,9 @@ class RenderedSubjects:
         progress: bool,
     ) -> None:
         if num_subjects < 1 or num_subjects % SUBJECTS_PER_FILE:
-            raise ValueError(f"num_subjects must be a positive multiple of {SUBJECTS_PER_FILE}, given {num_subjects}.")
+            raise RequestError(
+                f"num_subjects must be a positive multiple of {SUBJECTS_PER_FILE}, given {num_subjects}."
+            )
         starts = range(0, num_subjects, SUBJECTS_PER_FILE)
         shards = [Shard(f"{name}-{start:05d}.npy", name, start, start + SUBJECTS_PER_FILE) for start in starts]
 

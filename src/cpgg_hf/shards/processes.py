@@ -37,14 +37,16 @@ def make_shards_in_processes(
         folder: created if missing.
         plan: as of `make_shards`.
         job: returns for a shard a picklable function that writes it to a path, complete or not at all.
-        num_processes: 1 does the work in this process.
-        after_crash: writes a shard that was in progress when a process died; by default its job runs once more.
+        num_processes: 1 does the work in this process, unless `after_crash` is given.
+        after_crash: writes a shard that was in progress when a process died, as any process may; by default its job
+            runs once more.
         on_shard: called for each complete shard, made now or before.
 
     Raises:
-        OutputError: a full disk, another run is active in the folder, or a shard's process died twice.
+        OutputError: a full disk, another run is active in the folder, processes cannot start, or a shard's process
+            died twice.
     """
-    if num_processes == 1:
+    if num_processes == 1 and after_crash is None:
         make_shards(folder, plan, lambda shard, path: job(shard)(path), on_shard=on_shard)
         return
     shards = ShardFolder(folder, plan)
@@ -75,8 +77,8 @@ def make_shards_in_processes(
                             finish(in_flight.pop(future))
             except BrokenProcessPool:
                 warnings.warn(
-                    "a worker process was killed, most likely because the memory ran out (fewer processes need less); "
-                    f"the {len(in_flight)} shards in progress are made again one by one.",
+                    "a worker process was killed, most likely because the memory ran out (fewer processes need less) "
+                    f"or a time limit was reached; the {len(in_flight)} shards in progress are made again one by one.",
                     RuntimeWarning,
                     stacklevel=2,
                 )
@@ -104,6 +106,13 @@ def _worker_processes(num_processes: int) -> Iterator[ProcessPoolExecutor]:
     # Spawned: a fork would inherit the locks of the caller's threads (torch, datasets).
     pool = ProcessPoolExecutor(num_processes, get_context("spawn"), initializer=_begin_worker)
     try:
+        try:
+            pool.submit(os.getpid).result()
+        except BrokenProcessPool:
+            raise OutputError(
+                "worker processes cannot start; if a script called this, let it do so under `if __name__ == "
+                '"__main__":`, which they import.'
+            ) from None
         yield pool
     finally:
         pool.shutdown(cancel_futures=True)

@@ -20,6 +20,9 @@ _TYPES = {
     bool: "true or false", int: "a whole number", float: "a number", str: "text (in quotes if it looks like a number)",
     list: "a list", dict: "`key: value` lines",
 }  # fmt: skip
+Precision = Literal["no", "fp16", "bf16"]
+_POLYNOMIAL_END = 1e-7  # as diffusers sets it
+_MANY = 2**20  # samples or micro-batches of a step; far more than any recipe has
 _RANGES = {"minimum": "at least", "above": "above", "maximum": "at most", "below": "below"}
 
 
@@ -36,6 +39,7 @@ def argument(default: Any = MISSING, help: str = "", **metadata: Any) -> Any:
             `public`: values of a "model" source that are names of public weights.
             `operational`: see `operational`.
             `minimum`, `maximum`, `above`, `below`: range of a number, or of each number in a list.
+            `multiple`: what a whole number must be a multiple of.
     """
     if isinstance(default, list | dict):
         return field(default_factory=lambda: type(default)(default), metadata={"help": help, **metadata})
@@ -62,34 +66,42 @@ class TrainingArguments:
     output_dir: str = operational(help="Folder of the run: checkpoints, log.jsonl, trained network.", source="none")
     data: str = operational(help="Folder of a cine data set, as written by `cpgg prepare`.", source="dataset")
     seed: int = argument(0, "Determines initial weights, data order, noise and masks.", minimum=0, maximum=2**32 - 1)
-    max_train_steps: int | None = operational(None, "Optimizer steps; overrides num_train_epochs.", minimum=1)
-    num_train_epochs: float | None = operational(None, "Passes over the training split.", above=0)
-    batch_size: int = operational(8, "Samples per process and micro-batch.", minimum=1)
-    gradient_accumulation_steps: int = operational(1, "Micro-batches per optimizer step.", minimum=1)
-    global_batch_size: int | None = operational(None, "Samples per step over all processes.", minimum=1)
-    learning_rate: float = argument(1e-4, "Peak learning rate of AdamW.", minimum=0)
+    max_train_steps: int | None = operational(
+        None, "Optimizer steps; overrides num_train_epochs.", minimum=1, maximum=10**9
+    )
+    num_train_epochs: float | None = operational(None, "Passes over the training split.", above=0, maximum=1e6)
+    batch_size: int = operational(8, "Samples per process and micro-batch.", minimum=1, maximum=_MANY)
+    gradient_accumulation_steps: int = operational(1, "Micro-batches per optimizer step.", minimum=1, maximum=_MANY)
+    global_batch_size: int | None = operational(None, "Samples per step over all processes.", minimum=1, maximum=_MANY)
+    learning_rate: float = argument(1e-4, "Peak learning rate of AdamW.", minimum=0, maximum=1)
     lr_scheduler: Literal[
         "linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup"
     ] = argument("cosine", "Schedule of the learning rate, as named by diffusers.")
-    lr_warmup_steps: int = argument(0, "Optimizer steps over which the rate rises.", minimum=0)
-    lr_warmup_epochs: float | None = argument(None, "Warm-up in epochs; overrides lr_warmup_steps.", minimum=0)
+    lr_warmup_steps: int = argument(0, "Optimizer steps over which the rate rises.", minimum=0, maximum=10**9)
+    lr_warmup_epochs: float | None = argument(
+        None, "Warm-up in epochs; overrides lr_warmup_steps.", minimum=0, maximum=1e6
+    )
     adam_betas: list[float] = argument([0.9, 0.95], "The two betas of AdamW.", minimum=0, below=1)  # noqa: RUF009
-    weight_decay: float = argument(0.0, "AdamW's weight decay, on matrices and kernels only.", minimum=0)
-    max_grad_norm: float | None = argument(None, "Gradients are clipped to this norm.", above=0)
+    weight_decay: float = argument(0.0, "AdamW's weight decay, of matrices and kernels.", minimum=0, maximum=1)
+    max_grad_norm: float | None = argument(None, "Gradients are clipped to this norm.", above=0, maximum=1e6)
     use_ema: bool = argument(True, "Keep an exponential moving average of the weights.")
     ema_decay: float = argument(0.9999, "Its decay, warmed up as (1 + step) / (10 + step).", minimum=0, maximum=1)
-    mixed_precision: Literal["no", "fp16", "bf16"] = argument("no", "Autocast precision.")
+    mixed_precision: Precision | None = argument(  # noqa: RUF009
+        None, "Autocast precision; default: that of `accelerate launch`, else no."
+    )
     allow_tf32: bool = operational(False, "TF32 for float32 computations on an NVIDIA GPU.")
     gradient_checkpointing: bool = operational(False, "Recompute activations: less memory, more time.")
     torch_compile_backend: str | None = operational(None, "Backend of torch.compile, such as inductor.", source="none")
-    num_workers: int = operational(0, "Loader processes; 0 or 1 is best on a CPU.", minimum=0)
+    num_workers: int = operational(0, "Loader processes; 0 or 1 is best on a CPU.", minimum=0, maximum=256)
     resume_from_checkpoint: str | None = operational(None, "'latest', or a checkpoint's folder.", source="none")
     checkpointing_steps: int = operational(500, "Steps between checkpoints.", minimum=1)
     checkpoints_total_limit: int | None = operational(3, "Number of checkpoints to keep, the latest.", minimum=1)
     validation_steps: int = operational(500, "Steps between validations.", minimum=1)
     validation_samples: int = operational(64, "Held-out samples per validation.", minimum=1)
     logging_steps: int = operational(50, "Steps between lines of log.jsonl.", minimum=1)
-    max_seconds: float | None = operational(None, "Save a checkpoint and stop after this time.", minimum=0)
+    max_seconds: float | None = operational(
+        None, "Save a checkpoint and stop after this time.", minimum=0, maximum=1e9
+    )
     report_to: Literal["none", "tensorboard", "wandb", "trackio"] = operational("none", "Tracker besides log.jsonl.")
     push_to_hub: bool = operational(False, "Push the network of each checkpoint in the background.")
     hub_model_id: str | None = operational(None, "owner/name; default: the name of the run folder.", source="none")
@@ -115,6 +127,11 @@ class TrainingArguments:
             raise TrainingError(
                 f"gradient_accumulation_steps ({self.gradient_accumulation_steps}) follows from global_batch_size "
                 f"({self.global_batch_size}) and batch_size; give only one of the two."
+            )
+        if self.lr_scheduler == "polynomial" and self.learning_rate <= _POLYNOMIAL_END:
+            raise TrainingError(
+                f"learning_rate is {self.learning_rate}, but the polynomial schedule ends at {_POLYNOMIAL_END}; "
+                "give a larger one, or another lr_scheduler."
             )
         if len(self.adam_betas) != 2:
             raise TrainingError(f"adam_betas takes two numbers, given {self.adam_betas}.")
@@ -201,3 +218,5 @@ def _check_range(entry: Field, value: Any) -> None:
         ):
             words = [f"{word} {limits[name]}" for name, word in _RANGES.items() if name in limits]
             raise TrainingError(f"{entry.name} must be {' and '.join(words) or 'finite'}, given {number}.")
+        if number is not None and (multiple := limits.get("multiple")) and number % multiple:
+            raise TrainingError(f"{entry.name} must be a multiple of {multiple}, given {number}.")

@@ -24,6 +24,7 @@ from cpgg_hf.shards.plan import flat
 from cpgg_hf.training.arguments import TrainingArguments, compared_fields, default_of, is_required
 
 STATE_FILE, CHECKSUMS_FILE = "run_state.json", "checksums.json"
+_TRACES = ("checkpoint-*", "validation", "model", "ema", "log.jsonl")  # that a run leaves in its folder
 
 
 @dataclass
@@ -147,8 +148,8 @@ def find_checkpoint(output_dir: Path, resume_from: str | None) -> Path | None:
     `latest` is the newest complete and undamaged one; a warning names those that are passed over.
 
     Raises:
-        TrainingError: it does not exist or is damaged, or a run without the flag would overwrite another run's
-            checkpoints.
+        TrainingError: it does not exist or is damaged ("latest" begins a new folder, but not one that holds a run), or
+            a run without the flag would overwrite another run's checkpoints.
     """
     existing = checkpoints_of(output_dir)
     if resume_from is None:
@@ -159,6 +160,11 @@ def find_checkpoint(output_dir: Path, resume_from: str | None) -> Path | None:
             )
         return None
     if resume_from == "latest":
+        if not existing and (traces := [path.name for name in _TRACES for path in output_dir.glob(name)]):
+            raise TrainingError(
+                f"{output_dir} holds a run ({', '.join(traces)}) without a complete checkpoint to resume; leave out "
+                "--resume_from_checkpoint to start again, or correct --output_dir."
+            )
         return _newest_undamaged(output_dir)
     if not (Path(resume_from) / STATE_FILE).is_file():
         raise TrainingError(

@@ -15,21 +15,24 @@ import math
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
+from accelerate import Accelerator
 from accelerate.utils import send_to_device, set_seed
 from tqdm.auto import tqdm
 from transformers.utils.logging import disable_progress_bar
 
-from cpgg_hf.errors import CPGGError, TrainingError, brief
+from cpgg_hf.errors import CPGGError, TrainingError
+from cpgg_hf.shards import locked
 from cpgg_hf.training.checkpoints import RunState, find_checkpoint, load_checkpoint, save_checkpoint
 from cpgg_hf.training.cine_batches import StreamedCines
 from cpgg_hf.training.configuration import parse_arguments
-from cpgg_hf.training.data_order import DataOrder
+from cpgg_hf.training.data_order import BatchPlan, DataOrder
 from cpgg_hf.training.optimizer import OptimizedModule
 from cpgg_hf.training.preemption import StopRequest
 from cpgg_hf.training.randomness import StepRandomness, seed_global_generator
@@ -56,6 +59,9 @@ def launch(stage_class: type[Stage], argv: Sequence[str] | None = None) -> int:
     except CPGGError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("error: interrupted; whatever was saved before is intact.", file=sys.stderr)
+        return 1
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
@@ -65,14 +71,19 @@ def launch(stage_class: type[Stage], argv: Sequence[str] | None = None) -> int:
 
 
 def train(stage: Stage) -> RunState:
-    """Train a stage until its last step, `max_seconds` or SIGTERM, whichever comes first; returns the position.
+    """Train a stage until its last step, `max_seconds`, SIGTERM or Ctrl-C; returns the position.
 
     Raises:
         TrainingError: the checkpoint to resume belongs to another run; the loss or a gradient is not finite; a
             checkpoint cannot be written.
+        OutputError: another run is active in `output_dir`, or it cannot be written.
     """
-    with StopRequest(stage.arguments.max_seconds) as stop:
-        run = _Run(stage, stop)
+    check_tracker(stage.arguments.report_to)
+    accelerator, plan = make_accelerator(stage.arguments)
+    # `output_dir` is that of all processes, so the first one holds its lock for all.
+    alone = locked(Path(stage.arguments.output_dir), "training") if accelerator.is_main_process else nullcontext()
+    with alone, StopRequest(stage.arguments.max_seconds) as stop:
+        run = _Run(stage, stop, accelerator, plan)
         run.until_stopped()
         run.end()
     return run.state
@@ -81,19 +92,12 @@ def train(stage: Stage) -> RunState:
 class _Run:
     """A run from its first step, or from a checkpoint."""
 
-    def __init__(self, stage: Stage, stop: StopRequest) -> None:
+    def __init__(self, stage: Stage, stop: StopRequest, accelerator: Accelerator, plan: BatchPlan) -> None:
         self.stage, self.stop, self.stopped = stage, stop, False
+        self.accelerator, self.plan = accelerator, plan
         self.arguments = arguments = stage.arguments
         self.output_dir = Path(arguments.output_dir)
-        check_tracker(arguments.report_to)
-        self.accelerator, self.plan = make_accelerator(arguments)
         checkpoint = find_checkpoint(self.output_dir, arguments.resume_from_checkpoint)
-        try:
-            self.output_dir.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise
-            raise TrainingError(f"cannot create output_dir ({brief(error)}); choose another folder.") from None
         self.uploads = RunUploads(stage, self.accelerator, self.output_dir, self.plan.global_batch_size)
 
         data, fingerprint = stage.load_data(self.accelerator)
@@ -106,6 +110,11 @@ class _Run:
         self.order = DataOrder(len(data), self.plan, arguments.seed, self.accelerator.process_index)
         epoch = self.order.steps_per_epoch
         self.num_steps = arguments.max_train_steps or round((arguments.num_train_epochs or 0) * epoch)
+        if self.num_steps == 0:
+            raise TrainingError(
+                f"num_train_epochs is {arguments.num_train_epochs}, less than one of the {epoch} steps of an epoch; "
+                "give more, or max_train_steps."
+            )
         optimize = partial(
             OptimizedModule, self.accelerator, arguments, num_steps=self.num_steps, steps_per_epoch=epoch
         )
@@ -135,6 +144,7 @@ class _Run:
         """Steps, each followed by a line of the log, a validation and a checkpoint where they are due."""
         arguments, state = self.arguments, self.state
         shown = self.accelerator.is_main_process
+        self.stop.begun = True
         with tqdm(initial=state.step, total=self.num_steps, unit="step", disable=None if shown else True) as bar:
             while state.step < self.num_steps and not self.stopped:
                 learning_rate = self.optimized.learning_rate
@@ -254,6 +264,9 @@ class _Run:
                     figures = self.stage.validate(network, folder)
                 self._record(**{f"validation_{name}": value for name, value in figures.items()})
                 log_pictures(self.accelerator, folder, self.state.step)
+                for empty in (folder, folder.parent):  # a stage without pictures
+                    if not any(empty.iterdir()):
+                        empty.rmdir()
         self.accelerator.wait_for_everyone()
 
     def _save(self) -> None:

@@ -1,9 +1,10 @@
 """Prepares a run: its accelerator, its batches, and the identity by which a checkpoint is recognised."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import timedelta
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from accelerate import Accelerator
@@ -12,7 +13,7 @@ from huggingface_hub.errors import StrictDataclassError
 from torch.utils.data import DataLoader
 
 from cpgg_hf.errors import CPGGError, TrainingError, brief
-from cpgg_hf.training.arguments import TrainingArguments, compared_fields
+from cpgg_hf.training.arguments import Precision, TrainingArguments, compared_fields
 from cpgg_hf.training.cine_batches import StreamedCines
 from cpgg_hf.training.data_order import BatchPlan, DataOrder
 from cpgg_hf.training.stage import Batch, Stage
@@ -23,6 +24,8 @@ _SLOW_BF16 = ("DEFAULT", "AVX2")  # what torch calls processors without AVX-512
 
 def make_accelerator(arguments: TrainingArguments) -> tuple[Accelerator, BatchPlan]:
     """The accelerator of a run, and how its global batch is divided among the launched processes.
+
+    `mixed_precision` of the arguments becomes the one that is used.
 
     Raises:
         TrainingError: the device lacks this precision, torch has no such compiler, or a process would have no sample.
@@ -37,6 +40,7 @@ def make_accelerator(arguments: TrainingArguments) -> tuple[Accelerator, BatchPl
         torch.backends.cuda.matmul.allow_tf32 = True
         torch.backends.cudnn.allow_tf32 = True
     try:
+        # None: what `accelerate launch` was told, by a flag or its configuration file.
         accelerator = Accelerator(
             mixed_precision=arguments.mixed_precision,
             log_with=None if arguments.report_to == "none" else arguments.report_to,
@@ -44,10 +48,18 @@ def make_accelerator(arguments: TrainingArguments) -> tuple[Accelerator, BatchPl
             # A process may render or validate for long.
             kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(hours=12))],
         )
-    except ValueError as error:  # fp16 on a CPU, bf16 on an old GPU
+    except ValueError as error:  # bf16 on an old GPU
+        asked = arguments.mixed_precision or os.environ.get("ACCELERATE_MIXED_PRECISION")
         raise TrainingError(
-            f"mixed_precision {arguments.mixed_precision} is not available here ({brief(error)}); use another one."
+            f"mixed_precision {asked} is not available here ({brief(error)}); use another one."
         ) from None
+    precision, device = accelerator.mixed_precision, accelerator.device.type
+    if precision not in get_args(Precision):
+        valid = ", ".join(get_args(Precision))
+        raise TrainingError(f"accelerate was launched with mixed_precision {precision!r}; expected one of {valid}.")
+    if precision != "no" and not accelerator.native_amp:  # accelerate would compute in float32, without a word
+        raise TrainingError(f"mixed_precision {precision} is not available on this device ({device}); use bf16 or no.")
+    arguments.mixed_precision = precision  # a resumed run is compared with what was used
     plan = BatchPlan.of(arguments, accelerator.num_processes)
     accelerator.gradient_accumulation_steps = plan.accumulation
     capability = torch.backends.cpu.get_cpu_capability()

@@ -46,6 +46,12 @@ def kill_the_worker(path: str) -> Cine:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def hang(path: str) -> Cine:
+    """As a library does that never returns and takes no signals."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM, signal.SIGTERM, signal.SIGINT})
+    time.sleep(600)
+
+
 def fake_cohort(number: int, seconds: float = 0.0) -> list[Subject]:
     """Subjects named by seven digits, as a biobank names them; each one's LVEF is known."""
     subjects = []

@@ -21,8 +21,9 @@ from cpgg_hf.preparation.cohorts.cohort import prepare_cohort
 from cpgg_hf.preparation.cohorts.pseudonyms import pseudonym, split_of
 from cpgg_hf.preparation.grid.prepare import prepare_scan
 from cpgg_hf.preparation.layouts.subject import Subject
+from cpgg_hf.shards import make_shards
 
-from .fake_subjects import SHORT_AXIS, beating_disc, damaged, fake_cohort, kill_the_worker
+from .fake_subjects import SHORT_AXIS, beating_disc, damaged, fake_cohort, hang, kill_the_worker
 
 KEY = bytes(range(32))
 NUM_SUBJECTS = 28
@@ -190,7 +191,7 @@ def test_a_full_disk_at_the_end_is_made_good_without_preparing_again(key_file, t
         raise OSError(errno.ENOSPC, "No space left on device")
 
     prepare_cohort(fake_cohort(3), tmp_path / "undisturbed", key_file, progress=False)
-    for moment in ("write_shard", "write_report", "write_description"):
+    for moment in ("_rows", "write_report", "write_description"):
         with monkeypatch.context() as patch:
             patch.setattr(f"cpgg_hf.preparation.cohorts.cohort.{moment}", full)
             with pytest.raises(
@@ -199,7 +200,7 @@ def test_a_full_disk_at_the_end_is_made_good_without_preparing_again(key_file, t
                 prepare_cohort(fake_cohort(3), tmp_path / "out", key_file, progress=False)
         assert not (tmp_path / "out/dataset.json").exists()
         if moment == "write_report":  # by now all chunks are there
-            monkeypatch.setattr("cpgg_hf.preparation.cohorts.subject.prepare_scan", full)
+            monkeypatch.setattr("cpgg_hf.shards.processes.ProcessPoolExecutor", full)
     prepare_cohort(fake_cohort(3), tmp_path / "out", key_file, progress=False)
     assert digests(tmp_path / "out") == digests(tmp_path / "undisturbed")
 
@@ -216,7 +217,7 @@ def test_a_full_disk_at_the_end_is_made_good_without_preparing_again(key_file, t
 def test_a_begun_cohort_is_not_continued_as_another_one(key_file, tmp_path, monkeypatch, changes, message):
     arguments = {"subjects": fake_cohort(1), "out": tmp_path / "out", "key_file": key_file, "progress": False}
     with monkeypatch.context() as patch:
-        patch.setattr("cpgg_hf.preparation.cohorts.cohort.prepare_chunk", lambda *_: 1 / 0)
+        patch.setattr("cpgg_hf.preparation.cohorts.cohort._assemble", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             prepare_cohort(**arguments)
     if "key_file" in changes:
@@ -225,14 +226,38 @@ def test_a_begun_cohort_is_not_continued_as_another_one(key_file, tmp_path, monk
         prepare_cohort(**arguments | changes)
 
 
-def test_a_subject_that_kills_its_worker_is_excluded_and_the_others_are_prepared(key_file, tmp_path):
+@pytest.mark.parametrize("num_processes", [1, 2])
+def test_a_subject_that_kills_its_worker_is_excluded_and_the_others_are_prepared(key_file, tmp_path, num_processes):
     subjects = [*fake_cohort(3), Subject("5000003", partial(kill_the_worker, "/bulk/5000003"), source="ukb")]
     with pytest.warns(RuntimeWarning, match=r"a worker process was killed.*made again one by one"):
-        report = prepare_cohort(subjects, tmp_path / "out", key_file, num_processes=2, progress=False)
+        report = prepare_cohort(subjects, tmp_path / "out", key_file, num_processes=num_processes, progress=False)
     assert report["num_used"] == 3
     (record,) = [record for record in report["subjects"] if "reason" in record]
     assert record["subject"] == pseudonym("5000003", KEY)
     assert "was killed twice" in record["reason"]
+
+
+def test_a_subject_that_never_ends_is_excluded_after_the_time_limit(key_file, tmp_path):
+    subjects = [*fake_cohort(2), Subject("5000003", partial(hang, "/bulk/5000003"), source="ukb")]
+    with pytest.warns(RuntimeWarning, match="a time limit was reached"):
+        report = prepare_cohort(subjects, tmp_path / "out", key_file, time_limit_s=5, progress=False)
+    (record,) = [record for record in report["subjects"] if "reason" in record]
+    assert record["subject"] == pseudonym("5000003", KEY)
+    assert "took longer than 5 s" in record["reason"]
+    assert report["num_used"] == 2
+
+
+def test_a_script_that_its_workers_cannot_import_is_told_so(key_file, tmp_path):
+    """It excludes nobody: without the guard, each worker would start the preparation again and fail."""
+    (tmp_path / "run.py").write_text(
+        f"import sys\nsys.path[:0] = [{str(Path(__file__).parents[3])!r}]\n"
+        "from tests.preparation.cohorts.fake_subjects import fake_cohort\n"
+        "from cpgg_hf.preparation.cohorts.cohort import prepare_cohort\n"
+        f"prepare_cohort(fake_cohort(1), {str(tmp_path / 'out')!r}, {str(key_file)!r}, progress=False)\n"
+    )
+    run = subprocess.run([sys.executable, str(tmp_path / "run.py")], capture_output=True, text=True, check=False)
+    assert "worker processes cannot start; if a script called this" in run.stderr
+    assert not (tmp_path / "out" / "report.json").exists()
 
 
 def test_what_is_no_cohort_is_refused_before_anything_is_made(key_file, tmp_path):
@@ -268,6 +293,10 @@ def test_memory_stays_flat_over_ten_thousand_subjects(key_file, tmp_path, monkey
             sizes.append(sizes[-1])
         return ready
 
+    def make_here(folder, plan, job, num_processes, after_crash, on_shard):
+        make_shards(folder, plan, lambda shard, path: job(shard)(path), on_shard=on_shard)
+
+    monkeypatch.setattr("cpgg_hf.preparation.cohorts.cohort.make_shards_in_processes", make_here)
     monkeypatch.setattr("cpgg_hf.preparation.cohorts.subject.bring_onto_grid", bring_onto_grid)
     report = prepare_cohort(fake_cohort(10_000), tmp_path / "out", key_file, progress=False)
     assert report["num_used"] == 10_000

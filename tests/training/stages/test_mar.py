@@ -103,6 +103,13 @@ def test_a_trained_mar_goes_on_under_another_vae(mar_settings, tmp_path):
         run(MARStage, {}, mar_settings, init_from=str(tmp_path / "another_scaler"), output_dir=str(tmp_path / "b"))
 
 
+def test_other_networks_are_checked_before_the_latents_are_encoded(mar_settings, tmp_path):
+    for name in ("phenotype_vae", "segmenter"):
+        with pytest.raises(TrainingError, match="nowhere is neither a local folder nor a Hub repository"):
+            run(MARStage, TINY_MAR, mar_settings, **{name: "nowhere"})
+    assert not (tmp_path / "run" / "latents").exists()
+
+
 def test_unfit_vaes_and_shapes_are_refused(mar_settings, tmp_path):
     with pytest.raises(TrainingError, match=r"model.latent_size is \[9, 9, 9\], the latents of .* have \(2, 8, 8\)"):
         run(MARStage, {**TINY_MAR, "latent_size": [9, 9, 9]}, mar_settings)

@@ -59,6 +59,20 @@ def test_unfit_tables_are_refused(phenotype_settings, tmp_path):
         run(PhenotypeVAEStage, {**TINY_PHENOTYPE_VAE, "phenotype_mean": [0.0]}, phenotype_settings)
 
 
+def test_few_subjects_get_fewer_mixture_components_and_are_refused_before_training(phenotype_settings, tmp_path):
+    """ACDC has 100 subjects; the network's default of 8 components needs 400."""
+    model = {key: value for key, value in TINY_PHENOTYPE_VAE.items() if key != "num_mixture_components"}
+    run(PhenotypeVAEStage, model, phenotype_settings)
+    network = CPGGPhenotypeVAE.from_pretrained(tmp_path / "run" / "model")
+    assert (network.config.num_mixture_components, network.config.sampler_fitted) == (2, True)
+    wanted, few = {**model, "num_mixture_components": 3}, tmp_path / "few.csv"
+    with pytest.raises(TrainingError, match=r"100 rows, but 3 mixture .* need 150; set .*components to at most 2"):
+        run(PhenotypeVAEStage, wanted, phenotype_settings, output_dir=str(tmp_path / "wanted"))
+    write_csv(read_csv(phenotype_settings["data"])[:40], few)
+    with pytest.raises(TrainingError, match=r"40 rows, but 1 mixture .* need 50; prepare more subjects"):
+        run(PhenotypeVAEStage, model, phenotype_settings, data=str(few), output_dir=str(tmp_path / "few"))
+
+
 def test_batch_normalisation_keeps_to_its_micro_batches(phenotype_settings):
     run(PhenotypeVAEStage, TINY_PHENOTYPE_VAE, phenotype_settings, max_seconds=0.0)
     halves = {"batch_size": 8, "gradient_accumulation_steps": 2, "resume_from_checkpoint": "latest"}

@@ -12,6 +12,7 @@ from cpgg_hf.dataset import decode_cine, load_cines
 from cpgg_hf.errors import TrainingError
 from cpgg_hf.models.autoencoder_kl_cpgg import AutoencoderKLCPGG
 from cpgg_hf.training.cine_batches import CineBatches
+from cpgg_hf.training.pictures import STRIP
 from cpgg_hf.training.stages.vae import VAEStage, kl_per_element
 
 from ..conftest import TINY_VAE, log_of, run
@@ -46,7 +47,13 @@ def test_validation_figures_are_those_of_the_reconstructions(settings, data, tmp
     assert line["validation_psnr"] == pytest.approx(psnr, abs=1e-3)
     assert -1 < line["validation_ssim"] < 1
     sheet = np.asarray(Image.open(tmp_path / "run" / "validation" / "0000006" / "reconstructions.png"))
-    np.testing.assert_array_equal(sheet[:16, :16], cines[0][0])
+    row = 16 + STRIP
+    np.testing.assert_array_equal(sheet[STRIP:row, :16], cines[0][0])
+    labels = [sheet[first : first + STRIP] for first in range(0, 3 * row, row)]
+    assert all(label.max() > 128 for label in labels)
+    assert not np.array_equal(labels[0], labels[1])
+    with Image.open(tmp_path / "run" / "validation" / "0000006" / "reconstructions.gif") as film:
+        assert film.height == 2 * (3 * row + 2 * 2)  # 6 pairs, two a row, with gaps, twice as large
 
 
 def test_kl_is_that_of_the_textbook(data):
@@ -61,6 +68,20 @@ def test_training_lowers_the_loss_in_bf16_too(settings, tmp_path):
     assert losses[-1] < 0.7 * losses[0]
     config = json.loads((tmp_path / "run" / "ema" / "config.json").read_text())
     assert config["_class_name"] == "AutoencoderKLCPGG"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"refiner_channels": 8}, "refiner_channels needs a trained network; pass a 3D-VAE with --init_from"),
+        ({"freeze_encoder": True}, "freeze_encoder needs a trained network"),
+        ({"perceptual_weight": 0.1}, "perceptual_network is None; give both or neither"),
+        ({"init_from": "a", "init_from_2d": "b"}, "both given; leave one of them out"),
+    ],
+)
+def test_arguments_that_need_each_other_are_checked_before_data_is_loaded(settings, changes, message):
+    with pytest.raises(TrainingError, match=message):
+        run(VAEStage, TINY_VAE, settings, **{**changes, "data": "nowhere"})
 
 
 def test_an_unknown_model_key_is_refused(settings):

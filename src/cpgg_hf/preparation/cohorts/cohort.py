@@ -8,7 +8,8 @@ is removed.
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from itertools import islice
@@ -24,10 +25,11 @@ from cpgg_hf.files.policy_record import record_policy, recorded
 from cpgg_hf.files.staging import disk_full_as_error, staged_folder
 from cpgg_hf.grid import SPACING_MM
 from cpgg_hf.optional import import_optional
+from cpgg_hf.preparation.cohorts import TIME_LIMIT_S
 from cpgg_hf.preparation.cohorts.plan import CohortPlan, make_plan
 from cpgg_hf.preparation.cohorts.pseudonyms import SHARES, check_shares, read_key
 from cpgg_hf.preparation.cohorts.report import REPORT_FILE, THUMBNAIL_FOLDER, make_report, write_report
-from cpgg_hf.preparation.cohorts.subject import Result, Task, empty_record, prepare_subject
+from cpgg_hf.preparation.cohorts.subject import Result, Task, empty_record, prepare_in_time
 from cpgg_hf.preparation.layouts.subject import Subject
 from cpgg_hf.shards import keep_plan, locked, make_shards_in_processes, run_alone
 
@@ -36,7 +38,9 @@ _KILLED = (
     "the process that prepared it was killed twice, the second time with nothing else running; most likely the "
     "memory ran out, or a library crashed on its files."
 )
+_TOO_LONG = "preparing it took longer than {:g} s, twice; check its files, or raise --time-limit."
 _CINES_PER_SHARD = 250
+_DAY_S = 86400
 _PLAN_FILE = "plan.json"
 _ROWS_FILE = "rows.parquet"
 _RECORDS_FILE = "records.json"
@@ -54,6 +58,7 @@ def prepare_cohort(
     shares: Sequence[float] = SHARES,
     turn_upright: bool = False,
     segmenter: str | None = None,
+    time_limit_s: float = TIME_LIMIT_S,
     progress: bool = True,
 ) -> dict[str, Any]:
     """Prepare every subject; the same call resumes an interrupted run.
@@ -70,6 +75,7 @@ def prepare_cohort(
         turn_upright: mirror four-chamber cines to the orientation of the phantoms, see `to_display_orientation`.
         segmenter: folder of a scan segmenter, which locates the hearts and checks the view. None, the default, locates
             them by their motion. (`cpgg prepare` uses the checkpoint's network unless `--segmenter none` is given.)
+        time_limit_s: seconds after which a subject is given up: it is tried once more, alone, and then excluded.
         progress: whether to show a progress bar.
 
     Returns:
@@ -78,7 +84,8 @@ def prepare_cohort(
     Raises:
         InputError: no subjects, an unusable key file, or a finished data set of other subjects or settings.
         RequestError: `out` was started with other subjects or settings.
-        OutputError: `out` has other content, cannot be written, its disk is full, or another run is active in it.
+        OutputError: `out` has other content, cannot be written, its disk is full, another run is active in it, or this
+            is called by a script without `if __name__ == "__main__":`, which worker processes cannot import.
     """
     shares = check_shares(shares)
     if view not in ("4ch", "any"):
@@ -87,6 +94,8 @@ def prepare_cohort(
         raise ValueError(f"unknown data_policy {data_policy!r} of a cohort; expected 'restricted' or 'public'.")
     if num_processes < 1:
         raise ValueError(f"num_processes must be at least 1, given {num_processes}.")
+    if not 0 < time_limit_s <= _DAY_S:
+        raise ValueError(f"time_limit_s must be above 0 and at most {_DAY_S}, given {time_limit_s}.")
     import_optional("PIL.Image", "pictures")
     out = Path(out)
     _check_out(out)
@@ -97,7 +106,7 @@ def prepare_cohort(
         work = out / _WORK_FOLDER
         with locked(work, "cohort"), disk_full_as_error(out):
             keep_plan(work / _PLAN_FILE, plan.chunks.settings)
-            _prepare_chunks(plan, work, num_processes, progress)
+            _prepare_chunks(plan, work, num_processes, time_limit_s, progress)
             _assemble(plan, out, work)
     report = _finished_report(plan, out)
     shutil.rmtree(out / _WORK_FOLDER, ignore_errors=True)
@@ -112,25 +121,22 @@ def _check_out(out: Path) -> None:
         raise OutputError(f"{out} exists and is not empty; give a new folder, or delete it first.")
 
 
-def _prepare_chunks(plan: CohortPlan, work: Path, num_processes: int, progress: bool) -> None:
+def _prepare_chunks(plan: CohortPlan, work: Path, num_processes: int, time_limit_s: float, progress: bool) -> None:
+    in_time = partial(prepare_in_time, time_limit_s=time_limit_s)
+    alone = partial(_prepare_alone, time_limit_s=time_limit_s)
     with tqdm(total=plan.chunks.num_items, unit="subject", desc="preparing", disable=not progress) as bar:
         make_shards_in_processes(
             work,
             plan.chunks,
-            lambda chunk: partial(prepare_chunk, plan.tasks_of(chunk)),
+            lambda chunk: partial(_write_chunk, plan.tasks_of(chunk), in_time),
             num_processes,
-            after_crash=lambda chunk, path: _write_chunk(map(_prepare_alone, plan.tasks_of(chunk)), path),
+            after_crash=lambda chunk, path: _write_chunk(plan.tasks_of(chunk), alone, path),
             on_shard=lambda chunk: bar.update(len(chunk)),
         )
 
 
-def prepare_chunk(tasks: Sequence[Task], folder: Path) -> None:
-    """Prepare some subjects and write them as one chunk."""
-    _write_chunk(map(prepare_subject, tasks), folder)
-
-
-def _write_chunk(prepared: Iterable[Result], folder: Path) -> None:
-    results = list(prepared)
+def _write_chunk(tasks: Sequence[Task], prepare: Callable[[Task], Result], folder: Path) -> None:
+    results = [prepare(task) for task in tasks]
     with staged_folder(folder) as partial_folder:
         write_shard([result.row for result in results if result.row is not None], partial_folder / _ROWS_FILE)
         records = [result.record for result in results]
@@ -140,12 +146,15 @@ def _write_chunk(prepared: Iterable[Result], folder: Path) -> None:
                 (partial_folder / f"{result.record['subject']}.png").write_bytes(result.thumbnail)
 
 
-def _prepare_alone(task: Task) -> Result:
+def _prepare_alone(task: Task, time_limit_s: float) -> Result:
     """Prepare a subject in a process of its own; it is excluded if the process dies."""
+    started = time.monotonic()
     try:
-        return run_alone(prepare_subject, task)
+        return run_alone(prepare_in_time, task, time_limit_s)
     except BrokenProcessPool:
-        return Result(empty_record(task.pseudonym, task.split) | {"reason": _KILLED})
+        too_long = time.monotonic() - started >= time_limit_s
+        reason = _TOO_LONG.format(time_limit_s) if too_long else _KILLED
+        return Result(empty_record(task.pseudonym, task.split) | {"reason": reason})
 
 
 def _assemble(plan: CohortPlan, out: Path, work: Path) -> None:

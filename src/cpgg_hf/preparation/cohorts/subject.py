@@ -1,10 +1,13 @@
 """Prepare one subject of a cohort: read it, check the view, bring it onto the grid, make a row and a thumbnail."""
 
+import faulthandler
 import io
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -61,6 +64,16 @@ class Result:
     record: dict[str, Any]
     row: dict[str, Any] | None = None
     thumbnail: bytes | None = None
+
+
+def prepare_in_time(task: Task, time_limit_s: float) -> Result:
+    """`prepare_subject`, whose process ends if it takes longer: a library may hang where nothing else can stop it."""
+    with Path(os.devnull).open("w") as nowhere:  # of the traceback
+        faulthandler.dump_traceback_later(time_limit_s, exit=True, file=nowhere)
+        try:
+            return prepare_subject(task)
+        finally:
+            faulthandler.cancel_dump_traceback_later()
 
 
 def prepare_subject(task: Task) -> Result:

@@ -31,8 +31,10 @@ class CineSegmenterArguments(TrainingArguments):
     """Arguments of the segmenter's stage."""
 
     data: str = operational(help="Folder of the rendered phantoms; created if missing.", source="phantoms")
-    num_subjects: int = argument(550, "Number of training phantoms, six frames each.", minimum=1)
-    test_samples: int = argument(200, "Test phantoms whose R2 the trained network records.", minimum=1)
+    num_subjects: int = argument(
+        550, "Number of training phantoms, six frames each; a multiple of 50.", minimum=1, maximum=10**6
+    )
+    test_samples: int = argument(200, "Test phantoms whose R2 the trained network records.", minimum=2)
 
 
 class CineSegmenterStage(Stage):

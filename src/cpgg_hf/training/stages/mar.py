@@ -27,6 +27,7 @@ from cpgg_hf.training.arguments import TrainingArguments, argument, check_keys, 
 from cpgg_hf.training.cine_batches import CineBatches
 from cpgg_hf.training.evaluation import evaluate_cines, generate_cines
 from cpgg_hf.training.latent_cache import encode_split
+from cpgg_hf.training.pictures import labelled
 from cpgg_hf.training.randomness import StepRandomness
 from cpgg_hf.training.stage import Batch, Stage
 from cpgg_hf.training.trained_models import add_lora, load_trained
@@ -41,10 +42,14 @@ class MARArguments(TrainingArguments):
         None, "Phenotype VAE (folder or repository) whose scaler to use; default: fit one.", source="model"
     )
     init_from: str | None = argument(None, "Folder or repository of a trained MAR to start from.", source="model")
-    lora_rank: int = argument(0, "Train only a LoRA of this rank on top of init_from; 0: all weights.", minimum=0)
+    lora_rank: int = argument(
+        0, "Train only a LoRA of this rank on init_from; 0: all weights.", minimum=0, maximum=1024
+    )
     latent_cache: str | None = operational(None, "Folder of cached latents; default: in output_dir.", source="none")
     generated_cines: int = operational(0, "Cines that a validation generates from held-out phenotypes.", minimum=0)
-    generated_inference_steps: int = operational(25, "Diffusion steps per token of these cines.", minimum=1)
+    generated_inference_steps: int = operational(
+        25, "Diffusion steps per token of these cines.", minimum=1, maximum=1000
+    )
     segmenter: str | None = operational(None, "Folder or repository of a segmenter, for their R2.", source="model")
     missing_probability: float = argument(0.0, "Share of samples that lose phenotypes.", minimum=0, maximum=1)
 
@@ -78,18 +83,19 @@ class MARStage(Stage):
         with accelerator.main_process_first():
             training_cines = CineBatches(arguments.data, "train")
             validation_cines = CineBatches(arguments.data, "validation")
-        cache = Path(arguments.latent_cache or Path(arguments.output_dir) / "latents")
-        self.training_moments, fingerprint = encode_split(accelerator, vae, training_cines, "train", cache)
-        self.validation_moments, _ = encode_split(accelerator, vae, validation_cines, "validation", cache)
+        # Before the encoding, which takes long: whatever may be refused.
         if arguments.generated_cines > 0:
             self.held_out = self._held_out_hearts(len(validation_cines))
-            self.vae = vae.cpu()
         self.segmenter = None if arguments.segmenter is None else load_trained(CineSegmenter, arguments.segmenter)
-
         if arguments.phenotype_vae is None:
             mean, sd = fit_scaler(training_cines.phenotypes())
         else:
             mean, sd = read_scaler(arguments.phenotype_vae)
+        cache = Path(arguments.latent_cache or Path(arguments.output_dir) / "latents")
+        self.training_moments, fingerprint = encode_split(accelerator, vae, training_cines, "train", cache)
+        self.validation_moments, _ = encode_split(accelerator, vae, validation_cines, "validation", cache)
+        if arguments.generated_cines > 0:
+            self.vae = vae.cpu()
         self.scaler, scaler = {"phenotype_mean": mean, "phenotype_sd": sd}, np.array([mean, sd])
         return self.training_moments, hashlib.sha256(fingerprint.encode() + scaler.tobytes()).hexdigest()
 
@@ -171,8 +177,11 @@ class MARStage(Stage):
         cines = generate_cines(network, vae, hearts, steps, arguments.batch_size, arguments.seed)
         self.vae.cpu()
         frame_time_ms = float(np.mean([heart.frame_time_ms for heart in self.held_out]))
-        pairs = [cine for pair in zip(hearts, cines, strict=True) for cine in pair]
-        shown = [Cine(pixels=cine.unit, frame_time_ms=frame_time_ms) for cine in pairs[:32]]
+        shown = [
+            Cine(pixels=labelled(cine.unit, name), frame_time_ms=frame_time_ms)
+            for pair in list(zip(hearts, cines, strict=True))[:16]
+            for cine, name in zip(pair, ("reference", "generated"), strict=True)
+        ]
         write_gif(folder / "generated.gif", shown, columns=8)
         return evaluate_cines(cines, self.held_out, self.segmenter)
 
@@ -225,10 +234,10 @@ def fit_scaler(phenotypes: np.ndarray) -> tuple[list[float], list[float]]:
 
 def read_scaler(phenotype_vae: str) -> tuple[list[float], list[float]]:
     """`phenotype_mean` and `phenotype_sd` of a trained phenotype VAE (a folder or repository)."""
-    config = CPGGPhenotypeVAE.load_config(phenotype_vae)
-    if not config.get("phenotype_mean") or not config.get("phenotype_sd"):
+    config = load_trained(CPGGPhenotypeVAE, phenotype_vae).config
+    if not config.phenotype_mean or not config.phenotype_sd:
         raise TrainingError(
             f"{phenotype_vae} has no phenotype_mean and phenotype_sd in its configuration; use the output of "
             "train_phenotype_vae.py."
         )
-    return config["phenotype_mean"], config["phenotype_sd"]
+    return config.phenotype_mean, config.phenotype_sd

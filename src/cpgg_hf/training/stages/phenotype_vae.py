@@ -1,6 +1,7 @@
 """The phenotype VAE stage (paper, section 2.1): the joint distribution of the 82 phenotypes, on one process."""
 
 import hashlib
+import inspect
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,8 +10,8 @@ import torch
 from accelerate import Accelerator
 from torch.utils.data import Dataset, StackDataset
 
-from cpgg_hf.errors import TrainingError
-from cpgg_hf.models.phenotype_vae import CPGGPhenotypeVAE
+from cpgg_hf.errors import TrainingError, brief
+from cpgg_hf.models.phenotype_vae import ROWS_PER_COMPONENT, CPGGPhenotypeVAE
 from cpgg_hf.phenotypes import NAMES, read_csv
 from cpgg_hf.training.arguments import TrainingArguments, argument
 from cpgg_hf.training.cine_batches import CineBatches
@@ -50,11 +51,24 @@ class PhenotypeVAEStage(Stage):
 
     def build(self) -> CPGGPhenotypeVAE:
         """The VAE configured under `model:`, with the scaler of the training split."""
-        settings = self.model_settings(CPGGPhenotypeVAE, computed=_FITTED)
+        settings = {"num_mixture_components": self._num_components(), **self.model_settings(CPGGPhenotypeVAE, _FITTED)}
         try:
             return CPGGPhenotypeVAE.from_phenotypes(self.training_phenotypes, **settings)
         except ValueError as error:
             raise TrainingError(f"cannot train on {self.arguments.data}: {error}") from None
+
+    def _num_components(self) -> int:
+        """The constructor's default, or fewer for few rows: the sampler is fitted too late to refuse them."""
+        rows, given = len(self.training_phenotypes), self.arguments.model.get("num_mixture_components")
+        possible = rows // ROWS_PER_COMPONENT
+        if possible < (needed := given if type(given) is int else 1):
+            remedy = f"set model.num_mixture_components to at most {possible}" if possible else "prepare more subjects"
+            raise TrainingError(
+                f"the training split has {rows} rows, but {needed} mixture component(s) need "
+                f"{needed * ROWS_PER_COMPONENT}; {remedy}."
+            )
+        default = inspect.signature(CPGGPhenotypeVAE).parameters["num_mixture_components"].default
+        return min(default, possible)
 
     def loss(self, network: CPGGPhenotypeVAE, batch: Batch, randomness: StepRandomness) -> dict[str, torch.Tensor]:
         """Mean squared error + weighted KL of standardised phenotypes; the network holds the weight."""
@@ -69,7 +83,13 @@ class PhenotypeVAEStage(Stage):
 
     def finish(self, network: CPGGPhenotypeVAE) -> None:
         """Fit the network's sampler; the published network has no such step."""
-        network.fit_sampler(self.training_phenotypes, seed=self.arguments.seed)
+        try:
+            network.fit_sampler(self.training_phenotypes, seed=self.arguments.seed)
+        except ValueError as error:
+            raise TrainingError(
+                f"the sampler cannot be fitted ({brief(error)}); start a new run with a smaller "
+                "model.num_mixture_components."
+            ) from error
 
     def _read(self, split: str) -> np.ndarray:
         data = self.arguments.data if split == "train" else self.arguments.validation_data or self.arguments.data

@@ -27,7 +27,9 @@ class ScanSegmenterArguments(TrainingArguments):
     """Arguments of the scan segmenter's stage."""
 
     data: str = operational(help="Folder of the rendered hearts; created if missing.", source="phantoms")
-    num_subjects: int = argument(600, "Number of training hearts, ten phases each.", minimum=1)
+    num_subjects: int = argument(
+        600, "Number of training hearts, ten phases each; a multiple of 50.", minimum=1, maximum=10**6
+    )
     init_from: str | None = argument(None, "Folder or repository of a scan segmenter to start from.", source="model")
 
 

@@ -26,6 +26,7 @@ from cpgg_hf.training.arguments import argument, operational
 from cpgg_hf.training.cine_batches import CineBatches, StreamedCines
 from cpgg_hf.training.discriminator import PatchDiscriminator, adaptive_weight, discriminator_loss
 from cpgg_hf.training.perceptual import load_perceptual_distance
+from cpgg_hf.training.pictures import labelled
 from cpgg_hf.training.randomness import StepRandomness
 from cpgg_hf.training.stage import Batch, DiscriminatorTraining, Stage, at_least_float32
 from cpgg_hf.training.stages.vae_losses import VAELossArguments, reconstruction_terms
@@ -41,12 +42,18 @@ class VAEArguments(VAELossArguments):
         None, "'lpips', or a segmenter: its folder or repository.", source="model", public=("lpips",)
     )
     adversarial_start_step: int = argument(1, "First step of the adversarial term (paper: 10001).", minimum=1)
-    discriminator_channels: int = argument(64, "First channels of the discriminator, a multiple of 4.", minimum=4)
-    discriminator_layers: int = argument(3, "Layers of the discriminator between first and last.", minimum=1)
-    latent_noise: float = argument(0.0, "Noise added before decoding, in sd of the latents per channel.", minimum=0)
+    discriminator_channels: int = argument(
+        64, "First channels of the discriminator, a multiple of 4.", minimum=4, maximum=1024, multiple=4
+    )
+    discriminator_layers: int = argument(
+        3, "Layers of the discriminator between first and last.", minimum=1, maximum=6
+    )
+    latent_noise: float = argument(
+        0.0, "Noise added before decoding, in sd of the latents per channel.", minimum=0, maximum=100
+    )
     init_from: str | None = argument(None, "Folder or repository of a 3D-VAE to start from.", source="model")
     init_from_2d: str | None = argument(None, "Folder or repository of a 2D AutoencoderKL to inflate.", source="model")
-    refiner_channels: int = argument(0, "Channels of a refiner to add to init_from; 0: none.", minimum=0)
+    refiner_channels: int = argument(0, "Channels of a refiner to add to init_from; 0: none.", minimum=0, maximum=1024)
     freeze_encoder: bool = argument(False, "Train only the decoder; latents and their statistics do not change.")
     latent_statistics_cines: int | None = argument(None, "Cines for the latents' statistics; default: all.", minimum=1)
 
@@ -63,11 +70,7 @@ class VAEStage(Stage):
     def load_data(self, accelerator: Accelerator) -> tuple[CineBatches | StreamedCines, str]:
         """The training split; the stage keeps the validation split and the perceptual network."""
         arguments = self.arguments
-        if (arguments.perceptual_weight > 0) != (arguments.perceptual_network is not None):
-            raise TrainingError(
-                f"perceptual_weight is {arguments.perceptual_weight} and perceptual_network is "
-                f"{arguments.perceptual_network}; give both or neither."
-            )
+        check_together(arguments)
         if arguments.perceptual_network is not None:
             distance = load_perceptual_distance(arguments.perceptual_network)
             self.perceptual_distance = distance.to(accelerator.device)
@@ -81,10 +84,6 @@ class VAEStage(Stage):
     def build(self) -> AutoencoderKLCPGG:
         """The VAE configured under `model:`, or the one to start from."""
         arguments = self.arguments
-        if arguments.freeze_encoder and arguments.init_from is None:
-            raise TrainingError("freeze_encoder needs a trained encoder; pass a 3D-VAE with --init_from.")
-        if arguments.init_from is not None and arguments.init_from_2d is not None:
-            raise TrainingError("init_from and init_from_2d are both given; leave one of them out.")
         if arguments.init_from is None:
             network = AutoencoderKLCPGG(**self.model_settings(AutoencoderKLCPGG))
             if arguments.init_from_2d is not None:
@@ -92,6 +91,8 @@ class VAEStage(Stage):
             return network
         network = self.load_initial(AutoencoderKLCPGG, arguments.init_from)
         if arguments.refiner_channels > 0:
+            if network.decoder.refiner is not None:
+                raise TrainingError(f"{arguments.init_from} already has a refiner; leave out refiner_channels.")
             network = add_refiner(network, arguments.refiner_channels)
         if arguments.freeze_encoder:
             for part in (network.encoder, network.quant_conv):
@@ -171,7 +172,12 @@ class VAEStage(Stage):
             reconstructions = from_network(network.decode(network.encode(cines).latent_dist.mode()).sample)
             pairs += zip(from_network(cines).cpu().numpy(), reconstructions.cpu().numpy(), strict=True)
         save_reconstruction_sheet(pairs[:4], folder / "reconstructions.png")
-        shown = [Cine(pixels=cine, frame_time_ms=20.0) for pair in pairs[:8] for cine in pair]
+        names = ("cine", "reconstruction")
+        shown = [
+            Cine(pixels=labelled(cine, name), frame_time_ms=20.0)
+            for pair in pairs[:8]
+            for cine, name in zip(pair, names, strict=True)
+        ]
         write_gif(folder / "reconstructions.gif", shown, columns=4)
         references, decoded = zip(*pairs, strict=True)
         return {"psnr": float(psnr(decoded, references).mean()), "ssim": float(ssim(decoded, references).mean())}
@@ -208,7 +214,7 @@ def latent_statistics(network: AutoencoderKLCPGG, batches: Any) -> tuple[list[fl
 
 
 def save_reconstruction_sheet(pairs: Sequence[tuple[np.ndarray, np.ndarray]], path: Path) -> None:
-    """A PNG with three rows per cine (reference, reconstruction, 4 x absolute error) and every tenth frame across.
+    """A PNG with three labelled rows per cine (cine, reconstruction, 4 x absolute error), every tenth frame across.
 
     Args:
         pairs: (cine, reconstruction), each (T, H, W) in [0, 1].
@@ -217,7 +223,24 @@ def save_reconstruction_sheet(pairs: Sequence[tuple[np.ndarray, np.ndarray]], pa
     from PIL import Image
 
     rows = []
-    for cine, reconstruction in pairs:
+    for index, (cine, reconstruction) in enumerate(pairs, start=1):
         error = (4 * np.abs(reconstruction - cine)).clip(max=1)
-        rows += [np.concatenate(part[:50:10], axis=1) for part in (cine, reconstruction, error)]
-    Image.fromarray(np.round(255 * np.concatenate(rows)).astype(np.uint8)).save(path)
+        frames = ", ".join(map(str, range(len(cine))[:50:10]))
+        named = {f"cine {index}, frames {frames}": cine, "reconstruction": reconstruction, "4 x absolute error": error}
+        for name, part in named.items():
+            rows.append(labelled(np.concatenate(part[:50:10], axis=1)[None], name)[0])
+    Image.fromarray(np.concatenate(rows)).save(path)
+
+
+def check_together(arguments: VAEArguments) -> None:
+    """Raises `TrainingError` for arguments that contradict each other or need another one."""
+    if (arguments.perceptual_weight > 0) != (arguments.perceptual_network is not None):
+        raise TrainingError(
+            f"perceptual_weight is {arguments.perceptual_weight} and perceptual_network is "
+            f"{arguments.perceptual_network}; give both or neither."
+        )
+    if arguments.init_from is not None and arguments.init_from_2d is not None:
+        raise TrainingError("init_from and init_from_2d are both given; leave one of them out.")
+    for name in ("freeze_encoder", "refiner_channels"):
+        if getattr(arguments, name) and arguments.init_from is None:
+            raise TrainingError(f"{name} needs a trained network; pass a 3D-VAE with --init_from.")

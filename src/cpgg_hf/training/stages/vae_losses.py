@@ -18,12 +18,20 @@ from cpgg_hf.training.arguments import TrainingArguments, argument
 class VAELossArguments(TrainingArguments):
     """Weights of the loss terms other than L1."""
 
-    kl_weight: float = argument(1e-6, "Weight of the KL per latent element (L1: per pixel).", minimum=0)
-    motion_weight: float = argument(0.0, "Weight of the L1 of the error's change between frames.", minimum=0)
-    detail_weight: float = argument(0.0, "Weight of the L1 between local edge and motion strengths.", minimum=0)
-    beat_weight: float = argument(0.0, "Emphasis of L1 and motion on pixels that change over the beat.", minimum=0)
-    perceptual_weight: float = argument(0.0, "Weight of the perceptual_network term (paper: 0.1).", minimum=0)
-    adversarial_weight: float = argument(0.0, "Weight of the adversarial term (paper: 0.05).", minimum=0)
+    kl_weight: float = argument(1e-6, "Weight of the KL per latent element (L1: per pixel).", minimum=0, maximum=1e6)
+    motion_weight: float = argument(
+        0.0, "Weight of the L1 of the error's change between frames.", minimum=0, maximum=1e6
+    )
+    detail_weight: float = argument(
+        0.0, "Weight of the L1 between local edge and motion strengths.", minimum=0, maximum=1e6
+    )
+    beat_weight: float = argument(
+        0.0, "Emphasis of L1 and motion on pixels that change over the beat.", minimum=0, maximum=1e6
+    )
+    perceptual_weight: float = argument(
+        0.0, "Weight of the perceptual_network term (paper: 0.1).", minimum=0, maximum=1e6
+    )
+    adversarial_weight: float = argument(0.0, "Weight of the adversarial term (paper: 0.05).", minimum=0, maximum=1e6)
 
 
 def motion(error: torch.Tensor) -> torch.Tensor:
