@@ -10,7 +10,7 @@ from cpgg_hf.errors import PublishingError
 
 def add_push_options(parser: argparse.ArgumentParser) -> None:
     """`--push_to_hub`, `--hub_model_id`, `--hub_public`, `--hub_override_policy`."""
-    group = parser.add_argument_group("hub")
+    group = parser.add_argument_group("Hub")
     group.add_argument("--push_to_hub", action="store_true", help="push the finished folder")
     group.add_argument("--hub_model_id", metavar="OWNER/NAME", help="repository (default: the folder's name)")
     group.add_argument("--hub_public", action="store_true", help="make a new repository public")

@@ -18,7 +18,7 @@ def test_every_uint8_cine_comes_back_exactly(shape):
     assert np.array_equal(decode_cine_into(np.empty(shape, np.uint8), encoded), cine)
 
 
-def test_numpy_alone_reads_it_as_documented():
+def test_numpy_reads_it_as_documented():
     cine = np.random.default_rng(1).integers(0, 256, (6, 4, 5), dtype=np.uint8)
     row = {"cine": encode_cine(cine), "shape": [6, 4, 5]}
     read = np.cumsum(np.frombuffer(row["cine"], np.uint8).reshape(row["shape"]), axis=0, dtype=np.uint8)

@@ -102,7 +102,7 @@ def test_workers_share_an_epoch_without_loss_or_repetition_and_see_the_epoch(fol
 
 
 @pytest.mark.parametrize("batches_given", [0, 1, 9, 13, 20, 21])
-def test_a_loaded_position_goes_on_with_the_next_batch(folder, batches_given):
+def test_a_loaded_position_resumes_with_the_next_batch(folder, batches_given):
     stream = CineStream(folder, batch_size=16)
     stream.set_epoch(5)
     undisturbed = numbers(stream)
@@ -139,7 +139,7 @@ for epoch in range(stream.epoch, 2):
 """
 
 
-def test_a_killed_run_goes_on_as_if_undisturbed(folder, tmp_path):
+def test_a_killed_run_resumes_as_if_undisturbed(folder, tmp_path):
     expected = []
     stream = CineStream(folder, batch_size=8, seed=4)
     for epoch in range(2):

@@ -78,7 +78,7 @@ def test_a_tables_rows_are_repeated_in_order_and_whole_rows_stay(pipe):
     assert np.allclose(drawn, table[[0, 0, 1, 1]], rtol=1e-12)
 
 
-def test_hopeless_conditions_are_refused(pipe, monkeypatch):
+def test_unsatisfiable_conditions_are_refused(pipe, monkeypatch):
     hopeless = GenerationRequest(None, 3, [parse_condition("LVEF > 99"), parse_condition("LVEDV > 400")])
     with pytest.raises(RequestError, match="none of 501 drawn hearts meets LVEF > 99 and LVEDV > 400; loosen"):
         hopeless.check_acceptance(pipe, 0, "train")

@@ -371,7 +371,7 @@ def test_other_weights_threads_or_conditions_are_refused(pipe, made):
         torch.set_num_threads(1)
 
 
-def test_foreign_folders_and_hopeless_requests_leave_everything_as_it_was(pipe, tmp_path):
+def test_foreign_folders_and_unsatisfiable_requests_leave_everything_as_it_was(pipe, tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(RequestError, match=r"is not empty and has no generation\.json"):
         five(pipe, tmp_path)

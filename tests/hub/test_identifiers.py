@@ -233,7 +233,7 @@ def test_the_key_file_tells_the_cohorts_participants(cohort, tmp_path):
         participants(tmp_path / "absent", [folder])
     with pytest.raises(InputError, match="holds no cine data set"):
         participants(key_file, [tmp_path / "absent"])
-    with pytest.raises(InputError, match="no cohort is named"):
+    with pytest.raises(InputError, match="no subjects found in the cohorts"):
         participants(key_file, [])
 
 

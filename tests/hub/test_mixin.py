@@ -91,7 +91,7 @@ def test_shards_and_variants_in_one_folder(pipe, tmp_path):
     _same_weights(half.mar, loaded.mar)
 
 
-def test_the_transformer_alone_in_shards_and_half_precision(pipe, tmp_path):
+def test_the_transformer_only_in_shards_and_half_precision(pipe, tmp_path):
     pipe.mar.push_to_hub("user/mar-shards", max_shard_size="20KB")
     assert "model.safetensors.index.json" in HfApi().list_repo_files("user/mar-shards")
     _same_weights(pipe.mar, AutoModel.from_pretrained("user/mar-shards", cache_dir=tmp_path / "full"))

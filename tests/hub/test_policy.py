@@ -1,4 +1,4 @@
-"""What a folder may be shared as: the strictest word of its parts, restricted where a part is silent."""
+"""Policy of a folder: the strictest stated by its parts; restricted if a part states none."""
 
 import json
 
@@ -134,7 +134,7 @@ def test_a_statement_stands_only_for_a_source_that_is_there_and_states_nothing(t
     assert inherited_policy("user/absent", if_unstated="public") == "restricted"
 
 
-def test_the_shipped_checkpoint_has_seen_phantoms_alone():
+def test_the_shipped_checkpoint_was_trained_only_on_phantoms():
     assert dict(stated_policies(SHIPPED_CHECKPOINT)).keys() >= {"vae/config.json", "mar/config.json"}
     silent = [place for place, policy in stated_policies(SHIPPED_CHECKPOINT) if policy != "phantom"]
     assert silent == []

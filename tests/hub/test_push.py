@@ -96,7 +96,7 @@ def test_a_refusal_is_one_sentence_and_not_repeated(hub, network, no_waiting, st
     assert no_waiting == []
 
 
-def test_a_wrong_token_and_a_bad_name_are_told(network):
+def test_a_wrong_token_and_a_bad_name_are_reported(network):
     with pytest.raises(PublishingError, match=r"\(401\): the Hub does not accept the token"):
         push_folder(network(), "user/mine", token="hf_wrong")
     with pytest.raises(PublishingError, match="was not pushed to a/b/c: "):
@@ -122,7 +122,7 @@ def test_a_fault_that_passes_does_not_stop_a_push(hub, network, no_waiting, meth
     assert "model.safetensors" in HfApi().list_repo_files(name)
 
 
-def test_a_hub_that_stays_broken_is_told_and_what_was_sent_is_not_sent_again(hub, network, no_waiting):
+def test_a_hub_that_stays_broken_is_reported_and_what_was_sent_is_not_sent_again(hub, network, no_waiting):
     folder = network(size=50_000)
     before = len(hub.httpd.log)
     with (

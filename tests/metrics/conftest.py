@@ -1,4 +1,4 @@
-"""Small moving hearts for the tests of this room: a bright pool in a dark wall, contracting."""
+"""Small moving hearts for the metric tests: a bright pool in a dark wall, contracting."""
 
 import numpy as np
 import pytest

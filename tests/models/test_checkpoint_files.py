@@ -1,4 +1,4 @@
-"""A model's folder is judged before it is loaded: whatever is wrong with it is one sentence that names the file."""
+"""A model's folder is checked before it is loaded: whatever is wrong with it is one sentence that names the file."""
 
 import json
 import os

@@ -47,7 +47,7 @@ def test_schedule_is_the_published_cosine():
 
 
 @pytest.mark.parametrize("num_tokens", [1, 7, 36, 180])
-def test_every_schedule_draws_all_tokens_and_at_least_one_a_step(num_tokens):
+def test_every_schedule_draws_all_tokens_and_at_least_one_per_step(num_tokens):
     for num_steps in range(1, num_tokens + 1):
         counts = decoding_schedule(num_tokens, num_steps)
         assert len(counts) == num_steps
@@ -61,7 +61,7 @@ def test_more_steps_than_tokens_are_refused(model, scheduler):
         generate(model, scheduler, phenotypes(1), [0], num_decoding_steps=37)
 
 
-def test_one_token_a_step_visits_every_token_once(model, scheduler):
+def test_one_token_per_step_visits_every_token_once(model, scheduler):
     drawn = []
 
     def record(step: int, latents: torch.Tensor) -> None:
@@ -127,7 +127,7 @@ def test_unconditional_decoding_ignores_the_phenotypes(model, scheduler):
 
 
 @pytest.mark.parametrize(("guidance_scale", "passes"), [(0.0, 1), (1.0, 1), (1.5, 2)])
-def test_guidance_alone_costs_a_second_pass(model, scheduler, guidance_scale, passes):
+def test_guidance_only_costs_a_second_pass(model, scheduler, guidance_scale, passes):
     batch_sizes = []
     hook = model.register_forward_pre_hook(lambda module, args: batch_sizes.append(len(args[0])))
     generate(model, scheduler, phenotypes(3), [0, 1, 2], guidance_scale=guidance_scale)
@@ -210,6 +210,6 @@ def test_works_in_half_precision(model, scheduler):
     assert latents.isfinite().all()
 
 
-def test_generators_must_be_one_a_sample(model, scheduler):
+def test_generators_must_be_one_per_sample(model, scheduler):
     with pytest.raises(ValueError, match="given 2 for 3 samples"):
         generate(model, scheduler, phenotypes(3), [0, 1])

@@ -71,7 +71,7 @@ def test_the_transformer_never_sees_masked_tokens(model, draws):
 
 
 @torch.no_grad()
-def test_the_loss_is_the_mean_over_masked_tokens_alone(model, draws):
+def test_the_loss_is_the_mean_over_masked_tokens_only(model, draws):
     output = model(latents(4), phenotypes(4), **draws)
     expected = torch.stack([row.nonzero().flatten() for row in draws["mask"]])
     assert torch.equal(output.positions, expected)

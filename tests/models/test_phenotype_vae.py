@@ -102,7 +102,7 @@ def test_a_failing_heart_looks_like_those_of_the_population(model):
         assert abs(difference) < 0.4, f"{name}: {difference:+.2f} sd"
 
 
-def test_a_row_depends_on_its_own_generator_alone(model):
+def test_a_row_depends_on_its_own_generator_only(model):
     # The last two leave the same coordinates free.
     requests = [{"LVEF": 35.0}, {}, {"LVM": 110.0, "LVEDV": 150.0}, {"LVM": 110.0, "LVESV": 60.0}]
     together = model.sample_conditional(requests, _seeded(5, 6, 7, 8))

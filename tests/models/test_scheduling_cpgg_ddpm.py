@@ -54,7 +54,7 @@ def test_a_list_of_generators_is_one_sample_after_the_other(scheduler):
         assert torch.equal(together.prev_sample[i : i + 1], alone.prev_sample)
 
 
-def test_temperature_scales_the_noise_alone(scheduler):
+def test_temperature_scales_the_noise_only(scheduler):
     output, sample, timestep = random(1, 12, 4), random(1, 6, 4, seed=1), scheduler.timesteps[10]
     noise = random(1, 6, 4, seed=2)
     cold, half, full = (

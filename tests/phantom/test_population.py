@@ -25,7 +25,7 @@ def test_population_is_frozen():
     assert (POPULATION_VERSION, digest) == (1, "c2c0241c130bfd4c")
 
 
-def test_a_row_depends_on_the_seed_and_its_index_alone():
+def test_a_row_depends_on_the_seed_and_its_index_only():
     np.testing.assert_array_equal(sample_phenotypes(3, seed=9), sample_phenotypes(200, seed=9)[:3])
     assert not np.array_equal(sample_phenotypes(3, seed=9), sample_phenotypes(3, seed=10))
 

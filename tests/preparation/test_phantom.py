@@ -25,7 +25,7 @@ def made(tmp_path_factory):
     return folder, description
 
 
-def test_the_set_holds_what_was_asked_for(made, tmp_path):
+def test_the_set_holds_what_was_requested(made, tmp_path):
     folder, description = made
     assert {split: counts["num_cines"] for split, counts in description["splits"].items()} == {
         "train": 3,
@@ -74,7 +74,7 @@ def test_no_two_cines_share_a_seed():
     assert len({cine.seed for cine in cines}) == 8
 
 
-def test_a_cine_depends_on_seed_split_and_index_alone(made, tmp_path):
+def test_a_cine_depends_on_seed_split_and_index_only(made, tmp_path):
     folder, _ = made
     expected = phantom_cine(7, "validation", 0).pixels
     assert np.array_equal(load_cines(folder, "validation", cache_dir=tmp_path)[0]["cine"], expected)

@@ -43,7 +43,7 @@ def test_the_normal_is_perpendicular_to_rows_and_columns(tmp_path, cine):
     assert np.abs(normal @ np.array(FOUR_CHAMBER).reshape(2, 3).T).max() < 1e-6
 
 
-def test_without_trigger_times_instance_numbers_decide_and_it_is_said(tmp_path, cine):
+def test_without_trigger_times_instance_numbers_decide_with_a_warning(tmp_path, cine):
     def forget(index, dataset):
         del dataset.TriggerTime
 

@@ -84,7 +84,7 @@ def test_a_number_for_each_frame_makes_no_acquisitions(tmp_path, cine):
     assert np.array_equal(read_dicom_folder(tmp_path).pixels, cine)
 
 
-def test_frames_with_series_identifiers_of_their_own_are_one_series_and_it_is_said(tmp_path, cine):
+def test_frames_with_series_identifiers_of_their_own_are_one_series_with_a_warning(tmp_path, cine):
     def renew(index, dataset):
         dataset.SeriesInstanceUID, dataset.SeriesNumber = f"1.2.{index + 1}", 6
 

@@ -36,7 +36,7 @@ def test_an_enhanced_file_is_read_with_the_values_of_its_frames(tmp_path, cine):
         assert series.warnings == ()
 
 
-def test_slices_of_an_enhanced_file_are_told_apart(tmp_path, cine):
+def test_slices_of_an_enhanced_file_are_distinguished(tmp_path, cine):
     stack = np.concatenate([cine, cine + 1, cine + 2])
     positions = np.repeat([PLACE, PLACE + 8 * NORMAL, PLACE + 16 * NORMAL], 20, axis=0)
     write_enhanced(tmp_path / "IM1.dcm", stack, times=np.tile(TIMES, 3), positions=positions)

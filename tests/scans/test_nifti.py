@@ -103,7 +103,7 @@ def test_frames_that_do_not_fill_the_given_beat_keep_their_times(tmp_path, cine)
     assert "leave out the last 16% of the beat" in series.warnings[0]
 
 
-def test_nan_around_the_image_is_black_and_it_is_said(tmp_path, cine):
+def test_nan_around_the_image_is_black_with_a_warning(tmp_path, cine):
     expected = cine.copy()
     cine[:, :3], cine[:, :, 25:], cine[2:5, 17:] = np.nan, np.nan, np.nan
     series = read_nifti(write_nifti(tmp_path / "cine.nii", cine, 70.0))
@@ -186,7 +186,7 @@ def test_a_folder_is_no_file(tmp_path):
         read_nifti(tmp_path)
 
 
-def test_three_axes_are_read_as_time_and_it_is_said(tmp_path, cine):
+def test_three_axes_are_read_as_time_with_a_warning(tmp_path, cine):
     path = save(tmp_path / "a.nii", cine.transpose(2, 1, 0), (1.4, 1.5, 1.0))
     series = read_nifti(path, rr_ms=960)
     assert np.array_equal(series.pixels, cine)

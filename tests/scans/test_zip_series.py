@@ -38,7 +38,7 @@ def read_first(path):
         return read_zipped_series(archive, series[0]), series, notes
 
 
-def test_series_are_told_apart_and_read_bit_by_bit(tmp_path, two_series):
+def test_series_are_distinguished_and_read_bit_by_bit(tmp_path, two_series):
     path = pack(tmp_path / "scan.zip", [*two_series, ("readme.txt", b"text"), ("folder/", b"")])
     cine, series, notes = read_first(path)
     assert {(one.description, len(one.members)) for one in series} == {("LAX_4Ch", 10), ("SAX", 8)}

@@ -55,7 +55,7 @@ def vectors(model):
         return model.eval()(latents, phenotypes, mask=mask, return_loss=False).z
 
 
-def test_a_run_saves_the_adapter_alone_and_any_start_finds_it_again(lora_settings, base, tmp_path, hub):
+def test_a_run_saves_the_adapter_only_and_any_start_finds_it_again(lora_settings, base, tmp_path, hub):
     run(MARStage, {}, lora_settings)
     plain = CPGGMARModel.from_pretrained(base)
     before = copy.deepcopy(plain.state_dict())
@@ -91,7 +91,7 @@ def test_a_run_saves_the_adapter_alone_and_any_start_finds_it_again(lora_setting
     assert torch.equal(vectors(pulled), vectors(adapted))
 
 
-def test_an_interrupted_run_goes_on_to_the_same_adapter(lora_settings, tmp_path):
+def test_an_interrupted_run_resumes_to_the_same_adapter(lora_settings, tmp_path):
     run(MARStage, {}, lora_settings, output_dir=str(tmp_path / "undisturbed"))
     run(MARStage, {}, lora_settings, max_seconds=0.0)
     with pytest.raises(TrainingError, match="lora_rank was 2 and is 3"):
@@ -100,7 +100,7 @@ def test_an_interrupted_run_goes_on_to_the_same_adapter(lora_settings, tmp_path)
     assert_same_run(tmp_path / "undisturbed", tmp_path / "run")
 
 
-def test_a_new_adapter_changes_nothing_and_alone_is_trained(base):
+def test_a_new_adapter_changes_nothing_and_only_it_is_trained(base):
     model = CPGGMARModel.from_pretrained(base)
     before = vectors(model)
     add_lora(model, RANK, Accelerator())

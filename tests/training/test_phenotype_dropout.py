@@ -42,7 +42,7 @@ def batch_of(standardised):
     return {"mean": latents, "logvar": torch.full_like(latents, -20.0), "phenotypes": phenotypes}
 
 
-def test_both_dropouts_act_in_training_alone_and_independently(stage, network, monkeypatch):
+def test_both_dropouts_act_only_in_training_and_independently(stage, network, monkeypatch):
     seen = {}
     forward = CPGGMARModel.forward
     monkeypatch.setattr(CPGGMARModel, "forward", lambda self, **given: (seen.update(given), forward(self, **given))[1])
@@ -62,7 +62,7 @@ def test_both_dropouts_act_in_training_alone_and_independently(stage, network, m
     assert seen["drop_condition"] is None
 
 
-def test_what_is_not_told_varies_as_in_the_population(network):
+def test_missing_phenotypes_vary_as_in_the_population(network):
     network.train()
     optimizer = torch.optim.AdamW(network.parameters(), lr=4e-3, fused=True)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 450)

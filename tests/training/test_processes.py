@@ -140,7 +140,7 @@ def test_a_process_that_is_asked_to_end_takes_the_others_along(settings, tmp_pat
     assert (tmp_path / "run" / f"checkpoint-{first['step']:07d}" / "run_state.json").exists()
 
 
-def test_a_run_goes_on_with_other_processes(settings, vae, tmp_path):
+def test_a_run_resumes_with_other_processes(settings, vae, tmp_path):
     """Begun on one, continued on two: the same samples and noise, rounded otherwise."""
     job = "mar64", {**TINY_MAR, "dropout": 0.0}, settings | STEADY | {"vae": str(vae), "global_batch_size": 4}
     Processes(*job, output_dir=str(tmp_path / "undisturbed")).join()

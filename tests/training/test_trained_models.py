@@ -1,4 +1,4 @@
-"""Networks that a stage builds on are judged before they are loaded."""
+"""Networks that a stage builds on are checked before they are loaded."""
 
 import pytest
 import torch

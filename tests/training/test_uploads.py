@@ -38,7 +38,7 @@ def test_the_trained_average_arrives_with_its_card_and_record(pushing, tmp_path,
     assert not (tmp_path / "run" / "ema" / "README.md").exists(), "the run's own folder stays as it was"
 
 
-def test_a_hub_that_fails_stops_no_training_and_is_told_at_the_end(hub, pushing, tmp_path, capsys):
+def test_a_hub_that_fails_stops_no_training_and_is_reported_at_the_end(hub, pushing, tmp_path, capsys):
     with faults(hub, "POST", "/preupload/", 403):
         run(VAEStage, TINY_VAE, {**pushing, "hub_model_id": "user/forbidden"})
     assert weights(tmp_path / "run" / "ema")

@@ -28,7 +28,7 @@ class MeasuredCine:
     Attributes:
         cine: (T, H, W) in [0, 1].
         probabilities: (T, 7, H, W) of the structures in `phantom.LABELS`.
-        measurement: what can be trusted.
+        measurement: the plausible measurement.
         warnings: about the reading and the measurement.
     """
 

@@ -1,6 +1,6 @@
 """Cine data sets as parquet shards that plain `datasets.load_dataset` reads, streaming included.
 
-A folder, or a data set repository on the hub, holds `<split>-00000-of-000NN.parquet`, `dataset.json` with the counts,
+A folder, or a data set repository on the Hub, holds `<split>-00000-of-000NN.parquet`, `dataset.json` with the counts,
 and a card (`card.write_card`). `rows` has the row format; `parquet` and `writer` write shards; `loading` and `stream`
 read them.
 """

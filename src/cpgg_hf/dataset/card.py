@@ -1,6 +1,6 @@
-"""The card of a cine data set: `README.md` with metadata for the hub and a description for readers.
+"""The card of a cine data set: `README.md` with metadata for the Hub and a description for readers.
 
-The text is in `card.md` beside this file. Its YAML names the splits, so that the hub's viewer and plain
+The text is in `card.md` beside this file. Its YAML names the splits, so that the Hub's viewer and plain
 `datasets.load_dataset(folder_or_repository)` find them.
 """
 

@@ -29,7 +29,7 @@ class SplitStatistics:
 
     Attributes:
         num_shards: files.
-        num_bytes: of the files.
+        num_bytes: size of the files.
         labels: the values that `view`, `source` and `data_policy` take.
         shapes: the shapes (T, H, W) of the cines.
         ranges: smallest and largest `spacing_mm` and `frame_time_ms`; empty without cines.

@@ -56,7 +56,7 @@ def load_cines(
     `rows.select_columns(["cine", "shape", "phenotypes"])`, or take `CineStream`.
 
     Args:
-        path_or_repo: a folder that `cpgg prepare` or `CineWriter` wrote, or a data set repository on the hub, also one
+        path_or_repo: a folder that `cpgg prepare` or `CineWriter` wrote, or a data set repository on the Hub, also one
             to which `datasets.Dataset.push_to_hub` pushed such rows.
         split: "train", "validation" or "test"; unless streamed also a slice such as "train[:10]" or "train[10%:20%]".
         streaming: False gives a `datasets.Dataset`, memory-mapped from an arrow cache; True a

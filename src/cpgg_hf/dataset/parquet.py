@@ -71,7 +71,7 @@ def check_shard(path: str | os.PathLike[str]) -> None:
         schema = pq.read_schema(path)
     except (OSError, ValueError) as error:
         raise InputError(
-            f"{path} is not a readable parquet shard ({brief(error)}); delete it and run `cpgg prepare` again."
+            f"{path} is not a readable parquet shard ({brief(error)}); download it again, or delete it and re-run the command that made it."
         ) from None
     version = (schema.metadata or {}).get(_VERSION, b"1").decode()
     later = {PREVIEW_COLUMN, *GENERATED_COLUMNS}  # than the first format, whose shards are refused by their version
@@ -112,7 +112,7 @@ def check_complete(names: Sequence[str], split: str, place: object) -> None:
     if list(names) != [shard_name(split, index, count) for index in range(count)]:
         raise InputError(
             f"{place} holds {len(names)} shards of the split {split!r} where {count} are expected; "
-            "re-run the preparation to complete it."
+            "download it again, or re-run the command that made it."
         )
 
 

@@ -62,7 +62,7 @@ def cine_row(cine: Cine, *, measured: np.ndarray | None = None, attempt: int | N
         cine: with square pixels; floats are rounded to 255 levels. `subject`, `source`, `view`, `seed` and
             `data_policy` are stored as they are, phenotypes that are None as 82 missing ones.
         measured: (82,) the phenotypes measured in a generated cine, NaN = not measurable.
-        attempt: how many cines were generated for these phenotypes, this one included.
+        attempt: number of cines that were generated for these phenotypes, this one included.
 
     Raises:
         ValueError: pixels that are not square, or in scanner units, or what `checked` refuses.
@@ -122,8 +122,8 @@ def decode_cine_into(pixels: np.ndarray, differences: np.ndarray) -> np.ndarray:
 
 
 def end_systole(pixels: np.ndarray) -> int:
-    """The frame of pixels (T, H, W) that differs most from end diastole (frame 0); needs no contours."""
-    distance = np.abs(pixels.astype(np.int16) - pixels[:1]).mean(axis=(1, 2))
+    """The frame of pixels (T, H, W), of any type, that differs most from end diastole (frame 0); needs no contours."""
+    distance = np.abs(pixels.astype(np.float64) - pixels[:1]).mean(axis=(1, 2))
     return int(distance.argmax())
 
 

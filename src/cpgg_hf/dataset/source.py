@@ -1,4 +1,4 @@
-"""The location of a cine data set: a folder or a data set repository on the hub, with one interface.
+"""The location of a cine data set: a folder or a data set repository on the Hub, with one interface.
 
 A repository is pinned to a commit when it is opened, so that a run reads one version even if someone pushes meanwhile.
 """
@@ -37,7 +37,7 @@ class CineSource:
     Attributes:
         name: the folder or repository as it was given.
         root: the folder, or `datasets/<repository>@<commit>`.
-        on_hub: which of the two.
+        on_hub: whether `root` is on the Hub.
         description: the content of its `dataset.json`.
     """
 
@@ -74,7 +74,7 @@ class CineSource:
         if names != [shard_name(split, index, expected) for index in range(expected)]:
             raise InputError(
                 f"{self.name} holds {len(names)} shards of the split {split!r}, its {DESCRIPTION_FILE} lists "
-                f"{expected}; re-run the preparation to complete it."
+                f"{expected}; download it again, or re-run the command that made it."
             )
         return [f"{self.root}/{name}" for name in names]
 
@@ -102,7 +102,7 @@ def open_source(path_or_repo: str | os.PathLike[str], revision: str | None = Non
     """The data set of a folder, or of a repository "owner/name" where no such folder exists.
 
     Args:
-        path_or_repo: a folder that `cpgg prepare` or `CineWriter` wrote, or a data set repository on the hub.
+        path_or_repo: a folder that `cpgg prepare` or `CineWriter` wrote, or a data set repository on the Hub.
         revision: branch, tag or commit of a repository; by default its main branch.
 
     Raises:
@@ -123,7 +123,7 @@ def open_source(path_or_repo: str | os.PathLike[str], revision: str | None = Non
         raise no_description(name) from None
     except (HTTPError, OSError, ValueError) as error:
         raise InputError(
-            f"{name} is not a local folder, and no data set could be read from the hub ({brief(error)}); check the "
+            f"{name} is not a local folder, and no data set could be read from the Hub ({brief(error)}); check the "
             "name, the connection and, for a private repository, the token."
         ) from None
     return CineSource(name, root, True, parse_description(text, f"{name}/{DESCRIPTION_FILE}"))

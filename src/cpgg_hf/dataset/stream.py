@@ -1,4 +1,4 @@
-"""`CineStream`: batches for training from a folder or the hub, shuffled, and exactly resumable.
+"""`CineStream`: batches for training from a folder or the Hub, shuffled, and exactly resumable.
 
 `datasets` shuffles a stream through a buffer, which is lost when a run is interrupted. Here the order is a function of
 (seed, epoch, share), see `stream_order`, so a position is enough to resume. Threads fetch and unpack row groups ahead
@@ -33,12 +33,12 @@ class CineStream(IterableDataset):
     with the same arguments that loads it resumes with the next one, also inside torchdata's `StatefulDataLoader`.
 
     Args:
-        path_or_repo: a folder that `cpgg prepare` or `CineWriter` wrote, or a data set repository on the hub.
+        path_or_repo: a folder that `cpgg prepare` or `CineWriter` wrote, or a data set repository on the Hub.
         split: "train", "validation" or "test".
         batch_size: cines per batch; the last batch of a process may be smaller.
-        seed: of the order; None keeps the stored order.
-        rank: which of the processes that share an epoch this one is.
-        world_size: how many processes share an epoch.
+        seed: seed of the order; None keeps the stored order.
+        rank: this process's rank among those that share an epoch.
+        world_size: number of processes that share an epoch.
         drop_last: whether to drop incomplete batches, so that all processes give equal numbers.
         groups_per_window: row groups (50 cines, 23 MB) whose rows are permuted together; twice as many are in memory.
         num_threads: threads that fetch and unpack row groups.
@@ -170,7 +170,7 @@ class CineStream(IterableDataset):
         return resume["batches_given"]
 
     def _rows(self, windows: Sequence[Window]) -> Generator[tuple[Rows, int], None, None]:
-        """The rows of windows, one after another, each as the piece that holds it and its index in there."""
+        """The rows of windows, one after another, each as the piece that holds it and its index in it."""
         with closing(self._read_ahead([piece for window in windows for piece in window.pieces])) as pieces:
             for window in windows:
                 held = (next(pieces) for _ in window.pieces)

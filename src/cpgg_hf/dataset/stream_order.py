@@ -46,10 +46,10 @@ def plan_windows(
 
     Args:
         group_sizes: rows of every row group of the split.
-        first: where the share begins in the sequence of all rows.
-        last: where it ends.
+        first: start of the share in the sequence of all rows.
+        last: end of the share.
         groups_per_window: number of groups permuted together.
-        seed: of the order; None keeps the stored order.
+        seed: seed of the order; None keeps the stored order.
         epoch: each epoch has its own order.
     """
     order = np.arange(len(group_sizes))

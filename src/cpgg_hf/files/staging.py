@@ -127,7 +127,7 @@ def _lock(folder: Path, wait: bool) -> int:
 
 @contextmanager
 def disk_full_as_error(out: str | os.PathLike[str]) -> Iterator[None]:
-    """Turn a full disk into one sentence, for work on `out` that the same command resumes.
+    """Raise OutputError if the disk is full, for resumable work on `out`.
 
     Raises:
         OutputError: the disk, or the user's share of it, is full.
@@ -144,7 +144,11 @@ def disk_full_as_error(out: str | os.PathLike[str]) -> Iterator[None]:
 
 @contextmanager
 def created_folder(folder: Path) -> Iterator[None]:
-    """Create a folder with its parents; if the block fails, remove those that were created and are empty."""
+    """Create a folder with its parents; if the block fails, remove those that were created and are empty.
+
+    Raises:
+        OutputError: it cannot be created.
+    """
     created = [one for one in (folder, *folder.absolute().parents) if not one.exists()]  # innermost first
     try:
         try:

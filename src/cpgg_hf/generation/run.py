@@ -65,9 +65,9 @@ def generate_dataset(
         data_policy: None = the strictest policy of model and segmenter; a stricter one may be given.
         verification: measures each cine; None = not measured.
         worker: index of this worker, from 0.
-        num_workers: how many share the folder.
+        num_workers: number of workers that share the folder.
         wait: returns when all workers have called it; then worker 0 describes the outputs.
-        settings: of the pipeline call (`guidance_scale`, ...); None = the model's.
+        settings: settings of the pipeline call (`guidance_scale`, ...); None = the model's.
 
     Returns:
         Whether everything is complete and described.

@@ -70,7 +70,7 @@ def push_folder(
     policy = check_policy(folder, repo_id, override_policy)
     check_identifiers(folder, is_participant)
     if policy == UNKNOWN_POLICY and not private:
-        raise PolicyError(f"{folder} is restricted and can never be public; leave out --public.")
+        raise PolicyError(f"{folder} is restricted and can never be public; push it to a private repository.")
     api = HfApi(token=token)
 
     def push() -> str:

@@ -96,7 +96,7 @@ def evaluation_results(results: Mapping[str, Any], data: str) -> list[EvalResult
 
     Args:
         results: from `read_results`.
-        data: what was evaluated on.
+        data: the data of the evaluation.
     """
     found: list[tuple[str, str, str, float]] = []  # task, metric's type, its name, value
     for name, row in _by_phenotype(results.get("controllability", {})).items():

@@ -87,7 +87,7 @@ def flatten(module: str, class_name: str, without: tuple[str, ...] = ()) -> str:
     """The text of one module: a class of this package and everything that it needs from the package.
 
     Args:
-        module: where the class is defined.
+        module: the module that defines the class.
         class_name: the class; only its public methods keep their docstrings.
         without: methods of the class to leave out.
 

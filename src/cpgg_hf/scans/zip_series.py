@@ -75,7 +75,7 @@ def _series_of(members: list[tuple[zipfile.ZipInfo, Any]]) -> ZippedSeries:
     )
 
 
-def read_zipped_series(archive: zipfile.ZipFile, series: ZippedSeries, rr_ms: float | None = None) -> Cine:
+def read_zipped_series(archive: zipfile.ZipFile, series: ZippedSeries) -> Cine:
     """Read one of the series of `list_series`; errors and warnings as in `read_dicom_files`."""
     files = ((name_of(archive, info), io.BytesIO(read_member(archive, info))) for info in series.members)
-    return read_dicom_files(files, str(archive.filename), rr_ms)
+    return read_dicom_files(files, str(archive.filename))

@@ -88,7 +88,7 @@ def make_shards(
         plan: its settings can be kept in a file, see `keep_plan`.
         write: writes one shard to a path, complete or not at all (`staged_file`, `staged_folder`).
         worker: index of this worker, from 0.
-        num_workers: how many share the folder.
+        num_workers: number of workers that share the folder.
         on_shard: called for each complete shard of this worker, made now or before.
 
     Returns:
@@ -138,8 +138,8 @@ def locked(folder: Path, name: str, wait: bool = False, shared: bool = False) ->
     """Hold a lock until the block or the process ends, however it ends; file systems without locks hold none.
 
     Args:
-        folder: where the lock lies, in the hidden folder `.shards`.
-        name: of the lock.
+        folder: folder of the lock, which lies in its hidden folder `.shards`.
+        name: name of the lock.
         wait: wait for another process that holds it.
         shared: others that share it too may hold it at the same time.
 

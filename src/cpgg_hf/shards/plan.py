@@ -1,4 +1,4 @@
-"""The plan of a run: settings from which every byte follows, and which items go into which shard."""
+"""The plan of a run: settings that determine every byte, and which items go into which shard."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ class Shard:
     """Items `first` to `last` - 1 of a group, in one file or folder, or in several.
 
     Attributes:
-        name: of the file or folder.
+        name: name of the file or folder.
         group: such as a split.
         files: names of its files and folders if it has several; by default `name` only.
     """

@@ -106,10 +106,12 @@ def save_checkpoint(
 
     def complete() -> None:
         if accelerator.is_main_process:
-            (partial / STATE_FILE).write_text(json.dumps({"state": asdict(state), "identity": identity}, indent=2))
+            (partial / STATE_FILE).write_text(
+                json.dumps({"state": asdict(state), "identity": identity}, indent=2), encoding="utf-8"
+            )
             written = sorted(path for path in partial.rglob("*") if path.is_file())
             checksums = {path.relative_to(partial).as_posix(): checksum(path) for path in written}
-            (partial / CHECKSUMS_FILE).write_text(json.dumps(checksums, indent=2))
+            (partial / CHECKSUMS_FILE).write_text(json.dumps(checksums, indent=2), encoding="utf-8")
             rename_folder(partial, folder)
             # Later ones are left over from before a damaged checkpoint, and are not those to keep.
             reached = [path for path in checkpoints_of(output_dir) if path.name <= folder.name]

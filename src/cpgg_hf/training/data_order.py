@@ -76,7 +76,7 @@ class DataOrder(Sampler[list[int]]):
         if self.steps_per_epoch == 0:
             raise TrainingError(
                 f"the training split has {num_samples} samples, but one step needs {plan.global_batch_size}; "
-                "lower batch_size or gradient_accumulation_steps, or prepare more data."
+                "lower global_batch_size, batch_size or gradient_accumulation_steps, or prepare more data."
             )
 
     def global_batch(self, step: int) -> np.ndarray:

@@ -68,7 +68,7 @@ def adaptive_weight(
         reconstruction_loss: mean over the `num_samples` samples of this process.
         adversarial_loss: the same.
         last_layer: a weight that both depend on.
-        num_samples: of this process.
+        num_samples: number of samples of this process.
     """
     gradients = [
         at_least_float32(torch.autograd.grad(loss, last_layer, retain_graph=True)[0]).flatten()

@@ -243,7 +243,7 @@ class _Run:
         step, path = self.state.step, self.output_dir / "not_finite.json"
         samples = None if self.streamed else self.order.global_batch(step).tolist()
         if self.accelerator.is_main_process:
-            path.write_text(json.dumps({"step": step, "what": reason, "samples": samples}))
+            path.write_text(json.dumps({"step": step, "what": reason, "samples": samples}), encoding="utf-8")
         named = "the samples are those of the stream at this step"
         if samples is not None:
             shown = ", ".join(map(str, samples[:16])) + (", ..." if len(samples) > 16 else "")

@@ -18,11 +18,11 @@ class StepRandomness:
     """Random numbers of the samples of one micro-batch.
 
     Args:
-        seed: of the run.
+        seed: seed of the run.
         step: the optimizer step, counted from 0.
         first_sample: position of the first sample in the step's global batch; the others follow it.
         num_samples: B.
-        device: of the numbers.
+        device: device of the numbers.
     """
 
     def __init__(self, seed: int, step: int, first_sample: int, num_samples: int, device: torch.device | str) -> None:

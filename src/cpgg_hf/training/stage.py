@@ -34,7 +34,7 @@ class DiscriminatorTraining:
         network: the discriminator.
         loss: (network, batch, randomness) -> scalars to log, of which `loss` is minimised.
         learning_rate: peak rate of its AdamW, with the run's schedule from `first_step` on and the run's clipping.
-        adam_betas: of its AdamW.
+        adam_betas: betas of its AdamW.
         first_step: step from which it learns, counted from 0.
     """
 

@@ -28,11 +28,11 @@ class Throughput:
     """Measures the steps between two lines of the log.
 
     Args:
-        device: of this process.
+        device: device of this process.
         samples_per_step: over all processes.
         num_processes: on devices of the same kind.
         tokens_per_sample: None if samples have no tokens.
-        forward_flops: of one sample; a training step takes three times as many (forward once, backward twice).
+        forward_flops: operations for one sample; a training step takes three times as many (forward once, backward twice).
     """
 
     def __init__(

@@ -25,7 +25,7 @@ class RunLog:
             return
         kept = [line for line in _lines(path) if line["step"] <= first_step] if first_step else []
         partial = path.with_name(f".{path.name}.partial")
-        partial.write_text("".join(json.dumps(line) + "\n" for line in kept))
+        partial.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
         partial.rename(path)
 
     def write(self, **values: Any) -> str:
@@ -45,7 +45,7 @@ class RunLog:
 
 def _lines(path: Path) -> list[dict[str, Any]]:
     lines = []
-    for text in path.read_text().splitlines() if path.exists() else []:
+    for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
         try:
             lines.append(json.loads(text))
         except json.JSONDecodeError:  # incomplete line of a killed run

@@ -71,7 +71,7 @@ class RunUploads:
         arguments = self.stage.arguments
         run = {
             "run": self.stage.name,
-            "steps": f"{state.step:,} of {self.global_batch_size}",
+            "steps": f"{state.step:,} (batch {self.global_batch_size})",
             "minutes": round(state.seconds / 60, 2),
             "reached": ", ".join(f"{name} {value:.4g}" for name, value in log.last_validation().items()),
         }

@@ -15,7 +15,7 @@ from cpgg_hf.preparation.cohorts.pseudonyms import check_shares, pseudonym, read
 KEY = bytes(range(32))
 
 
-def test_a_key_is_made_once_for_its_owner_alone(tmp_path):
+def test_a_key_is_made_once_for_its_owner_only(tmp_path):
     path = tmp_path / "secrets" / "key"
     key = read_key(path, tmp_path / "out")
     assert stat.S_IMODE(path.stat().st_mode) == 0o600

@@ -96,7 +96,7 @@ def test_a_mirrored_series_becomes_upright_again_and_stays_in_place(heart):
     assert again.cine.affine == pytest.approx(prepared.cine.affine)
 
 
-def test_a_small_field_is_padded_with_black_and_it_is_said(heart):
+def test_a_small_field_is_padded_with_black_with_a_warning(heart):
     first, last = heart.low - 2, heart.high + 3
     prepared = prepare_scan(series_of(heart.field[:, first[0] : last[0], first[1] : last[1]]))
     assert prepared.cine.pixels.shape == (50, 96, 96)

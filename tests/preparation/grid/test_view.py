@@ -64,7 +64,7 @@ def test_the_plane_given_to_generated_cines_is_a_four_chamber_plane():
     assert judgement.angles["4ch"] < 0.1
 
 
-def test_a_short_axis_plane_is_refused_where_4ch_is_asked_for():
+def test_a_short_axis_plane_is_refused_where_4ch_is_requested():
     judgement = classify_view(reference_normals()["sax"])
     with pytest.raises(InputError, match=r"scan/7 looks like short-axis \(SAX\), not four-chamber.*--view any"):
         require_view(judgement, "4ch", "scan/7")

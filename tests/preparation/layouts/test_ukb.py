@@ -99,7 +99,7 @@ def read_table(tmp_path, table, **options):
     return read_ukb_phenotypes(tmp_path / "table.csv", {"1000001", "1000002"}, **options)
 
 
-def test_only_those_asked_for_are_read_in_any_order(tmp_path, table):
+def test_only_those_requested_are_read_in_any_order(tmp_path, table):
     table.loc[1, "24101-2.0"] = ""
     found = read_table(tmp_path, table.iloc[::-1])
     assert set(found) == {"1000001", "1000002"}

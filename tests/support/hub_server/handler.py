@@ -1,4 +1,4 @@
-"""How a request comes in and an answer goes out; what is asked for, the rooms beside this one answer."""
+"""How a request comes in and an answer goes out; the modules beside this one answer requests."""
 
 import json
 import re

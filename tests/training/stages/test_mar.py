@@ -86,7 +86,7 @@ def test_hidden_phenotypes():
     assert hidden[hidden > 0].mean() == pytest.approx(0.5, abs=0.03)
 
 
-def test_a_trained_mar_goes_on_under_another_vae(mar_settings, tmp_path):
+def test_a_trained_mar_resumes_under_another_vae(mar_settings, tmp_path):
     run(MARStage, TINY_MAR, mar_settings, output_dir=str(tmp_path / "first"))
     start = str(tmp_path / "first" / "model")
     other_vae = str(save_vae(tmp_path / "other_vae", seed=1))

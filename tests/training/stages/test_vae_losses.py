@@ -124,11 +124,11 @@ def test_the_adversarial_term_is_scaled_to_the_other_gradients_but_that_of_the_k
     assert "adversarial" not in before
     terms = terms_of(FLAT, ERROR, settings, stage_attributes=attributes, step=2, **weights)
     assert float(terms["adversarial"]) == pytest.approx(-7 * (-1 + 0.75))
-    assert float(terms["adversarial_weight"]) == pytest.approx(0.5 / 7, rel=1e-3)
+    assert float(terms["effective_adversarial_weight"]) == pytest.approx(0.5 / 7, rel=1e-3)
     kl = 0.5 * (1 + 4 - 1 - math.log(4))
     assert float(terms["loss"]) == pytest.approx(0.75 + 0.5 * 0.25 + 100 * kl, rel=1e-5)
     with torch.no_grad():  # as the loop counts FLOPs
-        assert "adversarial_weight" not in terms_of(
+        assert "effective_adversarial_weight" not in terms_of(
             FLAT, ERROR, settings, stage_attributes=attributes, step=2, **weights
         )
 

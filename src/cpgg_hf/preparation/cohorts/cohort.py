@@ -1,4 +1,4 @@
-"""A whole cohort into one data set: in parallel, resumable after a kill, with a report on every subject.
+"""Prepare a cohort as one data set: in parallel, resumable after a kill, with a report on every subject.
 
 Chunks of subjects, sorted by split and pseudonym, are the shards of a plan (`cpgg_hf.shards`) in a hidden work folder.
 At the end they are assembled into the parquet shards of the data set; `dataset.json` appears last, and the work folder
@@ -24,7 +24,6 @@ from cpgg_hf.errors import InputError, OutputError
 from cpgg_hf.files.policy_record import record_policy, recorded
 from cpgg_hf.files.staging import disk_full_as_error, staged_folder
 from cpgg_hf.grid import SPACING_MM
-from cpgg_hf.optional import import_optional
 from cpgg_hf.preparation.cohorts import TIME_LIMIT_S
 from cpgg_hf.preparation.cohorts.plan import CohortPlan, make_plan
 from cpgg_hf.preparation.cohorts.pseudonyms import SHARES, check_shares, read_key
@@ -64,7 +63,7 @@ def prepare_cohort(
     """Prepare every subject; the same call resumes an interrupted run.
 
     Args:
-        subjects: whom to prepare; of two with the same identifier the first counts.
+        subjects: subjects to prepare; duplicate identifiers are ignored.
         out: folder of the data set: new, empty, or as an interrupted call left it.
         key_file: secret key of the pseudonyms, outside `out`; created if missing. See `pseudonyms`.
         view: "4ch" excludes planes that look like another view; "any" takes every plane.
@@ -96,7 +95,6 @@ def prepare_cohort(
         raise ValueError(f"num_processes must be at least 1, given {num_processes}.")
     if not 0 < time_limit_s <= _DAY_S:
         raise ValueError(f"time_limit_s must be above 0 and at most {_DAY_S}, given {time_limit_s}.")
-    import_optional("PIL.Image", "pictures")
     out = Path(out)
     _check_out(out)
     plan = make_plan(subjects, read_key(key_file, out), shares, view, data_policy, turn_upright, segmenter)

@@ -1,4 +1,4 @@
-"""Tells participants' numbers from other numbers, by the key of the pseudonyms and the cohorts made with it."""
+"""Recognises participants' identifiers with the pseudonym key and the cohorts prepared with it."""
 
 import json
 import os
@@ -16,7 +16,7 @@ def participants(key_file: str | os.PathLike[str], cohorts: Iterable[str | os.Pa
     """A test of whether an identifier, such as `"1234567"`, is that of a subject of the cohorts.
 
     Args:
-        key_file: that the cohorts were prepared with.
+        key_file: key that the cohorts were prepared with.
         cohorts: folders of data sets that `cpgg prepare` wrote.
 
     Raises:
@@ -38,7 +38,9 @@ def participants(key_file: str | os.PathLike[str], cohorts: Iterable[str | os.Pa
         if report.is_file():  # excluded subjects are participants too
             names.update(record["subject"] for record in json.loads(report.read_text(encoding="utf-8"))["subjects"])
     if not names:
-        raise InputError("no cohort is named; a key file tells participants only together with their data set.")
+        raise InputError(
+            "no subjects found in the cohorts; a key file identifies participants only together with their data set: pass --cohort."
+        )
 
     @cache
     def is_participant(identifier: str) -> bool:

@@ -1,4 +1,4 @@
-"""The plan of a cohort: subjects under pseudonyms in the order of the data set, and all that their rows depend on."""
+"""The plan: pseudonymised subjects in data set order, and the settings that determine their rows."""
 
 import hashlib
 from collections.abc import Iterable, Sequence
@@ -19,12 +19,12 @@ _SUBJECTS_PER_CHUNK = 8
 
 @dataclass(frozen=True)
 class CohortPlan:
-    """What a run over a cohort does.
+    """Tasks and settings of a cohort run.
 
     Attributes:
-        tasks: by split, sorted by pseudonym.
+        tasks: tasks by split, sorted by pseudonym.
         repeated: pseudonyms of subjects that the input names more than once.
-        settings: of the run: view, policy, splits, a fingerprint of the key, versions.
+        settings: settings of the run: view, policy, splits, a fingerprint of the key, versions.
         chunks: the subjects that are prepared and written together; their plan's settings are what a resumed run must
             agree with, without identifiers and paths.
     """

@@ -1,6 +1,6 @@
 """Subjects' names in a data set: keyed pseudonyms, and the split that follows from them.
 
-Both are HMAC-SHA256 of the subject's identifier under a secret key. Without the key nobody can tell who is who, not
+Both are HMAC-SHA256 of the subject's identifier under a secret key. Without the key subjects cannot be identified, not
 even by trying every identifier; with the same key a subject keeps its name and its split, whatever is added. The key
 lives in a file of its own, outside the data set: who shares the data set keeps the key.
 """
@@ -23,7 +23,7 @@ _PSEUDONYM_DIGITS = 24  # 96 bits: no two of a million subjects share a name
 
 
 def read_key(key_file: str | os.PathLike[str], out: str | os.PathLike[str]) -> bytes:
-    """The key of a file, made (mode 0600) when there is none.
+    """The key of a file, created (mode 0600) if missing.
 
     Args:
         key_file: 64 hexadecimal digits in one line; outside `out`.
@@ -54,7 +54,7 @@ def read_key(key_file: str | os.PathLike[str], out: str | os.PathLike[str]) -> b
 
 
 def _make_key(path: Path) -> None:
-    """A new key in a file that appears whole or not at all, readable by its owner alone."""
+    """A new key, written atomically, readable only by its owner."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, partial = tempfile.mkstemp(dir=path.parent, prefix=".key")  # mode 0600
@@ -73,12 +73,12 @@ def pseudonym(identifier: str, key: bytes) -> str:
 
 
 def split_of(identifier: str, key: bytes, shares: Sequence[float] = SHARES) -> str:
-    """The subject's split; it depends on the identifier, the key and the shares alone.
+    """The subject's split; it depends only on the identifier, the key and the shares.
 
     Args:
         identifier: as the input names the subject.
         key: from `read_key`.
-        shares: of train, validation and test; see `check_shares`.
+        shares: shares of train, validation and test; see `check_shares`.
     """
     place = int.from_bytes(_keyed(b"split", identifier, key)[:8], "big") / 2**64
     if place < shares[0]:

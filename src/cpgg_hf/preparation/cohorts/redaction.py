@@ -1,7 +1,7 @@
-"""Messages about a subject without what identifies it: paths, file names, identifiers, quoted values, UIDs.
+"""Removes identifying parts from messages: paths, file names, identifiers, quoted values, UIDs.
 
-Readers name the file and often the value that is wrong, which helps the one who runs them; reports of a cohort travel
-with the data set, so nothing of that may stay. Where nothing but such a name stood, the words around it go too.
+Readers name files and values; reports are shared with the data set, so these are removed. Where nothing else stood in
+brackets or a list, the words around it are removed too.
 """
 
 import os
@@ -22,7 +22,7 @@ _IDENTIFYING = (
     (r"\d+(?:\.\d+){4,}", "a UID"),
     (r"\d{6,}", "a number"),
 )
-_REMOVED = r"(?:the input|a file|a UID|a number|'\.\.\.')"  # what stands for what was removed
+_REMOVED = r"(?:the input|a file|a UID|a number|'\.\.\.')"  # placeholders
 _LIST = rf"{_REMOVED}(?:(?:, | and ){_REMOVED})*"
 _SEVERAL = {"the input": "several files", "a file": "several files", "a UID": "several UIDs", "a number": "numbers"}
 _READABLE = (
@@ -35,12 +35,12 @@ _SHORTEST = 4  # shorter names and numbers ("12") also occur as plain words in a
 
 
 def redact(message: str, subject: Subject, origin: str = "") -> str:
-    """A message as it may stand in a report: what it says, without where it was found and whose it is.
+    """The message without paths, names, identifiers and values.
 
     Args:
         message: a reader's warning or error.
-        subject: whom it is about.
-        origin: what the series calls itself in messages, where it was read.
+        subject: the subject that the message is about.
+        origin: the series' name in messages, if it was read.
     """
     for name in sorted(_names(subject, message) | ({origin} - {""}), key=len, reverse=True):
         message = re.sub(re.escape(name) + r"(?:[/\\][^\s'\"(),:;]*)?", "the input", message)

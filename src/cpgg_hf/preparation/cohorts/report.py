@@ -27,8 +27,8 @@ def make_report(plan: CohortPlan, records: Sequence[dict[str, Any]]) -> dict[str
     """The content of `report.json`.
 
     Args:
-        plan: of the cohort.
-        records: of all subjects, as `prepare_subject` returns them.
+        plan: the cohort's plan.
+        records: records of all subjects, as `prepare_subject` returns them.
 
     Returns:
         counts (`num_subjects`, `num_used`, `num_excluded`, used subjects by `splits` and `views`, `num_without_row`:

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from cpgg_hf.cine import Cine
 from cpgg_hf.dataset import cine_row
+from cpgg_hf.dataset.rows import end_systole
 from cpgg_hf.errors import InputError, PhenotypeError, advising_only, brief
 from cpgg_hf.grid import GRID_SIZE
-from cpgg_hf.optional import import_optional
 from cpgg_hf.preparation.cohorts.redaction import redact
 from cpgg_hf.preparation.grid.prepare import prepare_scan, to_display_orientation
 from cpgg_hf.preparation.grid.resampling import normalise
@@ -32,7 +33,7 @@ class Task:
     """One subject to prepare, with all settings.
 
     Attributes:
-        subject: how to read it.
+        subject: the subject, with its reader.
         pseudonym: the subject's name in the data set.
         split: the split the subject belongs to.
         view: "4ch" excludes planes that look like another view; "any" accepts every plane.
@@ -146,10 +147,8 @@ def thumbnail_png(cine: np.ndarray) -> bytes:
     Returns:
         an 8-bit grey PNG, at most 96 pixels high.
     """
-    image_module = import_optional("PIL.Image", "pictures")
-    change = np.abs(cine - cine[:1]).mean(axis=(1, 2))
-    pair = np.hstack([cine[0], cine[change.argmax()]])
-    image = image_module.fromarray(np.round(pair * 255).astype(np.uint8))
+    pair = np.hstack([cine[0], cine[end_systole(cine)]])
+    image = Image.fromarray(np.round(pair * 255).astype(np.uint8))
     image.thumbnail((image.width, GRID_SIZE))
     content = io.BytesIO()
     image.save(content, format="PNG")

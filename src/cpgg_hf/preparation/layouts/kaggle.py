@@ -40,7 +40,7 @@ def _subject(study: Path, volumes: dict[str, str] | None, view: str, has_table: 
         try:
             phenotypes = known_phenotypes({"LVESV": volumes["Systole"], "LVEDV": volumes["Diastole"]})
         except PhenotypeError as error:
-            read = partial(refuse, f"the table's volumes cannot be right: {error}.")
+            read = partial(refuse, f"the table's volumes cannot be right: {error}")
     return Subject(identifier, read, phenotypes, without_row=has_table and volumes is None)
 
 

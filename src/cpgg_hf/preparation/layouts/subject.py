@@ -1,4 +1,4 @@
-"""What the layouts share: `Subject`, `Layout`, and readers of NIfTI slices, tables and partial phenotypes."""
+"""Shared by the layouts: `Subject`, `Layout`, and readers of NIfTI slices, tables and partial phenotypes."""
 
 import csv
 from collections.abc import Callable, Mapping

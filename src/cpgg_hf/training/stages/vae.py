@@ -128,7 +128,9 @@ class VAEStage(Stage):
         except ValueError as error:
             raise TrainingError(f"init_from_2d is {source}: {error}") from None
         if self.accelerator.is_main_process:
-            (Path(self.arguments.output_dir) / "init_from_2d.json").write_text(json.dumps(origin, indent=2))
+            (Path(self.arguments.output_dir) / "init_from_2d.json").write_text(
+                json.dumps(origin, indent=2), encoding="utf-8"
+            )
         counts = ", ".join(f"{len(names)} {kind}" for kind, names in origin.items())
         self.accelerator.print(f"tensors from {source}: {counts}")
         for kind in ("summed", "averaged", "new"):
@@ -162,7 +164,7 @@ class VAEStage(Stage):
         balance = adaptive_weight(reconstruction_loss, adversarial, last_layer, len(sample))
         weight = self.arguments.adversarial_weight * balance
         loss = reconstruction_loss + weight * adversarial
-        return {"loss": loss, "adversarial": adversarial, "adversarial_weight": weight}
+        return {"loss": loss, "adversarial": adversarial, "effective_adversarial_weight": weight}
 
     def validate(self, network: AutoencoderKLCPGG, folder: Path) -> dict[str, float]:
         """PSNR (dB) and SSIM of held-out cines reconstructed from the posterior's mode; a sheet and a GIF of them."""
