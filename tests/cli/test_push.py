@@ -24,7 +24,7 @@ def test_a_checkpoint_goes_with_whatever_folders_it_has_and_gets_a_card(checkpoi
     assert HfApi().list_repo_commits("user/cli")[0].title == "By command"
 
 
-def test_a_data_set_is_reported_by_its_description(tmp_path):
+def test_a_data_set_is_recognised_by_its_description(tmp_path):
     folder = write_numbered(tmp_path / "set", 3)
     assert main(["push", str(folder), "user/cines"]) == 0
     assert HfApi().repo_info("user/cines", repo_type="dataset").private

@@ -34,6 +34,12 @@ def test_the_preview_shows_end_diastole_and_end_systole():
     assert np.abs(shown[:, 96:] - cine[end_systole(cine)]).mean() < 4
 
 
+def test_end_systole_of_a_cine_between_zero_and_one_is_found_as_in_uint8():
+    cine = np.zeros((5, 8, 8), dtype=np.float32)
+    cine[3, 2:6] = 0.9
+    assert end_systole(cine) == end_systole((255 * cine).astype(np.uint8)) == 3
+
+
 def test_end_systole_lies_where_the_left_ventricle_is_smallest():
     from cpgg_hf.phantom import LABELS
 

@@ -1,4 +1,4 @@
-"""Mutated phenotype tables and JSON files through `cpgg sample-phenotypes`: a table that matches the request, or one sentence."""
+"""Mutated phenotype tables and JSON files through `cpgg sample-phenotypes`: a table as requested, or one sentence."""
 
 from pathlib import Path
 

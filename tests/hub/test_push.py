@@ -68,8 +68,14 @@ def test_an_override_is_logged_and_stays_private(network, caplog):
     assert "data policy overridden" in caplog.text
     assert HfApi().repo_info("user/approved").private
     assert ".policy_overrides.jsonl" not in HfApi().list_repo_files("user/approved")
-    with pytest.raises(PolicyError, match="can never be public"):
+    with pytest.raises(PolicyError, match="can never be public; push it to a private repository"):
         push_folder(folder, "user/approved", override_policy="because", private=False)
+    (folder / "notes.txt").write_text("eid: 1234567")
+    record_policy(folder, "restricted", [folder / "notes.txt"])
+    with pytest.raises(PolicyError, match="identifier"):
+        push_folder(folder, "user/approved", override_policy="because")
+    (folder / "notes.txt").unlink()
+    assert len((folder / ".policy_overrides.jsonl").read_text().splitlines()) == 1  # refused pushes are no overrides
     HfApi().create_repo("user/open", private=False)
     with pytest.raises(PolicyError, match="user/open is public; choose a private repository"):
         push_folder(folder, "user/open", override_policy="because")

@@ -1,4 +1,4 @@
-"""Real processes that train: forked from a server that has imported the training package once, so each starts quickly."""
+"""Real processes that train: forked from a server that has imported the training package once, so they start fast."""
 
 import gc
 import json

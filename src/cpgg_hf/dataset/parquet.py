@@ -71,7 +71,8 @@ def check_shard(path: str | os.PathLike[str]) -> None:
         schema = pq.read_schema(path)
     except (OSError, ValueError) as error:
         raise InputError(
-            f"{path} is not a readable parquet shard ({brief(error)}); download it again, or delete it and re-run the command that made it."
+            f"{path} is not a readable parquet shard ({brief(error)}); download it again, or delete it and re-run the "
+            "command that made it."
         ) from None
     version = (schema.metadata or {}).get(_VERSION, b"1").decode()
     later = {PREVIEW_COLUMN, *GENERATED_COLUMNS}  # than the first format, whose shards are refused by their version

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from PIL import Image
 
 from cpgg_hf.cine import NUM_PHENOTYPES, Cine
 from cpgg_hf.exports.checks import checked
@@ -129,8 +130,6 @@ def end_systole(pixels: np.ndarray) -> int:
 
 def preview(pixels: np.ndarray) -> bytes:
     """A WebP file (H, 2 W) of end diastole and end systole side by side, from pixels (T, H, W) uint8."""
-    from PIL import Image
-
     file = io.BytesIO()
     picture = np.concatenate([pixels[0], pixels[end_systole(pixels)]], axis=1)
     Image.fromarray(picture).save(file, format="WEBP", quality=_WEBP_QUALITY)

@@ -8,7 +8,7 @@ import getpass
 import json
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -127,8 +127,7 @@ def check_policy(folder: str | os.PathLike[str], repo_id: str, override_policy: 
     Args:
         folder: the folder to publish.
         repo_id: the repository to publish to.
-        override_policy: reason to publish a restricted folder; logged as a warning and in `.policy_overrides.jsonl`
-            in the folder.
+        override_policy: reason to publish a restricted folder; the caller logs it by `log_override`.
 
     Raises:
         PolicyError: the folder is restricted and no reason is given.
@@ -137,29 +136,37 @@ def check_policy(folder: str | os.PathLike[str], repo_id: str, override_policy: 
     policy = strictest(policy for _, policy in stated)
     if policy != UNKNOWN_POLICY:
         return policy
-    reasons = [
-        f"{place} states {'no data policy' if said is None else repr(said)}"
-        for place, said in stated
-        if strictest([said]) == UNKNOWN_POLICY
-    ]
     if override_policy is None or not override_policy.strip():
+        reasons = _restricted_parts(stated)
         shown = "; ".join(dict.fromkeys(reasons[:3])) + (f"; and {len(reasons) - 3} more" if len(reasons) > 3 else "")
         raise PolicyError(
             f"{folder} is restricted and is not pushed to {repo_id} ({shown}); keep it in the environment that it was "
             f"approved for, state the policy of files that you added or changed in {POLICY_FILE} (record_policy), or "
             "give the reason to publish it (--override-policy), which is logged."
         )
+    return policy
+
+
+def log_override(folder: str | os.PathLike[str], repo_id: str, reason: str) -> None:
+    """Record why a restricted folder is published, as a warning and in `.policy_overrides.jsonl` in the folder."""
     entry = {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "user": getpass.getuser(),
         "repository": repo_id,
-        "reason": override_policy,
-        "restricted": reasons,
+        "reason": reason,
+        "restricted": _restricted_parts(stated_policies(folder)),
     }
     with (Path(folder) / OVERRIDE_LOG).open("a", encoding="utf-8") as log:
         log.write(json.dumps(entry) + "\n")
-    _logger.warning("data policy overridden: %s goes to %s because %r", folder, repo_id, override_policy)
-    return policy
+    _logger.warning("data policy overridden: %s goes to %s because %r", folder, repo_id, reason)
+
+
+def _restricted_parts(stated: Iterable[tuple[str, str | None]]) -> list[str]:
+    return [
+        f"{place} states {'no data policy' if policy is None else repr(policy)}"
+        for place, policy in stated
+        if strictest([policy]) == UNKNOWN_POLICY
+    ]
 
 
 def _files(folder: Path) -> list[Path]:

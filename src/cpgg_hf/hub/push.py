@@ -15,7 +15,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError,
 from cpgg_hf.data_policy import UNKNOWN_POLICY
 from cpgg_hf.errors import PolicyError, PublishingError, brief
 from cpgg_hf.hub.identifiers import check_identifiers
-from cpgg_hf.hub.policy import check_policy
+from cpgg_hf.hub.policy import check_policy, log_override
 
 _SECONDS_BETWEEN_TRIES = (1, 4, 16, 60)  # in addition to the client's own retries of single requests
 _HIDDEN = [".*", "*/.*"]
@@ -68,9 +68,11 @@ def push_folder(
     if create_pr and revision is not None:
         raise PublishingError("create_pr opens a pull request to the main branch; leave out revision.")
     policy = check_policy(folder, repo_id, override_policy)
-    check_identifiers(folder, is_participant)
     if policy == UNKNOWN_POLICY and not private:
         raise PolicyError(f"{folder} is restricted and can never be public; push it to a private repository.")
+    check_identifiers(folder, is_participant)
+    if policy == UNKNOWN_POLICY:
+        log_override(folder, repo_id, str(override_policy))
     api = HfApi(token=token)
 
     def push() -> str:

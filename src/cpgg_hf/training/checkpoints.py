@@ -242,10 +242,9 @@ def load_checkpoint(
     try:
         accelerator.load_state(str(folder))
     except (OSError, RuntimeError, ValueError, EOFError, SafetensorError) as error:
-        raise TrainingError(
-            f"{folder} is damaged ({brief(error)}); resume from an earlier one of: "
-            f"{', '.join(map(str, checkpoints_of(folder.parent)[:-1])) or 'none'}."
-        ) from error
+        earlier = [str(one) for one in checkpoints_of(folder.parent) if one < folder]
+        remedy = f"resume from an earlier one ({', '.join(earlier)})" if earlier else "start a new run"
+        raise TrainingError(f"{folder} is damaged ({brief(error)}); {remedy}.") from error
     return RunState(**saved["state"])
 
 

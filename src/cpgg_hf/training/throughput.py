@@ -29,10 +29,11 @@ class Throughput:
 
     Args:
         device: device of this process.
-        samples_per_step: over all processes.
-        num_processes: on devices of the same kind.
+        samples_per_step: number of samples per step over all processes.
+        num_processes: number of processes, on devices of the same kind.
         tokens_per_sample: None if samples have no tokens.
-        forward_flops: operations for one sample; a training step takes three times as many (forward once, backward twice).
+        forward_flops: operations per sample; a training step takes three times as many (forward once, backward
+            twice).
     """
 
     def __init__(

@@ -247,7 +247,7 @@ def test_a_subject_that_never_ends_is_excluded_after_the_time_limit(key_file, tm
     assert report["num_used"] == 2
 
 
-def test_a_script_that_its_workers_cannot_import_is_reported_so(key_file, tmp_path):
+def test_a_script_that_its_workers_cannot_import_is_reported(key_file, tmp_path):
     """It excludes nobody: without the guard, each worker would start the preparation again and fail."""
     (tmp_path / "run.py").write_text(
         f"import sys\nsys.path[:0] = [{str(Path(__file__).parents[3])!r}]\n"

@@ -39,7 +39,8 @@ def participants(key_file: str | os.PathLike[str], cohorts: Iterable[str | os.Pa
             names.update(record["subject"] for record in json.loads(report.read_text(encoding="utf-8"))["subjects"])
     if not names:
         raise InputError(
-            "no subjects found in the cohorts; a key file identifies participants only together with their data set: pass --cohort."
+            "no subjects found in the cohorts; pass the data sets prepared with the key file (--cohort), which "
+            "identifies participants only together with them."
         )
 
     @cache

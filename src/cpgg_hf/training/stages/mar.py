@@ -227,7 +227,8 @@ def fit_scaler(phenotypes: np.ndarray) -> tuple[list[float], list[float]]:
     useless = [name for name, value in zip(NAMES, np.ma.filled(sd, 0.0), strict=True) if not value > 0]
     if useless:
         raise TrainingError(
-            f"no usable values of {', '.join(useless)} (constant or missing); use training data in which every phenotype varies."
+            f"no usable values of {', '.join(useless)} (constant or missing); use training data in which every "
+            "phenotype varies."
         )
     return mean.tolist(), sd.tolist()
 

@@ -57,7 +57,8 @@ def reconstruction_terms(
         sample: the reconstruction (B, C, T, H, W), float32 or float64.
         cines: the reference (B, C, T, H, W) in [-1, 1].
         arguments: the weights.
-        perceptual_distance: distance in the features of a frozen network (`perceptual.py`); the stage loads it if that term has a weight.
+        perceptual_distance: distance in the features of a frozen network (`perceptual.py`), if that term
+            has a weight.
     """
     error = sample - cines
     if arguments.beat_weight > 0:
