@@ -90,7 +90,6 @@ class Phenotype:
     name: str
     short_name: str
     unit: str
-    structure: str
     mean: float
     sd: float
     minimum: float
@@ -191,7 +190,6 @@ field_id,name,short_name,unit,structure,mean,sd,min_plausible,max_plausible,sour
             name=row["name"],
             short_name=row["short_name"],
             unit=row["unit"],
-            structure=row["structure"],
             mean=float(row["mean"]),
             sd=float(row["sd"]),
             minimum=float(row["min_plausible"]),

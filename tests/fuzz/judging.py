@@ -1,4 +1,4 @@
-"""What a right answer is: a cine that can be used, or one sentence; no traceback or half-written file, bounded memory."""
+"""A right answer: a usable cine, or one sentence; no traceback, no half-written file, bounded memory."""
 
 import contextlib
 import io

@@ -8,7 +8,7 @@ from tiny_checkpoint import tiny_pipeline
 
 from cpgg_hf.errors import PhenotypeError
 from cpgg_hf.phenotypes import PHENOTYPES, complete_identities, read_csv
-from cpgg_hf.preparation.one_scan import read_phenotypes_json
+from cpgg_hf.phenotypes.json_file import read_json
 
 from .cases import Tally, case_numbers, draw_of
 from .judging import fault_of_notes, fault_of_refusal, reason_class, run
@@ -36,7 +36,7 @@ def test_requests(tmp_path):
         path.write_bytes(mutated_csv(rows, draw) if as_csv else mutated_json(_KNOWN, draw))
         code, _, err = run("sample-phenotypes", "--phenotypes", path, "--out", out)
         if code == 0:
-            asked = complete_identities(read_csv(path)) if as_csv else read_phenotypes_json(path)[None]
+            asked = complete_identities(read_csv(path)) if as_csv else read_json(path)[None]
             tally.add(number, "used", fault_of_notes(err) or _fault_of_sample(out, asked))
             out.unlink()
         else:

@@ -6,6 +6,7 @@ import numpy as np
 
 from cpgg_hf.errors import PhenotypeError, RequestError
 from cpgg_hf.phenotypes import as_array, complete_identities, read_csv
+from cpgg_hf.phenotypes.json_file import read_json
 
 
 def read_request(path: str | None, assignments: list[tuple[str, float]]) -> np.ndarray | None:
@@ -26,9 +27,7 @@ def read_request(path: str | None, assignments: list[tuple[str, float]]) -> np.n
     if not Path(path).is_file():
         raise RequestError(f"there is no file {path}; give a CSV table or a JSON file of phenotypes.")
     if path.endswith(".json"):
-        from cpgg_hf.preparation.one_scan import read_phenotypes_json
-
-        return _checked(read_phenotypes_json(path)[None], path)
+        return _checked(read_json(path)[None], path)
     return _checked(read_csv(path), path)
 
 

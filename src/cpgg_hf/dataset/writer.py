@@ -20,6 +20,10 @@ class CineWriter:
         folder: the data set's folder; created if missing.
         split: "train", "validation" or "test"; must not exist in the folder yet.
         shard_size: cines per shard.
+
+    Raises:
+        ValueError: no such split, or a shard_size below 1.
+        InputError: the folder has the split already.
     """
 
     def __init__(self, folder: str | os.PathLike[str], split: str, shard_size: int = 250) -> None:

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+import PIL.Image
 
 from cpgg_hf.errors import InputError, brief
 
@@ -311,8 +312,6 @@ def _pickle(file: IO[bytes], name: str, depth: int) -> Found:  # noqa: ARG001
 
 def _picture(file: IO[bytes], name: str, depth: int) -> Found:  # noqa: ARG001
     """Comments, text chunks and EXIF of a picture, before and after its pixels."""
-    import PIL.Image
-
     with PIL.Image.open(file) as picture:
         picture.load()
         entries: dict[Any, Any] = {**picture.info, **getattr(picture, "text", {}), **picture.getexif()}

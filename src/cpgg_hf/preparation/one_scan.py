@@ -7,22 +7,22 @@ not at all.
 
 import json
 import os
-from collections import Counter
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cpgg_hf.cine import Cine
 from cpgg_hf.dataset import CineWriter, write_description
-from cpgg_hf.errors import InputError, PhenotypeError, brief
 from cpgg_hf.exports.nifti import write_nifti
 from cpgg_hf.exports.overlay import write_overlay
 from cpgg_hf.files.policy_record import recorded
 from cpgg_hf.files.staging import staged_folder
 from cpgg_hf.measure.plausibility import PlausibleMeasurement, disagreements, plausible
-from cpgg_hf.phenotypes import NAMES, as_array, complete_identities
+from cpgg_hf.phenotypes import NAMES
+from cpgg_hf.phenotypes.json_file import read_json
+from cpgg_hf.preparation.grid.heart_segmentation import load_scan_segmenter
+from cpgg_hf.preparation.grid.mask import read_mask
 from cpgg_hf.preparation.grid.prepare import PreparedScan, prepare_scan, to_display_orientation
 from cpgg_hf.preparation.grid.view import ViewEstimate, accepted_view, classify_view, require_view
 from cpgg_hf.scans import read_scan
@@ -31,7 +31,6 @@ CINE_FILE = "cine.nii.gz"
 REPORT_FILE = "report.json"
 _SUBJECT = "subject-1"  # identifiers in the input are not copied
 _NOT_SEGMENTED = "without a segmentation of every frame nothing was measured, and no segmentation is drawn."
-_PHENOTYPES_FORM = '{"phenotypes": {"LVEF": 61.0, ...}}'
 
 
 def prepare_one_scan(
@@ -69,7 +68,7 @@ def prepare_one_scan(
         PhenotypeError: phenotypes that cannot be right; nothing is written.
         OutputError: `out` has content, or cannot be written.
     """
-    known = None if phenotypes is None else read_phenotypes_json(phenotypes)
+    known = None if phenotypes is None else read_json(phenotypes)
     with staged_folder(out) as partial, recorded(partial, data_policy):
         scan = read_scan(path, rr_ms, series=series)
         estimate = classify_view(scan.normal)
@@ -104,46 +103,11 @@ def find_and_prepare(
 ) -> PreparedScan:
     """`prepare_scan` with the mask of a file, or else the segmenter of a folder, or else by motion."""
     if mask is not None:
-        from cpgg_hf.preparation.grid.mask import read_mask
-
         return prepare_scan(scan, mask=read_mask(mask, scan), view=view)
     if segmenter is not None:
-        from cpgg_hf.preparation.grid.heart_segmentation import load_scan_segmenter
-
         network = load_scan_segmenter(segmenter)
         return prepare_scan(scan, segmenter=network, view=view, with_probabilities=with_probabilities)
     return prepare_scan(scan, view=view)
-
-
-def read_phenotypes_json(path: str | os.PathLike[str]) -> np.ndarray:
-    """The (82,) phenotypes of a JSON file `{"phenotypes": {name or field: value}}`.
-
-    Values that follow from the given ones are filled in (two of EDV, ESV, SV, EF give the others); the rest is NaN.
-
-    Raises:
-        InputError: no such file, or not of this form.
-        PhenotypeError: an unknown phenotype, an impossible value, or values that contradict each other.
-    """
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"), object_pairs_hook=_unique_names)
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path} cannot be read as JSON ({brief(error)}); expected {_PHENOTYPES_FORM}.") from None
-    if not isinstance(content, dict) or not isinstance(content.get("phenotypes"), dict):
-        raise InputError(f"{path} holds no phenotypes; expected {_PHENOTYPES_FORM}.")
-    try:
-        array = complete_identities(as_array(content["phenotypes"]))
-    except PhenotypeError as error:
-        raise PhenotypeError(f"{path}: {error}") from error
-    if len(array) > 1:
-        raise InputError(f"{path} holds lists of {len(array)} values; expected one heart, {_PHENOTYPES_FORM}.")
-    return array[0]
-
-
-def _unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    (name, number), *_ = Counter(name for name, _ in pairs).most_common(1) or [("", 0)]
-    if number > 1:
-        raise ValueError(f"{name!r} is there {number} times")
-    return dict(pairs)
 
 
 def _report(

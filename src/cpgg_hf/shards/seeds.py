@@ -15,6 +15,9 @@ def derive_seed(*parts: int | str) -> int:
 
     Args:
         parts: names, and numbers of at least 0.
+
+    Raises:
+        ValueError: a negative number.
     """
     parts = tuple(part if isinstance(part, str) else index(part) for part in parts)  # numpy's integers are numbers too
     if any(isinstance(part, int) and part < 0 for part in parts):

@@ -63,7 +63,7 @@ def check_tracker(report_to: str) -> None:
 
 
 def start_tracker(accelerator: Accelerator, stage_name: str, arguments: TrainingArguments) -> None:
-    """Start the tracker with the settings that are numbers, text or switches."""
+    """Start the tracker with the settings that are numbers, text or switches; TrainingError if it cannot start."""
     if arguments.report_to == "none":
         return
     settings = {key: value for key, value in asdict(arguments).items() if isinstance(value, int | float | str)}

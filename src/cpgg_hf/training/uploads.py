@@ -15,6 +15,7 @@ from accelerate import Accelerator
 from cpgg_hf.data_policy import UNKNOWN_POLICY
 from cpgg_hf.errors import TrainingError
 from cpgg_hf.files.policy_record import record_policy
+from cpgg_hf.hub.background import BackgroundPushes
 from cpgg_hf.release.checkpoint_description import RECORD_FILE
 from cpgg_hf.release.model_card import write_model_card
 from cpgg_hf.training.checkpoints import RunState
@@ -41,8 +42,6 @@ class RunUploads:
                 "--push_to_hub, or give the reason to push it with --hub_override_policy."
             )
         if accelerator.is_main_process:
-            from cpgg_hf.hub.background import BackgroundPushes
-
             options = {"private": arguments.hub_private, "override_policy": arguments.hub_override_policy}
             self.pushes = BackgroundPushes(repo_id, output_dir / ".hub", **options)
             device = accelerator.device

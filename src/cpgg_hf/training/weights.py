@@ -9,6 +9,7 @@ import torch
 from accelerate import Accelerator
 from diffusers.training_utils import EMAModel
 from torch.distributed.tensor import DTensor, distribute_tensor
+from transformers import PreTrainedModel
 
 from cpgg_hf.errors import TrainingError
 from cpgg_hf.training.checkpoints import replace_folder
@@ -90,8 +91,6 @@ class TrainedWeights:
 
     def _gather(self, tensors: list[torch.Tensor]) -> Any:
         """An unsharded network on the main process, in evaluation mode, with these tensors as its parameters."""
-        from transformers import PreTrainedModel
-
         if not isinstance(self._network, PreTrainedModel):
             raise TrainingError(
                 f"FSDP is supported for the MAR only, given {type(self._network).__name__}; launch with DDP."

@@ -209,7 +209,6 @@ def test_a_full_disk_at_the_end_is_made_good_without_preparing_again(key_file, t
     ("changes", "message"),
     [
         ({"view": "any"}, r"view = '4ch' \(now 'any'\)"),
-        ({"shares": (0.5, 0.25, 0.25)}, "shares = "),
         ({"key_file": "other"}, "key = "),
         ({"subjects": [Subject("4000000", int)]}, "phenotypes = "),
     ],

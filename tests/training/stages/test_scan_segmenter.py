@@ -6,7 +6,8 @@ from cpgg_hf.segmentation.segmenter import CineSegmenter
 from cpgg_hf.training.configuration import parse_arguments
 from cpgg_hf.training.loop import train
 from cpgg_hf.training.stages import scan_segmenter
-from cpgg_hf.training.stages.scan_segmenter import ScanSegmenterArguments, ScanSegmenterStage, soft_dice
+from cpgg_hf.training.stages.scan_segmenter import ScanSegmenterArguments, ScanSegmenterStage
+from cpgg_hf.training.stages.segmenters import soft_dice
 
 from ..conftest import log_of
 

@@ -26,7 +26,7 @@ from cpgg_hf.files.staging import disk_full_as_error, staged_folder
 from cpgg_hf.grid import SPACING_MM
 from cpgg_hf.preparation.cohorts import TIME_LIMIT_S
 from cpgg_hf.preparation.cohorts.plan import CohortPlan, make_plan
-from cpgg_hf.preparation.cohorts.pseudonyms import SHARES, check_shares, read_key
+from cpgg_hf.preparation.cohorts.pseudonyms import read_key
 from cpgg_hf.preparation.cohorts.report import REPORT_FILE, THUMBNAIL_FOLDER, make_report, write_report
 from cpgg_hf.preparation.cohorts.subject import Result, Task, empty_record, prepare_in_time
 from cpgg_hf.preparation.layouts.subject import Subject
@@ -54,7 +54,6 @@ def prepare_cohort(
     view: str = "4ch",
     num_processes: int = 1,
     data_policy: str = "restricted",
-    shares: Sequence[float] = SHARES,
     turn_upright: bool = False,
     segmenter: str | None = None,
     time_limit_s: float = TIME_LIMIT_S,
@@ -70,7 +69,6 @@ def prepare_cohort(
         num_processes: processes to use; the data set is the same for any number.
         data_policy: "restricted" (patients' data, never published) or "public" (a public collection). It does not
             affect pseudonyms.
-        shares: of the splits train, validation and test.
         turn_upright: mirror four-chamber cines to the orientation of the phantoms, see `to_display_orientation`.
         segmenter: folder of a scan segmenter, which locates the hearts and checks the view. None, the default, locates
             them by their motion. (`cpgg prepare` uses the checkpoint's network unless `--segmenter none` is given.)
@@ -86,7 +84,6 @@ def prepare_cohort(
         OutputError: `out` has other content, cannot be written, its disk is full, another run is active in it, or this
             is called by a script without `if __name__ == "__main__":`, which worker processes cannot import.
     """
-    shares = check_shares(shares)
     if view not in ("4ch", "any"):
         raise ValueError(f"unknown view {view!r}; expected '4ch' or 'any'.")
     if data_policy not in ("restricted", "public"):
@@ -97,7 +94,7 @@ def prepare_cohort(
         raise ValueError(f"time_limit_s must be above 0 and at most {_DAY_S}, given {time_limit_s}.")
     out = Path(out)
     _check_out(out)
-    plan = make_plan(subjects, read_key(key_file, out), shares, view, data_policy, turn_upright, segmenter)
+    plan = make_plan(subjects, read_key(key_file, out), view, data_policy, turn_upright, segmenter)
     if not plan.chunks.num_items:
         raise InputError("the cohort has no subjects; check the folder and its layout.")
     if not (out / DESCRIPTION_FILE).is_file():

@@ -1,14 +1,14 @@
 """The plan: pseudonymised subjects in data set order, and the settings that determine their rows."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
 from cpgg_hf.dataset import SPLITS
 from cpgg_hf.grid import GRID_SIZE, NUM_FRAMES, SPACING_MM
-from cpgg_hf.preparation.cohorts.pseudonyms import fingerprint, pseudonym, split_of
+from cpgg_hf.preparation.cohorts.pseudonyms import SHARES, fingerprint, pseudonym, split_of
 from cpgg_hf.preparation.cohorts.subject import Task
 from cpgg_hf.preparation.layouts.subject import Subject
 from cpgg_hf.shards import Shard, ShardPlan
@@ -47,7 +47,6 @@ class CohortPlan:
 def make_plan(
     subjects: Iterable[Subject],
     key: bytes,
-    shares: Sequence[float],
     view: str,
     data_policy: str,
     turn_upright: bool,
@@ -61,7 +60,7 @@ def make_plan(
         if name in tasks:
             repeated.append(name)
             continue
-        split = split_of(subject.identifier, key, shares)
+        split = split_of(subject.identifier, key)
         tasks[name] = Task(subject, name, split, view, data_policy, turn_upright, segmenter)
     ordered = sorted(tasks.values(), key=lambda task: (SPLITS.index(task.split), task.pseudonym))
     by_split = {split: tuple(task for task in ordered if task.split == split) for split in SPLITS}
@@ -75,7 +74,7 @@ def make_plan(
         "key": fingerprint(key),
         "view": view,
         "data_policy": data_policy,
-        "shares": list(shares),
+        "shares": list(SHARES),
         "turn_upright": turn_upright,
         "segmenter": segmenter_hash,
         "grid": [NUM_FRAMES, GRID_SIZE, GRID_SIZE, SPACING_MM],

@@ -11,13 +11,12 @@ import os
 import re
 import secrets
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
 from cpgg_hf.dataset import SPLITS
 from cpgg_hf.errors import InputError, OutputError
 
-SHARES = (0.8, 0.1, 0.1)
+SHARES = (0.8, 0.1, 0.1)  # of train, validation and test
 _KEY_BYTES = 32
 _PSEUDONYM_DIGITS = 24  # 96 bits: no two of a million subjects share a name
 
@@ -68,33 +67,25 @@ def _make_key(path: Path) -> None:
 
 
 def pseudonym(identifier: str, key: bytes) -> str:
-    """The subject's name in the data set: 24 hexadecimal digits that depend on the identifier and the key alone."""
+    """The subject's name in the data set: 24 hexadecimal digits that depend only on the identifier and the key."""
     return _keyed(b"subject", identifier, key).hex()[:_PSEUDONYM_DIGITS]
 
 
-def split_of(identifier: str, key: bytes, shares: Sequence[float] = SHARES) -> str:
-    """The subject's split; it depends only on the identifier, the key and the shares.
+def split_of(identifier: str, key: bytes) -> str:
+    """The subject's split; it depends only on the identifier and the key.
 
     Args:
         identifier: as the input names the subject.
         key: from `read_key`.
-        shares: shares of train, validation and test; see `check_shares`.
     """
     place = int.from_bytes(_keyed(b"split", identifier, key)[:8], "big") / 2**64
-    if place < shares[0]:
+    if place < SHARES[0]:
         return SPLITS[0]
-    return SPLITS[1] if place < shares[0] + shares[1] else SPLITS[2]
-
-
-def check_shares(shares: Sequence[float]) -> tuple[float, ...]:
-    """Refuse shares that are not one number of 0 to 1 for each split, one in sum."""
-    if len(shares) != len(SPLITS) or min(shares) < 0 or abs(sum(shares) - 1) > 1e-9:
-        raise ValueError(f"shares must be three numbers of 0 or more that add up to 1, given {tuple(shares)}.")
-    return tuple(float(share) for share in shares)
+    return SPLITS[1] if place < SHARES[0] + SHARES[1] else SPLITS[2]
 
 
 def fingerprint(key: bytes, content: str = "") -> str:
-    """What tells one key, or one content under a key, from another without telling anything about it."""
+    """Fingerprint of a key, or of content under a key; reveals neither."""
     return _keyed(b"fingerprint", content, key).hex()[:16]
 
 

@@ -60,6 +60,9 @@ def read_nifti_slice(path: str, assumed_rr_ms: float | None = None, first_frame:
         path: a `.nii` or `.nii.gz` file.
         assumed_rr_ms: as in `read_nifti`.
         first_frame: index of the end-diastolic frame; the frames are rotated to begin with it.
+
+    Raises:
+        InputError: the file cannot be used, or has no such frame.
     """
     cine = read_nifti(path, middle_slice=True, assumed_rr_ms=assumed_rr_ms)
     if not 0 <= first_frame < len(cine):

@@ -6,7 +6,7 @@ It learns from phantoms with seeds reserved for it (kept in the folder `data`), 
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from accelerate import Accelerator
@@ -20,6 +20,7 @@ from cpgg_hf.training.arguments import TrainingArguments, argument, operational
 from cpgg_hf.training.evaluation import measured_r2
 from cpgg_hf.training.randomness import StepRandomness
 from cpgg_hf.training.stage import Batch, Stage
+from cpgg_hf.training.stages.segmenters import coverage_cross_entropy, training_record
 
 _WATCHED = (
     "LVEDV", "LVEF", "RVEDV", "LAV_max", "RAV_max", "DAo_max_area", "Ell_Global", "septal_wall", "lateral_wall",
@@ -74,24 +75,6 @@ class CineSegmenterStage(Stage):
             "test_r2": {name: round(value, 4) for name, value in r2.items()},
         }
         network.register_to_config(training_record=record)
-
-
-def training_record(stage: Stage, subjects: str, seed_root: int) -> dict[str, Any]:
-    """How a segmenter was trained, for its configuration."""
-    arguments: Any = stage.arguments
-    return {
-        "command": f"python training_scripts/train_{stage.name}.py "
-        f"--config training_scripts/configs/phantom_small_{stage.name}.yaml",
-        f"training_{subjects}": f"{arguments.num_subjects} of numpy SeedSequence([{seed_root}, i])",
-        "steps": arguments.max_train_steps,
-        "batch_size": arguments.batch_size,
-    }
-
-
-def coverage_cross_entropy(logits: torch.Tensor, coverage: torch.Tensor) -> torch.Tensor:
-    """Mean cross-entropy of logits (N, 1 + C, H, W) against the share (N, C, H, W) that each structure covers."""
-    background = (1 - coverage.sum(dim=1, keepdim=True)).clamp_min(0)
-    return torch.nn.functional.cross_entropy(logits, torch.cat([background, coverage], dim=1))
 
 
 @cache

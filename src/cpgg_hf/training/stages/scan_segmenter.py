@@ -17,7 +17,7 @@ from cpgg_hf.segmentation.segmenter import CineSegmenter
 from cpgg_hf.training.arguments import TrainingArguments, argument, operational
 from cpgg_hf.training.randomness import StepRandomness
 from cpgg_hf.training.stage import Batch, Stage
-from cpgg_hf.training.stages.cine_segmenter import coverage_cross_entropy, training_record
+from cpgg_hf.training.stages.segmenters import coverage_cross_entropy, soft_dice, training_record
 
 _VALIDATION_HEARTS = 50
 
@@ -85,9 +85,3 @@ class ScanSegmenterStage(Stage):
 
 def _fields(batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
     return random_fields(batch["cine"].float() / 255, batch["coverage"].float() / 255, batch["is_phantom"])
-
-
-def soft_dice(given: torch.Tensor, expected: torch.Tensor) -> torch.Tensor:
-    """Dice overlap 2 |A B| / (|A| + |B|) of maps (N, C, H, W) in [0, 1]: (N, C), 1 where both are empty."""
-    shared = (given * expected).sum(dim=(2, 3))
-    return (2 * shared + 1e-3) / (given.sum(dim=(2, 3)) + expected.sum(dim=(2, 3)) + 1e-3)

@@ -4,7 +4,6 @@ A decoder can be refined for an existing MAR: with `init_from` and `freeze_encod
 """
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from cpgg_hf.training.arguments import argument, operational
 from cpgg_hf.training.cine_batches import CineBatches, StreamedCines
 from cpgg_hf.training.discriminator import PatchDiscriminator, adaptive_weight, discriminator_loss
 from cpgg_hf.training.perceptual import load_perceptual_distance
-from cpgg_hf.training.pictures import labelled
+from cpgg_hf.training.pictures import labelled, save_reconstruction_sheet
 from cpgg_hf.training.randomness import StepRandomness
 from cpgg_hf.training.stage import Batch, DiscriminatorTraining, Stage, at_least_float32
 from cpgg_hf.training.stages.vae_losses import VAELossArguments, reconstruction_terms
@@ -213,25 +212,6 @@ def latent_statistics(network: AutoencoderKLCPGG, batches: Any) -> tuple[list[fl
         second = second + (mean.square() + var).sum(axes)
     mean = first / count
     return mean.tolist(), (second / count - mean.square()).sqrt().tolist()
-
-
-def save_reconstruction_sheet(pairs: Sequence[tuple[np.ndarray, np.ndarray]], path: Path) -> None:
-    """A PNG with three labelled rows per cine (cine, reconstruction, 4 x absolute error), every tenth frame across.
-
-    Args:
-        pairs: (cine, reconstruction), each (T, H, W) in [0, 1].
-        path: the PNG to write.
-    """
-    from PIL import Image
-
-    rows = []
-    for index, (cine, reconstruction) in enumerate(pairs, start=1):
-        error = (4 * np.abs(reconstruction - cine)).clip(max=1)
-        frames = ", ".join(map(str, range(len(cine))[:50:10]))
-        named = {f"cine {index}, frames {frames}": cine, "reconstruction": reconstruction, "4 x absolute error": error}
-        for name, part in named.items():
-            rows.append(labelled(np.concatenate(part[:50:10], axis=1)[None], name)[0])
-    Image.fromarray(np.concatenate(rows)).save(path)
 
 
 def check_together(arguments: VAEArguments) -> None:
