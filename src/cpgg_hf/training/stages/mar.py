@@ -234,7 +234,7 @@ def fit_scaler(phenotypes: np.ndarray) -> tuple[list[float], list[float]]:
 
 
 def read_scaler(phenotype_vae: str) -> tuple[list[float], list[float]]:
-    """`phenotype_mean` and `phenotype_sd` of a trained phenotype VAE (a folder or repository); TrainingError if none."""
+    """`phenotype_mean` and `phenotype_sd` of a trained phenotype VAE (folder or repository); TrainingError if none."""
     config = load_trained(CPGGPhenotypeVAE, phenotype_vae).config
     if not config.phenotype_mean or not config.phenotype_sd:
         raise TrainingError(
