@@ -27,7 +27,7 @@ def record_policy(
 
     Args:
         folder: folder of the record.
-        policy: of all these files; None or an unknown word is "restricted".
+        policy: policy of all these files; None or an unknown word is "restricted".
         paths: files and folders inside `folder`, or files with their SHA-256; hidden ones and records are left out.
     """
     folder = Path(folder)

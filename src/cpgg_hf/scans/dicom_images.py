@@ -107,7 +107,7 @@ def read_dataset(name: str, source: Path | IO[bytes], **options: Any) -> Any | N
     Args:
         name: the file's name in messages.
         source: its path or stream.
-        options: of `pydicom.dcmread`.
+        options: options of `pydicom.dcmread`.
 
     Raises:
         InputError: the file is damaged.

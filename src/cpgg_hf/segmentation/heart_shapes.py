@@ -22,18 +22,8 @@ from cpgg_hf.shards import derive_seed
 SEED_ROOTS = {"train": 90310, "validation": 90311}
 NUM_TIMES = 10
 STRUCTURES = tuple(name for name in LABELS if name != "background")
-VIEW_OF_SUBJECT = (
-    "4ch",
-    "sax",
-    "4ch",
-    "4ch",
-    "2ch",
-    "4ch",
-    "sax",
-    "4ch",
-    "3ch",
-    "4ch",
-)  # of subject i: VIEW_OF_SUBJECT[i % 10]
+# Of subject i: VIEW_OF_SUBJECT[i % 10].
+VIEW_OF_SUBJECT = ("4ch", "sax", "4ch", "4ch", "2ch", "4ch", "sax", "4ch", "3ch", "4ch")
 _MISSING = {"2ch": ("RV cavity", "RA"), "3ch": ("RA",)}
 
 

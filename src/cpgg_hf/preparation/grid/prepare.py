@@ -35,7 +35,7 @@ class PreparedScan:
         center: (2,) row and column of the crop's centre in acquired pixels.
         probabilities: (50, 7, 96, 96) float32 of the structures in `phantom.LABELS`: from a mask with one label map
             per frame, or from the segmenter if requested; otherwise None.
-        measurement: of the whole field's probabilities; None where there are none.
+        measurement: measurement of the whole field's probabilities; None where there are none.
     """
 
     cine: Cine
