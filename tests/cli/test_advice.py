@@ -20,6 +20,8 @@ PRINTED_BY = {
     "scans": ONE_SCAN,
     "preparation/grid": ONE_SCAN,
     "preparation/layouts": ("prepare cohort",),
+    "preparation/cohorts/cohort": ("prepare cohort", "prepare ukb"),
+    "preparation/cohorts/participants": ("push",),
     "hub": ("push",),
     "cli/convert": ("convert",),
     "cli/generate": ("generate",),

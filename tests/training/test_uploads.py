@@ -29,7 +29,7 @@ def test_the_trained_average_arrives_with_its_card_and_record(pushing, tmp_path,
     assert all((tensor == saved[name]).all() for name, tensor in loaded.state_dict().items())
     card = ModelCard.load("user/trained")
     assert card.data.to_dict()["data_policy"] == "phantom"
-    assert "| vae | 6 of 4 |" in card.text
+    assert "| vae | 6 (batch 4) |" in card.text
     record = json.loads(Path(hf_hub_download("user/trained", "training_record.json")).read_text())
     assert record["runs"][0]["reached"].startswith("psnr ")
     assert str(tmp_path) not in json.dumps(record)
