@@ -255,7 +255,9 @@ def test_every_epoch_sees_every_sample_once_and_processes_share_it():
     parts = [iter(DataOrder(24, plan, 1, process, first_step=1)) for process in range(3)]
     drawn = [next(part) for _ in range(2) for part in parts]
     np.testing.assert_array_equal(np.ravel(drawn), order.global_batch(1))
-    with pytest.raises(TrainingError, match="has 5 samples, but one step needs 6"):
+    with pytest.raises(
+        TrainingError, match="has 5 samples, but one step needs 6; lower global_batch_size, batch_size or"
+    ):
         DataOrder(5, BatchPlan(6, 1, 1))
 
 

@@ -121,7 +121,7 @@ def test_kaggle_joins_volumes_and_takes_the_last_four_chamber_series(kaggle):
     assert known(subjects["1"]) == pytest.approx({"LVEDV": 180, "LVESV": 60, "LVSV": 120, "LVEF": 200 / 3})
     assert subjects["501"].phenotypes is None
     assert [name for name, subject in subjects.items() if subject.without_row] == ["501"]
-    with pytest.raises(InputError, match=r"volumes cannot be right: .*LVEDV must be above LVESV"):
+    with pytest.raises(InputError, match=r"volumes cannot be right: .*LVEDV must be above LVESV.*[^.]\.$"):
         subjects["2"].read()
     with pytest.raises(InputError, match="no four-chamber series"):
         subjects["3"].read()
@@ -159,7 +159,7 @@ def test_a_table_maps_files_to_subjects_and_phenotypes(tmp_path):
     assert np.array_equal(bert.read().pixels, heart(1))
     assert known(bert) == {}
     for subject, message in ((carl, "LVEDV must be above LVESV"), (dora, "could not convert")):
-        with pytest.raises(InputError, match=f"the table's row cannot be used: .*{message}"):
+        with pytest.raises(InputError, match=rf"the table's row cannot be used: .*{message}.*[^.]\.$"):
             subject.read()
 
 

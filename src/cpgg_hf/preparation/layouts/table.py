@@ -37,7 +37,7 @@ def _subject(row: dict[str, str], folder: Path, assumed_rr_ms: float | None) -> 
         stated = float(row["rr_ms"]) if row.get("rr_ms") else None
         phenotypes = known_phenotypes(values) if values else None
     except ValueError as error:  # PhenotypeError is one
-        return Subject(row["subject"], partial(refuse, f"the table's row cannot be used: {error}"))
+        return Subject(row["subject"], partial(refuse, f"the table's row cannot be used: {str(error).rstrip('.')}."))
     path = str(folder / row["path"])
     read = partial(read_scan, path, stated, middle_slice=True, assumed_rr_ms=assumed_rr_ms)
     return Subject(row["subject"], read, phenotypes)
