@@ -164,6 +164,13 @@ def test_what_cannot_be_written_is_refused_and_leaves_nothing(tmp_path, settings
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("description", ["", "x" * 65, "a\\b", "Füße", "two\nlines"])
+def test_a_description_that_dicom_cannot_hold_is_refused(tmp_path, cine, description):
+    with pytest.raises(ValueError, match="must be 1 to 64 printable ASCII characters without a backslash"):
+        write_dicom(tmp_path / "out", cine, description)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_folder_with_content_is_left_alone(folder, cine):
     with pytest.raises(OutputError, match="exists and is not empty"):
         write_dicom(folder, cine)

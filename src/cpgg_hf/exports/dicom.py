@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cpgg_hf.cine import Cine
+from cpgg_hf.errors import brief
 from cpgg_hf.exports.checks import checked
 from cpgg_hf.files.staging import staged_folder
 from cpgg_hf.optional import import_optional
@@ -28,31 +30,31 @@ if TYPE_CHECKING:
 SUFFIX = "_dicom"
 _FLOAT_BITS = 12  # as scanners store
 _NAMESPACE = uuid.UUID("6c0f6a4e-2f0b-5c0e-9d5b-1f6b8a3f7c11")  # of this package's identifiers
-_DESCRIPTION = "Synthetic cine"
 _NOTE = "Synthetic image made by cpgg_hf: it shows no patient and is not for diagnosis."
 
 
-def write_dicom(path: str | os.PathLike[str], cine: Cine) -> Path:
+def write_dicom(path: str | os.PathLike[str], cine: Cine, series_description: str = "Synthetic cine") -> Path:
     """Write a synthetic cine as a folder of MR images, `frame_0001.dcm` and on; it appears complete or not at all.
 
     Args:
         path: the folder; must be new or empty.
         cine: with square pixels: uint8 is stored as it is, float in 12 bits (1 becomes 4095), uint16 in scanner units
             as it is. Its seed gives the same identifiers (UIDs) to the same cine; without one they are random.
+        series_description: 1 to 64 printable ASCII characters, no backslash.
 
     Raises:
-        ValueError: an acquired cine, other scanner units than uint16, pixels that are not square, or what `checked`
-            refuses.
+        ValueError: an acquired cine, other scanner units than uint16, pixels that are not square, another
+            series_description, or what `checked` refuses.
         OutputError: the folder has content or cannot be written.
         ImportError: pydicom is not installed.
     """
     with staged_folder(path) as partial:
-        for number, dataset in enumerate(dicom_frames(cine), start=1):
+        for number, dataset in enumerate(dicom_frames(cine, series_description), start=1):
             dataset.save_as(partial / f"frame_{number:04d}.dcm", enforce_file_format=True)
     return Path(path)
 
 
-def dicom_frames(cine: Cine) -> Iterator[Dataset]:
+def dicom_frames(cine: Cine, series_description: str = "Synthetic cine") -> Iterator[Dataset]:
     """The frames that `write_dicom` writes, as pydicom data sets with file meta information; same arguments."""
     import_optional("pydicom", "imaging")
     from pydicom.dataset import FileMetaDataset
@@ -61,11 +63,16 @@ def dicom_frames(cine: Cine) -> Iterator[Dataset]:
     cine = checked(cine)
     if cine.acquired:
         raise ValueError(f"{cine.origin} was acquired by a scanner; only synthetic cines are written as DICOM.")
+    if not re.fullmatch(r"[ -\[\]-~]{1,64}", series_description):  # PS3.5 6.2, LO in the default character set
+        raise ValueError(
+            f"series_description must be 1 to 64 printable ASCII characters without a backslash, given "
+            f"{brief(series_description)!r}."
+        )
     pixels, bits = _stored_pixels(cine)
     spacing_mm, frame_time_ms, affine = cine.pixel_size_mm, cine.frame_time_ms, cine.affine
     thickness = DEFAULT_SLICE_THICKNESS_MM if cine.slice_thickness_mm is None else cine.slice_thickness_mm
     fingerprint = hashlib.sha256(pixels.tobytes())
-    fingerprint.update(repr((pixels.shape, affine.tolist(), frame_time_ms, _DESCRIPTION)).encode())
+    fingerprint.update(repr((pixels.shape, affine.tolist(), frame_time_ms, series_description)).encode())
 
     def uid(kind: str) -> str:
         random = cine.seed is None
@@ -76,7 +83,7 @@ def dicom_frames(cine: Cine) -> Iterator[Dataset]:
     for index, frame in enumerate(pixels):
         dataset = _synthetic_image()
         dataset.StudyInstanceUID, dataset.SeriesInstanceUID, dataset.FrameOfReferenceUID = study, series, reference
-        dataset.SeriesDescription = _DESCRIPTION
+        dataset.SeriesDescription = series_description
         dataset.InstanceNumber = index + 1
         _set_beat(dataset, index, len(pixels), frame_time_ms)
         _set_plane(dataset, affine, spacing_mm, thickness)
