@@ -67,4 +67,4 @@ def test_schedulers_of_diffusers_draw_the_same_heart(pipe, scheduler_class):
     other.set_progress_bar_config(disable=True)
     other.set_scheduler(scheduler_class)
     drawn = other(**{**request, "generator": torch.Generator().manual_seed(0)}, **settings).cines
-    assert float(torch.corrcoef(torch.stack([own.flatten(), drawn.flatten()]))[0, 1]) > 0.8
+    assert float(torch.corrcoef(torch.stack([own.flatten(), drawn.flatten()]))[0, 1]) > 0.7

@@ -61,7 +61,7 @@ def test_every_format_appears_under_its_name(model, tmp_path):
     arguments = ["--model", model, "--set", "LVEF=35", "--where", "LVEDV > 100", "--verify", *FEW_STEPS]
     assert run("generate", *arguments, "--format", "nifti,gif,webp,mp4,npz,dicom", "--out", out) == 0
     assert {path.name for path in out.iterdir() if path.name[0] != "."} == {
-        *("generation.json", "phenotypes.csv", "cines.json", "cine_00000_dicom"),
+        *("data_policy.json", "generation.json", "phenotypes.csv", "cines.json", "cine_00000_dicom"),
         *(f"cine_00000.{ending}" for ending in ("nii.gz", "gif", "webp", "mp4", "npz")),
     }
     (record,) = json.loads((out / "cines.json").read_text())
