@@ -51,3 +51,16 @@ def test_debug_shows_where_it_failed(tmp_path, capsys):
     assert "Traceback" not in capsys.readouterr().err
     assert main([*arguments, "--debug"]) == 1
     assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_reader_that_has_enough_is_no_error(capfd):
+    def write():
+        raise BrokenPipeError(32, "Broken pipe")
+
+    saved = os.dup(1)
+    try:
+        assert exit_code(write, debug=False) == 0
+    finally:
+        os.dup2(saved, 1)
+        os.close(saved)
+    assert "error" not in capfd.readouterr().err

@@ -268,3 +268,10 @@ def test_pipes_and_deep_json_are_refused_at_once(folder):
     (folder / "dataset.json").write_text("[" * 100_000)
     with pytest.raises(InputError, match="cannot be read"):
         load_cines(folder)
+
+
+def test_a_missing_split_of_a_relative_folder_is_not_looked_for_on_the_hub(tmp_path, monkeypatch):
+    write_numbered(tmp_path / "outputs" / "set", 3)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="test"):
+        load_cines("outputs/set", "test")

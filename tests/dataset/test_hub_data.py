@@ -106,7 +106,7 @@ def test_what_is_no_data_set_on_the_hub_is_said(hub, repository):
     HfApi().create_repo("user/empty", repo_type="dataset")
     with pytest.raises(InputError, match=r"user/empty has no dataset\.json"):
         load_cines("user/empty")
-    with pytest.raises(InputError, match="no data set could be read from the hub"):
+    with pytest.raises(InputError, match="no data set could be read from the Hub"):
         load_cines(repository, revision="nowhere")
 
 

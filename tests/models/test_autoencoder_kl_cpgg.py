@@ -245,7 +245,11 @@ def test_gradient_checkpointing_changes_memory_not_gradients(model, cines):
 def test_saved_model_comes_back_as_it_was(model, cines, tmp_path):
     model.register_to_config(latents_mean=[0.1, 0.2, 0.3, 0.4], latents_std=[1.0, 2.0, 3.0, 4.0])
     model.save_pretrained(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {"config.json", "data_policy.json", "diffusion_pytorch_model.safetensors"}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "config.json",
+        "data_policy.json",
+        "diffusion_pytorch_model.safetensors",
+    }
     assert json.loads((tmp_path / "config.json").read_text())["latents_std"] == [1.0, 2.0, 3.0, 4.0]
     loaded = AutoencoderKLCPGG.from_pretrained(tmp_path).eval()
     with torch.no_grad():

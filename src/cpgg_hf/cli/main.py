@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 failed (`error: ...` in one line on stderr; the traceback 
 
 import argparse
 import io
+import os
 import signal
 import sys
 import traceback
@@ -48,6 +49,9 @@ def exit_code(command: Callable[[], int | None], debug: bool | None = None) -> i
     except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)
         return 1
+    except BrokenPipeError:  # the reader of the output, such as `head`, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except Exception as error:
         if debug:
             traceback.print_exc()

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
@@ -78,6 +79,8 @@ def load_cines(
         source = open_source(path_or_repo, revision)
         urls, digests = source.urls(name), source.description.get("sha256")
     except InputError:
+        if Path(path_or_repo).exists():
+            raise
         urls = _pushed_shards(os.fspath(path_or_repo), name, revision)
         if not urls:
             raise
@@ -102,11 +105,11 @@ def load_cines(
 def _pushed_shards(repository: str, split: str, revision: str | None) -> list[str]:
     """Addresses of the shards that `Dataset.push_to_hub` wrote; none if there are none."""
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+    from huggingface_hub.errors import HTTPError
 
     try:
         info = HfApi().dataset_info(repository, revision=revision)
-    except (HfHubHTTPError, HFValidationError):
+    except (HTTPError, OSError, ValueError):  # the first error says more
         return []
     names = sorted(file.rfilename for file in info.siblings or ())
     shards = [one for one in names if re.fullmatch(rf"data/{re.escape(split)}-\d+-of-\d+\.parquet", one)]

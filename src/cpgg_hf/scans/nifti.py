@@ -323,8 +323,9 @@ def _times_ms(
     if rr_ms is not None:
         return np.arange(num_frames) * rr_ms / num_frames, rr_ms, ()
     if assumed_rr_ms is None:
+        named = unit if unit in _TIME_UNIT_IN_MS else "of unknown unit"
         raise InputError(
-            f"{path}: a frame time of {stated:g} {unit} for {num_frames} frames implies no RR interval of "
+            f"{path}: a frame time of {stated:g} {named} for {num_frames} frames implies no RR interval of "
             f"{MIN_RR_MS:.0f} to {MAX_RR_MS:.0f} ms; give the RR interval in ms (rr_ms, --rr-ms)."
         )
     note = f"{path}: no usable frame time; an RR interval of {assumed_rr_ms:.0f} ms was assumed."
