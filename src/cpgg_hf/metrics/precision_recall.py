@@ -53,8 +53,8 @@ def precision_recall(reference: FeatureSet, generated: FeatureSet, num_neighbour
     fewest = min(reference.num_cines, generated.num_cines)
     if not 1 <= num_neighbours < fewest:
         raise ValueError(
-            f"num_neighbours is {num_neighbours} for {reference.num_cines} reference and {generated.num_cines} generated "
-            "cines; it must be at least 1, and each side needs more cines than that: give more cines."
+            f"num_neighbours is {num_neighbours} for {reference.num_cines} reference and {generated.num_cines} "
+            "generated cines; it must be at least 1, and each side needs more cines than that: give more cines."
         )
     return PrecisionRecallResult(
         precision=manifold_coverage(reference.values, generated.values, num_neighbours),
