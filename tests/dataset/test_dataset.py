@@ -275,3 +275,41 @@ def test_a_missing_split_of_a_relative_folder_is_not_looked_for_on_the_hub(tmp_p
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match="test"):
         load_cines("outputs/set", "test")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"cines_per_shard": [3, 3, 0]}, "add up"),
+        ({"cines_per_shard": [3, 3]}, "add up"),
+        ({"cines_per_shard": 3}, "add up"),
+        ({"num_cines": 8}, "add up"),
+        ({"num_shards": 10**30}, "add up"),
+        (None, "add up"),
+    ],
+)
+def test_a_damaged_description_is_refused(tmp_path, change, message):
+    folder = write_numbered(tmp_path / "set", 7)
+    path = folder / "dataset.json"
+    description = json.loads(path.read_text())
+    description["splits"]["train"] = None if change is None else description["splits"]["train"] | change
+    path.write_text(json.dumps(description))
+    for read in (load_cines, CineStream):
+        with pytest.raises(InputError, match=message):
+            read(folder, "train")
+
+
+@pytest.mark.parametrize("change", [{"splits": [1]}, {"splits": None}, {"sha256": 1}])
+def test_a_description_of_another_shape_is_refused(tmp_path, change):
+    folder = write_numbered(tmp_path / "set", 2)
+    path = folder / "dataset.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(InputError, match="must be objects"):
+        load_cines(folder)
+
+
+def test_a_copy_that_a_browser_named_is_no_shard(tmp_path):
+    folder = write_numbered(tmp_path / "set", 2)
+    (folder / "train-00000-of-00001 (1).parquet").write_bytes(b"")
+    with pytest.raises(InputError, match=r"\(1\)\.parquet, which is no shard"):
+        load_cines(folder)

@@ -10,6 +10,6 @@ def test_all_cines_are_reported_with_the_last_shard_and_not_before(capsys, monke
     share, shards = Progress(24), [Shard("a", "train", 0, 12), Shard("b", "train", 12, 24)]
     for shard in shards:
         share.cines_made(12)
-        assert "24 of 24" not in capsys.readouterr().out
+        assert "24 of 24" not in capsys.readouterr().err
         share.shard_complete(shard)
-    assert "24 of 24 cines (100.0%)" in capsys.readouterr().out
+    assert "24 of 24 cines (100.0%)" in capsys.readouterr().err

@@ -20,7 +20,7 @@ def measurement(not_found=(), jumps=None, **values) -> CineMeasurement:
     for name, value in values.items():
         row[phenotype_index(name)] = value
     curves = {chamber: np.full(50, 60.0) for chamber in ("LV", "RV", "LA", "RA")}
-    return CineMeasurement(row, 0, 18, curves, np.ones(50), np.ones(50), not_found, jumps or {})
+    return CineMeasurement(row, 0, 18, curves, np.ones(50), not_found, jumps or {})
 
 
 def left_out(measured) -> set:

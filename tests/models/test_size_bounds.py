@@ -25,3 +25,14 @@ def test_a_checkpoint_with_such_a_size_names_its_file(tmp_path, file, name):
     (folder / file).write_text(json.dumps({**content, name: 10**9}))
     with pytest.raises(CheckpointError, match=rf"{file} .*{name} can be at most"):
         CPGGPipeline.from_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    ("file", "name"), [("phenotype_vae/config.json", "coordinate_sd"), ("vae/config.json", "latents_std")]
+)
+def test_numbers_that_are_not_finite_are_refused(tmp_path, file, name):
+    folder = save_tiny_checkpoint(tmp_path / "tiny")
+    content = json.loads((folder / file).read_text())
+    (folder / file).write_text(json.dumps({**content, name: [float("inf"), 1.0]}))
+    with pytest.raises(CheckpointError, match=rf"{name} must be finite"):
+        CPGGPipeline.from_pretrained(folder)

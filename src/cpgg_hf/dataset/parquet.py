@@ -109,7 +109,10 @@ def check_complete(names: Sequence[str], split: str, place: object) -> None:
     """InputError unless the sorted `names` are those of all shards of a split, or none."""
     if not names:
         return
-    count = max(int(re.sub(r".*-of-(\d+)\.parquet$", r"\1", name)) for name in names)
+    totals = [re.fullmatch(r".*-of-(\d{1,9})\.parquet", name) for name in names]
+    if None in totals:
+        raise InputError(f"{place} holds {names[totals.index(None)]}, which is no shard; remove it.")
+    count = max(int(total[1]) for total in totals if total)
     if list(names) != [shard_name(split, index, count) for index in range(count)]:
         raise InputError(
             f"{place} holds {len(names)} shards of the split {split!r} where {count} are expected; "
@@ -183,12 +186,31 @@ def parse_description(text: str, place: object) -> dict[str, Any]:
     """The content of a `dataset.json` read from `place`; errors as `read_description`."""
     try:
         description = json.loads(text)
-        version, _ = description["format_version"], description["splits"]
+        version, splits = description["format_version"], description["splits"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise _unreadable(place, error) from None
     if version != FORMAT_VERSION:
         raise InputError(f"{place} {other_version(version)}")
+    for split, content in splits.items() if isinstance(splits, dict) else ():
+        if not _is_split(content):
+            raise InputError(
+                f"{place}: the split {split!r} must list its num_shards, num_cines and cines_per_shard, which add up; "
+                "download it again, or re-run the command that made it."
+            )
+    if not isinstance(splits, dict) or not isinstance(description.get("sha256", {}), dict):
+        raise InputError(
+            f"{place}: splits and sha256 must be objects; download it again, or re-run the command that made it."
+        )
     return description
+
+
+def _is_split(content: Any) -> bool:
+    if not isinstance(content, dict):
+        return False
+    counts = content.get("cines_per_shard")
+    if not isinstance(counts, list) or not all(type(count) is int and count > 0 for count in counts):
+        return False
+    return content.get("num_shards") == len(counts) and content.get("num_cines") == sum(counts)
 
 
 def no_description(place: object) -> InputError:

@@ -1,5 +1,6 @@
 """Largest sizes in configurations: a damaged or hostile one is refused before it takes minutes or all memory."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,7 +19,11 @@ _LONGEST_LIST = 32
 
 
 def check_sizes(config: Mapping[str, Any]) -> None:
-    """ValueError for a size of a configuration above its bound, or a list of more than 32 sizes."""
+    """ValueError for a size above its bound, a list of more than 32 sizes, or a number that is not finite."""
+    for name, value in config.items():
+        numbers = value if isinstance(value, list | tuple) else [value]
+        if any(isinstance(number, float) and not math.isfinite(number) for number in numbers):
+            raise ValueError(f"{name} must be finite, given {str(value)[:60]}.")
     for name, bound in SIZE_BOUNDS.items():
         value = config.get(name)
         sizes = value if isinstance(value, list | tuple) else [value]
