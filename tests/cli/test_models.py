@@ -49,7 +49,7 @@ def test_without_a_checkpoint_a_command_says_how_to_give_it_one(command, subject
     error = capsys.readouterr().err
     assert re.search(r"^error: no checkpoint was found: CPGG_MODEL is not set", error)
     assert "checkpoints/cpgg-phantom-small" in error
-    assert "hub repository" in error
+    assert "Hub repository" in error
     assert "--" not in error
     assert str(tmp_path / "lib") not in error
 

@@ -8,6 +8,7 @@ from tiny_checkpoint import save_tiny_checkpoint
 
 from cpgg_hf import CPGGPipeline
 from cpgg_hf.errors import CheckpointError
+from cpgg_hf.files.policy_record import record_policy
 from cpgg_hf.hub.push import push_folder
 from cpgg_hf.release.remote_checkpoint import write_remote_checkpoint
 
@@ -70,5 +71,6 @@ def test_a_tensor_that_a_repository_lacks_is_named_as_in_a_folder(tmp_path):
     folder = save_tiny_checkpoint(tmp_path / "lacking")
     path = folder / "mar" / "model.safetensors"
     save_file({k: v for k, v in load_file(path).items() if k != "mask_token"}, path, metadata={"format": "pt"})
+    record_policy(path.parent, "phantom", path.parent.iterdir())
     push_folder(folder, "user/lacking")
     assert "lacks 1 tensors that its config.json expects, such as 'mask_token'" in refusal("user/lacking", tmp_path)

@@ -86,7 +86,7 @@ def test_other_files_say_what_is_wanted(tmp_path, name, content, message):
 def test_one_frame_of_a_series_says_what_is_wanted(tmp_path):
     path = write_dicom_series(tmp_path, 1000 * ON_GRID[:10])[0]
     with pytest.raises(
-        InputError, match=r"\.dcm holds 1 frame, a cine needs at least 8; give the .*DICOM folder, or a"
+        InputError, match=r"\.dcm holds 1 frame .*a cine needs at least 8; give the .*DICOM folder, or a"
     ):
         read_scan(path)
 
