@@ -27,9 +27,12 @@ _MOST_RESIDENT = 2**29  # bytes in memory beyond those in use
 _LONGEST_SENTENCE = 1200
 # What stands in a message that nobody thought of: a Python exception's kind, or memory that ran out.
 _UNFORESEEN = re.compile(r"--debug shows where|cannot be read or prepared \(|Traceback|MemoryError|Unable to allocate")
-_COHORT_FILE = re.compile(r"(?:train|validation|test)-\d+-of-\d+\.parquet|thumbnails|thumbnails/[0-9a-f]{24}\.png")
-_COHORT_FILES = {"dataset.json", "report.json", "report.html", "README.md"}
-_SERIES_FILES = {"cine.nii.gz", "dataset.json", "report.json", "test-00000-of-00001.parquet"}
+_COHORT_FILE = re.compile(
+    r"(?:train|validation|test)-\d+-of-\d+\.parquet|thumbnails|thumbnails/(?:[0-9a-f]{24}\.png|data_policy\.json)"
+)
+_COHORT_FILES = {"data_policy.json", "dataset.json", "report.json", "report.html", "README.md"}
+_OVERLAY_FILES = {"overlay.png", "overlay.gif"}  # where the cine was segmented
+_SERIES_FILES = {"data_policy.json", "cine.nii.gz", "dataset.json", "report.json", "test-00000-of-00001.parquet"}
 
 
 class TookTooLongError(BaseException):
@@ -114,7 +117,7 @@ def fault_of_notes(err: str) -> str | None:
 def fault_of_series(folder: Path) -> str | None:
     """What is wrong with a folder that `cpgg prepare dicom` or `nifti` wrote."""
     names = {path.name for path in folder.iterdir()}
-    if names != _SERIES_FILES:
+    if names - _OVERLAY_FILES != _SERIES_FILES:
         return f"the folder holds {sorted(names)}"
     image = nibabel.load(folder / "cine.nii.gz")
     cine = np.asarray(image.dataobj)

@@ -1,6 +1,7 @@
 """Mutated zips and tables through `cpgg prepare ukb` and `cpgg prepare cohort`: all listed, or one sentence."""
 
 import shutil
+from concurrent.futures import Executor, Future
 from io import BytesIO
 from pathlib import Path
 
@@ -42,9 +43,22 @@ def manifest(members) -> list[list[str]]:
     ]
 
 
+class InThisProcess(Executor):
+    """Starts no worker: hundreds would take minutes, and they would not know what the tests replace."""
+
+    def submit(self, function, /, *arguments):
+        future = Future()
+        try:
+            future.set_result(function(*arguments))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
     """UK Biobank's cines have 50 frames; the cases' have few, to be many. Nor is a plot drawn for each data set."""
+    monkeypatch.setattr("cpgg_hf.shards.processes._worker_processes", lambda _: InThisProcess())
     monkeypatch.setattr("cpgg_hf.preparation.layouts.ukb.NUM_FRAMES", _NUM_FRAMES)
     monkeypatch.setattr("cpgg_hf.dataset.card.find_spec", lambda _: None)
 
