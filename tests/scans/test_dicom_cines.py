@@ -116,3 +116,15 @@ def test_of_many_cines_some_are_listed(tmp_path, cine):
             dataset.save_as(path)
     with pytest.raises(InputError, match=r"holds 12 series.*; 7: [^;]*; \.\.\.\)"):
         read_dicom_folder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("tag", "values"), [("PatientID", ("a", "b")), ("PatientBirthDate", ("19500101", "19600101"))]
+)
+def test_frames_of_two_subjects_are_refused_without_naming_them(tmp_path, cine, tag, values):
+    write_dicom_series(
+        tmp_path, cine, times=TIMES, rr_ms=660, change=lambda index, dataset: setattr(dataset, tag, values[index % 2])
+    )
+    with pytest.raises(InputError, match=f"{tag} differs between the frames") as refusal:
+        read_dicom_folder(tmp_path)
+    assert values[1] not in str(refusal.value).replace(str(tmp_path), "").split()

@@ -35,7 +35,8 @@ def test_a_kept_plan_is_compared_setting_by_setting(tmp_path):
         keep_plan(path, {})
 
 
-def test_a_damaged_plan_is_refused(tmp_path):
-    (tmp_path / "plan.json").write_text('{"seed": ')
-    with pytest.raises(RequestError, match=r"cannot read .*plan\.json \(Expecting value.*choose another folder"):
+@pytest.mark.parametrize(("text", "reason"), [('{"seed": ', "Expecting value"), ("[" * 100_000, "recursion")])
+def test_a_damaged_plan_is_refused(tmp_path, text, reason):
+    (tmp_path / "plan.json").write_text(text)
+    with pytest.raises(RequestError, match=rf"cannot read .*plan\.json \(.*{reason}.*choose another folder"):
         keep_plan(tmp_path / "plan.json", {"seed": 1})

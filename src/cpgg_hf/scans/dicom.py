@@ -117,6 +117,9 @@ def _read(
 
 def _cine_of(images: list[DicomImage], notes: list[str], origin: str, rr_ms: float | None) -> Cine:
     check_num_frames(len(images), origin)
+    for tag in ("PatientID", "PatientBirthDate"):
+        if len({str(value) for image in images if (value := value_of(image.header, tag))}) > 1:
+            raise InputError(f"{origin}: {tag} differs between the frames; give the frames of one subject.")
     _check_sizes(images, origin)
     images, times_ms, stated_ms, timing_notes = in_order_of_time(images, origin, rr_ms)
     times_ms, beat_ms, beat_notes = one_beat(times_ms, stated_ms, origin, is_given=rr_ms is not None)

@@ -41,7 +41,7 @@ class ShardFolder:
             if record["plan"] != self._digest or not all(path.exists() for path in self.paths(shard)):
                 return False
             return not verify or record["sha256"] == self._checksum(shard)
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return False
 
     def missing(self, verify: bool = True) -> list[Shard]:

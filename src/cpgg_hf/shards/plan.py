@@ -65,7 +65,7 @@ def keep_plan(path: Path, settings: Mapping[str, Any]) -> None:
             partial.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RequestError(f"cannot read {path} ({brief(error)}); choose another folder.") from None
     before, now = flat(found), flat(json.loads(json.dumps(settings)))
     differing = [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
