@@ -33,7 +33,7 @@ smoke: $(VENV)/.test
 	PATH="$(CURDIR)/$(BIN):$$PATH" bash training_scripts/smoke.sh
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist loadfile
 
 test-slow: $(VENV)/.test
 	$(BIN)/python -m pytest -m slow
