@@ -19,9 +19,12 @@ _LONGEST_LIST = 32
 
 
 def check_sizes(config: Mapping[str, Any]) -> None:
-    """ValueError for a size above its bound, a list of more than 32 sizes, or a number that is not finite."""
+    """ValueError for a size above its bound, a list of more than 32 sizes, or one of numbers that are not all finite.
+
+    Single numbers may be infinite: `lambda_min_clipped` of diffusers' DPM-Solver is.
+    """
     for name, value in config.items():
-        numbers = value if isinstance(value, list | tuple) else [value]
+        numbers = value if isinstance(value, list | tuple) else ()
         if any(isinstance(number, float) and not math.isfinite(number) for number in numbers):
             raise ValueError(f"{name} must be finite, given {str(value)[:60]}.")
     for name, bound in SIZE_BOUNDS.items():
